@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * backend.h: THE SEAM. A backend carries ops out; this is all that the loop and a backend know of each
+ * other. One private const table per backend, every function required; a new one needs a decision note.
+ * The loop checks every call (who, when, in what state), so backends contain no such checks.
+ *
+ * All functions are called on the loop's thread, but wake. No function calls back into the loop.
+ */
+#ifndef WEIR_ENGINE_BACKEND_H
+#define WEIR_ENGINE_BACKEND_H
+
+#include <engine/base/clock.h>
+#include <engine/op/slots.h>
+#include <weir/loop.h>
+
+/* What became of an op that was staged. */
+enum weir_staged {
+    WEIR_TAKEN,    /* its event will come from a turn */
+    WEIR_FINISHED, /* done on the spot: op->result is set, the backend has forgotten it */
+    WEIR_NOT_HERE, /* this backend has no way to carry it out */
+};
+
+/* What became of a cancel. */
+enum weir_cancelled {
+    WEIR_CANCEL_ASKED,     /* the op's event comes, after its own completion and its cancel's */
+    WEIR_CANCEL_WITHDRAWN, /* only after a turn failed: it never left, and the backend has forgotten it */
+    WEIR_CANCEL_LOST,      /* only after a turn failed: it is with the kernel, which cannot be asked */
+};
+
+/* One completion. An op may have several in a turn: all but the last carry WEIR_EVENT_MORE. */
+struct weir_event {
+    struct weir_op *op;
+    int64_t result;
+    uint32_t flags;
+    uint32_t buffer_id;
+};
+
+/*
+ * The bell: one word that says what the loop is doing, so that a wake-up costs a system call only when it
+ * sleeps. The loop stores ASLEEP, then looks at every inbox once more, then turns; a producer fills an
+ * inbox, then exchanges RUNG. Both are seq_cst: one of the two sees the other.
+ */
+enum { WEIR_BELL_AWAKE, WEIR_BELL_ASLEEP, WEIR_BELL_RUNG };
+
+struct weir_bell {
+    uint32_t word;
+};
+
+/* True: the loop sleeps, wake it. Any thread. */
+static inline bool weir_bell_ring(struct weir_bell *bell)
+{
+    return __atomic_exchange_n(&bell->word, WEIR_BELL_RUNG, __ATOMIC_SEQ_CST) == WEIR_BELL_ASLEEP;
+}
+
+/* Which clock: for stamps (cheap), or for deadlines (exact). */
+enum weir_now {
+    WEIR_NOW_STAMP,
+    WEIR_NOW_DEADLINE,
+};
+
+#define WEIR_NO_SLEEP 0ULL
+#define WEIR_SLEEP_FOREVER UINT64_MAX
+
+struct weir_backend;
+
+struct weir_backend_table {
+    const char *name;
+
+    /*
+     * Makes a backend for options->depth ops, or fewer, and writes the facts it knows. 0 or -errno, then
+     * nothing is left behind.
+     */
+    int (*open)(const struct weir_options *options, struct weir_facts *facts,
+                struct weir_backend **ret_backend);
+
+    /* Binds it to the calling thread and proves that it works by a round trip. Once. 0 or -errno. */
+    int (*adopt)(struct weir_backend *backend, struct weir_facts *facts);
+
+    /* Frees all; no op is with it. In a forked child (`forked`) only the child's fds are closed. */
+    void (*close)(struct weir_backend *backend, bool forked);
+
+    /* Takes an op that holds a credit; with TAKEN, op->held is the backend's. It leaves with a turn. */
+    enum weir_staged (*stage)(struct weir_backend *backend, struct weir_op *op);
+
+    /* Asks for an op back that it has TAKEN and not given an event for. At most once per op staged. */
+    enum weir_cancelled (*cancel)(struct weir_backend *backend, struct weir_op *op);
+
+    /*
+     * Sends what was staged, sleeps until an event, a wake or until_ns (CLOCK_MONOTONIC; or one of the two
+     * above), and fills events. With max 0 it only sends. The number of events; -errno: it cannot go on,
+     * now or later.
+     */
+    int (*turn)(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
+                uint32_t max);
+
+    /* Ends a sleep, now or the next. Any thread, signal handlers too. */
+    void (*wake)(struct weir_backend *backend);
+
+    /* ns. WEIR_NOW_DEADLINE: any thread. */
+    uint64_t (*now)(struct weir_backend *backend, enum weir_now which);
+};
+
+/* What every backend begins with. The loop fills slots and counters between open and adopt. */
+struct weir_backend {
+    const struct weir_backend_table *table;
+    struct weir_slots *slots;
+    struct weir_counters *counters;
+    int fd; /* readable when a turn would find an event */
+};
+
+#endif

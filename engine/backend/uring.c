@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uring.c: the proactor: staging, one enter a turn, reaping.
+ *
+ * Invariants. Each credit has at most one unpublished SQE: its op's, or, once that is with the kernel, its
+ * cancel's; so `depth` plus the wake poll fit the SQ, and twice that the CQ, which therefore never
+ * overflows. An op's event is given after all completions it expects (held.carrier.expected): its own
+ * and, if it was cancelled, its cancel's.
+ *
+ * The enter is our own, and the CQ is read rather than return codes: an enter may answer anything between
+ * the system call and a signal, but what is in the CQ has happened.
+ */
+#include <engine/backend/uring.h>
+#include <engine/op/perform.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define REFUSED_FREE 2              /* enters refused in a row before backing off */
+#define BACKOFF_MAX_NS 1000000L     /* 1 ms */
+#define WITHDRAWN 0                 /* held.carrier.expected: a NOP went out in the op's place */
+
+static unsigned unpublished(const struct weir_uring *uring)
+{
+    /* Without SQPOLL the kernel moves khead only inside our own enter. */
+    return uring->ring.sq.sqe_tail - *uring->ring.sq.khead;
+}
+
+static struct io_uring_sqe *next_sqe(struct weir_uring *uring)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    WEIR_CHECK(unpublished(uring) < sq->ring_entries);
+    return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
+}
+
+void weir_uring_replace_enter(struct weir_backend *backend, weir_enter_call *call, void *context)
+{
+    weir_uring_of(backend)->enter = call;
+    weir_uring_of(backend)->enter_context = context;
+}
+
+/* --- staging and cancelling ------------------------------------------------------------------------ */
+
+static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
+{
+    struct weir_uring *uring = weir_uring_of(backend);
+    if (weir_unlikely(!weir_uring_carries(uring, op))) {
+        if (!weir_op_performs(op)) {
+            return WEIR_NOT_HERE;
+        }
+        op->result = weir_op_perform(op);
+        return WEIR_FINISHED;
+    }
+    struct io_uring_sqe *sqe = next_sqe(uring);
+    weir_uring_prepare(uring, op, sqe);
+    sqe->user_data = weir_uring_tag(backend->slots, op->slot);
+    op->held.carrier.position = uring->ring.sq.sqe_tail - 1;
+    op->held.carrier.expected = 1;
+    return WEIR_TAKEN;
+}
+
+/* A NOP that keeps the tag: it comes back through the ring like any op, so places in the SQ stay counted
+ * by credits even while enters are refused. */
+static void overwrite(struct weir_uring *uring, struct weir_op *op)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    struct io_uring_sqe *sqe = &sq->sqes[op->held.carrier.position & sq->ring_mask];
+    uint64_t tag = sqe->user_data;
+    io_uring_prep_nop(sqe);
+    sqe->user_data = tag;
+    op->held.carrier.expected = WITHDRAWN;
+}
+
+static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *op)
+{
+    struct weir_uring *uring = weir_uring_of(backend);
+    unsigned age = uring->ring.sq.sqe_tail - op->held.carrier.position;
+    bool never_left = op->held.carrier.expected == WITHDRAWN || age <= unpublished(uring);
+    if (uring->failed) {
+        return never_left ? WEIR_CANCEL_WITHDRAWN : WEIR_CANCEL_LOST;
+    }
+    if (never_left) {
+        overwrite(uring, op);
+        return WEIR_CANCEL_ASKED;
+    }
+    struct io_uring_sqe *sqe = next_sqe(uring);
+    uint64_t tag = weir_uring_tag(backend->slots, op->slot);
+    memset(sqe, 0, sizeof *sqe);
+    sqe->opcode = IORING_OP_ASYNC_CANCEL;
+    sqe->fd = -1;
+    sqe->addr = tag;
+    sqe->user_data = tag | WEIR_URING_CANCEL;
+    op->held.carrier.expected++;
+    backend->counters->cancels++;
+    return WEIR_CANCEL_ASKED;
+}
+
+/* --- entering -------------------------------------------------------------------------------------- */
+
+static int call_enter(struct weir_uring *uring, unsigned to_submit, unsigned wait_nr, unsigned flags,
+                      const struct __kernel_timespec *timeout)
+{
+    if (weir_unlikely(uring->enter != NULL)) {
+        return uring->enter(uring->enter_context, &uring->ring, to_submit, wait_nr, flags);
+    }
+    if (!timeout) {
+        return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, to_submit, wait_nr, flags, NULL,
+                               _NSIG / 8);
+    }
+    struct io_uring_getevents_arg arg = {.ts = (uint64_t)(uintptr_t)timeout};
+    return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, to_submit, wait_nr,
+                           flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg, sizeof arg);
+}
+
+/* An enter the kernel had no memory for: what it has finished is reaped first, then longer and longer
+ * pauses keep the loop from spinning on it. */
+static void back_off(struct weir_uring *uring)
+{
+    if (++uring->refused_enters <= REFUSED_FREE || io_uring_cq_ready(&uring->ring) > 0) {
+        return;
+    }
+    unsigned doublings = uring->refused_enters - REFUSED_FREE;
+    long pause_ns = doublings < 10 ? 1000L << doublings : BACKOFF_MAX_NS;
+    nanosleep(&(struct timespec){.tv_nsec = pause_ns}, NULL);
+}
+
+static int judge_enter(struct weir_uring *uring, int r, unsigned to_submit)
+{
+    struct weir_counters *counters = uring->base.counters;
+    if (weir_likely(r >= 0)) {
+        counters->enter_short += (unsigned)r < to_submit;
+        uring->refused_enters = 0;
+        return 0;
+    }
+    switch (-r) {
+    case ETIME:
+        return 0;
+    case EINTR:
+        counters->enter_eintr++;
+        return 0;
+    case EBUSY:
+        counters->enter_ebusy++;
+        back_off(uring);
+        return 0;
+    case EAGAIN:
+    case ENOMEM:
+        counters->enter_eagain++;
+        back_off(uring);
+        return 0;
+    default: /* EBADR: completions are lost; EPERM: a late filter; others: the ring is not what we made */
+        uring->failed = true;
+        return r;
+    }
+}
+
+int weir_uring_enter(struct weir_uring *uring, unsigned wait_nr, uint64_t until_ns)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    unsigned to_submit = unpublished(uring);
+    unsigned flags = uring->enter_flags | IORING_ENTER_GETEVENTS;
+    struct __kernel_timespec timeout;
+    bool timed = wait_nr > 0 && until_ns != WEIR_SLEEP_FOREVER;
+
+    if (timed) {
+        uint64_t now_ns = weir_clock_exact(&uring->clock);
+        uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+        timed = left_ns > 0;
+        wait_nr = timed;
+        timeout.tv_sec = (int64_t)(left_ns / 1000000000u);
+        timeout.tv_nsec = (long long)(left_ns % 1000000000u);
+    }
+    if (wait_nr > 0) {
+        flags |= uring->enter_wait;
+    }
+    /* Release: pairs with the kernel's acquire of the tail; the entries are written before it. */
+    io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+    uring->base.counters->enters++;
+    int r = call_enter(uring, to_submit, wait_nr, flags, timed ? &timeout : NULL);
+    return judge_enter(uring, r, to_submit);
+}
+
+/* --- reaping --------------------------------------------------------------------------------------- */
+
+static void drain_wake(struct weir_uring *uring)
+{
+    uint64_t rings;
+    uring->wake_armed = false;
+    if (read(uring->wake_fd, &rings, sizeof rings) > 0) {
+        uring->base.counters->wakes++;
+    }
+}
+
+/* A completion that is not simply an op's only one. True: *event is filled. */
+static bool reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe, struct weir_op *op,
+                     struct weir_event *event)
+{
+    if (!op) {
+        if (cqe->user_data == WEIR_URING_WAKE) {
+            drain_wake(uring);
+        } else {
+            uring->base.counters->stale++;
+        }
+        return false;
+    }
+    if (op->held.carrier.expected == WITHDRAWN) {
+        *event = (struct weir_event){.op = op, .result = -ECANCELED};
+        return true;
+    }
+    if (!(cqe->user_data & WEIR_URING_CANCEL)) {
+        op->held.carrier.result = cqe->res;
+    }
+    if (--op->held.carrier.expected > 0) {
+        return false;
+    }
+    *event = (struct weir_event){.op = op, .result = op->held.carrier.result};
+    return true;
+}
+
+static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t max)
+{
+    struct io_uring_cq *cq = &uring->ring.cq;
+    const struct weir_slots *slots = uring->base.slots;
+    unsigned head = *cq->khead;
+    /* Acquire: pairs with the kernel's release. Read once: what completes meanwhile is the next turn's. */
+    unsigned ready = io_uring_smp_load_acquire(cq->ktail) - head;
+    uint32_t count = 0;
+
+    for (unsigned i = 0; i < ready && count < max; i++, head++) {
+        const struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
+        uint32_t slot = (uint32_t)cqe->user_data >> 1;
+        struct weir_op *op = weir_slots_find(slots, slot, (uint32_t)(cqe->user_data >> 32));
+        if (weir_likely(op && op->held.carrier.expected == 1 &&
+                        !(cqe->user_data & WEIR_URING_CANCEL))) {
+            events[count++] = (struct weir_event){.op = op, .result = cqe->res};
+        } else {
+            count += reap_odd(uring, cqe, op, &events[count]);
+        }
+    }
+    io_uring_smp_store_release(cq->khead, head);
+    return (int)count;
+}
+
+static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
+                uint32_t max)
+{
+    struct weir_uring *uring = weir_uring_of(backend);
+    struct io_uring *ring = &uring->ring;
+    if (weir_unlikely(!uring->wake_armed)) {
+        struct io_uring_sqe *sqe = next_sqe(uring);
+        io_uring_prep_poll_add(sqe, uring->wake_fd, POLLIN);
+        sqe->user_data = WEIR_URING_WAKE;
+        uring->wake_armed = true;
+    }
+    /* The flags say that an enter would bring completions that the tail does not show. */
+    unsigned kernel_flags = *(volatile unsigned *)ring->sq.kflags;
+    bool pending = kernel_flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
+    unsigned wait_nr = until_ns != WEIR_NO_SLEEP && io_uring_cq_ready(ring) == 0;
+
+    backend->counters->cq_overflow += !!(kernel_flags & IORING_SQ_CQ_OVERFLOW);
+    if (wait_nr > 0 || pending || unpublished(uring) > 0) {
+        int r = weir_uring_enter(uring, wait_nr, until_ns);
+        if (weir_unlikely(r < 0)) {
+            return r;
+        }
+    }
+    return reap(uring, events, max);
+}
+
+static void wake(struct weir_backend *backend)
+{
+    uint64_t one = 1;
+    /* Fails only at 2^64 - 2 unread wakes, when it is readable anyway. */
+    ssize_t written = write(weir_uring_of(backend)->wake_fd, &one, sizeof one);
+    (void)written;
+}
+
+static uint64_t now(struct weir_backend *backend, enum weir_now which)
+{
+    if (which == WEIR_NOW_STAMP) {
+        return weir_clock_stamp(&weir_uring_of(backend)->clock);
+    }
+    return weir_clock_monotonic();
+}
+
+const struct weir_backend_table weir_uring_table = {
+    .name = "io_uring",
+    .open = weir_uring_open,
+    .adopt = weir_uring_adopt,
+    .close = weir_uring_close,
+    .stage = stage,
+    .cancel = cancel,
+    .turn = turn,
+    .wake = wake,
+    .now = now,
+};

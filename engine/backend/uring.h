@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uring.h: what the io_uring backend's three files share, and what the harness may do to it.
+ */
+#ifndef WEIR_ENGINE_URING_H
+#define WEIR_ENGINE_URING_H
+
+#include <engine/backend/backend.h>
+#include <engine/backend/kernel.h>
+
+/* Stands for io_uring_enter(2): the number of entries taken, or -errno. */
+typedef int weir_enter_call(void *context, struct io_uring *ring, unsigned to_submit,
+                            unsigned wait_nr, unsigned flags);
+
+#define WEIR_URING_OPS 64 /* opcodes that are probed */
+
+struct weir_uring {
+    struct weir_backend base;
+    struct io_uring ring;
+    struct weir_clock clock;
+
+    unsigned enter_flags;    /* with every enter: REGISTERED_RING */
+    unsigned enter_wait;     /* with every enter that waits: NO_IOWAIT */
+    int wake_fd;             /* an eventfd; a poll of it is armed in the ring */
+    bool wake_armed;
+    bool failed;             /* a turn answered an error: nothing more reaches the kernel */
+    bool restore_sigpipe;    /* SIGPIPE was blocked by us in the owner */
+    uint32_t write_flags;    /* RWF_NOSIGNAL where the kernel has it */
+    uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
+    uint64_t native;         /* bit per opcode the kernel has */
+
+    weir_enter_call *enter; /* NULL: the system call */
+    void *enter_context;
+};
+
+extern const struct weir_backend_table weir_uring_table;
+
+static inline struct weir_uring *weir_uring_of(struct weir_backend *backend)
+{
+    return WEIR_CONTAINER(backend, struct weir_uring, base);
+}
+
+static inline bool weir_uring_has(const struct weir_uring *uring, unsigned opcode)
+{
+    return opcode < WEIR_URING_OPS && uring->native >> opcode & 1;
+}
+
+/*
+ * The tag of a completion: generation, slot, and whether it is the op's own or its cancel's. The two
+ * highest values are the wake poll's and the probe's: no generation reaches them with slot bits all set.
+ */
+#define WEIR_URING_WAKE UINT64_MAX
+#define WEIR_URING_PROBE (UINT64_MAX - 1)
+#define WEIR_URING_CANCEL 1ULL
+
+static inline uint64_t weir_uring_tag(const struct weir_slots *slots, uint32_t slot)
+{
+    return (uint64_t)slots->slots[slot].generation << 32 | (uint64_t)slot << 1;
+}
+
+int weir_uring_open(const struct weir_options *options, struct weir_facts *facts,
+                    struct weir_backend **ret_backend);
+int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts);
+void weir_uring_close(struct weir_backend *backend, bool forked);
+
+/* Whether the kernel has an opcode for the op. */
+bool weir_uring_carries(const struct weir_uring *uring, const struct weir_op *op);
+/* Fills an SQE for such an op, all but user_data. */
+void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io_uring_sqe *sqe);
+
+/*
+ * Sends what is staged and, with wait_nr 1, waits until until_ns. 0: done, or to be tried again (counted);
+ * -errno: the ring cannot go on.
+ */
+int weir_uring_enter(struct weir_uring *uring, unsigned wait_nr, uint64_t until_ns);
+
+/* For the harness: puts another function in place of the system call. */
+void weir_uring_replace_enter(struct weir_backend *backend, weir_enter_call *call, void *context);
+
+#endif

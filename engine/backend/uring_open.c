@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * uring_open.c: making the ring: the ladder of flags and sizes, what the kernel must have, the proof that
+ * it works, and taking it down. Every step is tried for real; nothing is concluded from a version.
+ */
+#include <engine/backend/uring.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#define DEPTH_MIN 4          /* below it a ring takes no less memory */
+#define INTERNAL_SQES 4      /* places beside the ops': the wake poll, and slack */
+#define PROBE_TRIES 1000     /* enters the probe's NOP may cost */
+#define WORKERS_PER_CPU 4    /* bounded workers, as the kernel's own default */
+
+/* Without these weir's promises cannot be kept; all are in Linux 5.11. */
+#define FEATURES_NEEDED                                                                            \
+    (IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_RW_CUR_POS |                     \
+     IORING_FEAT_CUR_PERSONALITY | IORING_FEAT_FAST_POLL | IORING_FEAT_EXT_ARG)
+
+/* Best first; the kernel answers EINVAL to flags it does not know. */
+static const unsigned ladder[] = {
+    /* 6.1: completions are posted only when this thread asks for them */
+    WEIR_SETUP_SINGLE_ISSUER | WEIR_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+        IORING_SETUP_SUBMIT_ALL,
+    /* 6.0 */
+    WEIR_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+        IORING_SETUP_SUBMIT_ALL,
+    /* 5.19: no interrupts to run completions */
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+    /* 5.18: a bad entry does not stop the batch */
+    IORING_SETUP_SUBMIT_ALL,
+    0,
+};
+
+static int try_ring(struct weir_uring *uring, uint32_t depth, bool disabled)
+{
+    int r = -EINVAL;
+    for (size_t i = 0; i < sizeof ladder / sizeof *ladder && r == -EINVAL; i++) {
+        struct io_uring_params params = {
+            .flags = ladder[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
+                     (disabled ? IORING_SETUP_R_DISABLED : 0),
+            .cq_entries = 2 * depth + INTERNAL_SQES,
+        };
+        r = io_uring_queue_init_params(depth + INTERNAL_SQES, &uring->ring, &params);
+        if (r == 0) {
+            uring->ring.features = params.features;
+        }
+    }
+    return r;
+}
+
+/* The ring, for as much of the depth as there is memory. */
+static int make_ring(struct weir_uring *uring, uint32_t depth, bool disabled, struct weir_facts *facts)
+{
+    uint32_t got = depth;
+    int r = try_ring(uring, got, disabled);
+    while (r == -ENOMEM && got > DEPTH_MIN) {
+        got = got / 2 > DEPTH_MIN ? got / 2 : DEPTH_MIN;
+        r = try_ring(uring, got, disabled);
+    }
+    if (r < 0) {
+        return r;
+    }
+    /* CLAMP: read back what the kernel made of it. */
+    uint32_t room = uring->ring.sq.ring_entries - INTERNAL_SQES;
+    uint32_t cq_room = (uring->ring.cq.ring_entries - INTERNAL_SQES) / 2;
+    room = room < cq_room ? room : cq_room;
+    facts->depth = got < room ? got : room;
+    if (got < depth) {
+        snprintf(facts->depth_reason, sizeof facts->depth_reason,
+                 "no memory for more: ring memory is limited by RLIMIT_MEMLOCK (ulimit -l)");
+    }
+    return 0;
+}
+
+/* The kernel reads entries by way of this array; ours are always in order, so it is written once. */
+static void straighten(struct io_uring *ring)
+{
+    if (ring->flags & WEIR_SETUP_NO_SQARRAY) {
+        return;
+    }
+    for (unsigned i = 0; i < ring->sq.ring_entries; i++) {
+        ring->sq.array[i] = i;
+    }
+}
+
+static int probe_opcodes(struct weir_uring *uring)
+{
+    union {
+        struct io_uring_probe probe;
+        char space[sizeof(struct io_uring_probe) +
+                   WEIR_URING_OPS * sizeof(struct io_uring_probe_op)];
+    } all;
+    memset(&all, 0, sizeof all);
+    int r = io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_PROBE, &all.probe,
+                              WEIR_URING_OPS);
+    if (r < 0) {
+        return r;
+    }
+    for (unsigned i = 0; i < WEIR_URING_OPS && i <= all.probe.last_op; i++) {
+        if (all.probe.ops[i].flags & IO_URING_OP_SUPPORTED) {
+            uring->native |= 1ULL << i;
+        }
+    }
+    return 0;
+}
+
+/* Whether writes can be asked not to raise SIGPIPE (Linux 6.18). A write of nothing to a pipe tells. */
+static int probe_nosignal(struct weir_uring *uring)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        return -errno;
+    }
+    struct iovec nothing = {.iov_base = ends, .iov_len = 0};
+    if (pwritev2(ends[1], &nothing, 1, -1, WEIR_RWF_NOSIGNAL) == 0) {
+        uring->write_flags = WEIR_RWF_NOSIGNAL;
+    }
+    close(ends[0]);
+    close(ends[1]);
+    return 0;
+}
+
+static void tell_facts(const struct weir_uring *uring, const struct weir_options *options,
+                       struct weir_facts *facts)
+{
+    const struct io_uring *ring = &uring->ring;
+    long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+    uint32_t bounded = WORKERS_PER_CPU * (uint32_t)(cpus > 0 ? cpus : 1);
+    bounded = bounded < facts->depth ? bounded : facts->depth;
+    facts->sq_entries = ring->sq.ring_entries;
+    facts->cq_entries = ring->cq.ring_entries;
+    facts->ring_flags = ring->flags;
+    facts->ring_features = ring->features;
+    facts->no_iowait = uring->enter_wait != 0;
+    facts->clock = uring->clock.ticking ? "tsc" : "monotonic";
+    facts->workers_bounded = options->workers_bounded ? options->workers_bounded : bounded;
+    facts->workers_unbounded = options->workers_unbounded ? options->workers_unbounded : facts->depth;
+    facts->memory_ring = ring->sq.ring_ptr == ring->cq.ring_ptr
+                             ? ring->sq.ring_sz
+                             : ring->sq.ring_sz + ring->cq.ring_sz;
+    facts->memory_ring += (uint64_t)ring->sq.ring_entries * sizeof(struct io_uring_sqe);
+    facts->memory_loop += sizeof *uring;
+}
+
+static int finish_open(struct weir_uring *uring, const struct weir_options *options,
+                       struct weir_facts *facts)
+{
+    bool disabled = options->flags & WEIR_FOR_ADOPTION;
+    uring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (uring->wake_fd < 0) {
+        return -errno;
+    }
+    int r = make_ring(uring, facts->depth_asked, disabled, facts);
+    if (r < 0) {
+        uring->ring.ring_fd = -1;
+        return r;
+    }
+    if ((uring->ring.features & FEATURES_NEEDED) != FEATURES_NEEDED) {
+        return -ENOTSUP;
+    }
+    r = probe_opcodes(uring);
+    r = r < 0 ? r : probe_nosignal(uring);
+    r = r < 0 ? r : io_uring_ring_dontfork(&uring->ring);
+    if (r < 0) {
+        return r;
+    }
+    straighten(&uring->ring);
+    uring->ring.enter_ring_fd = uring->ring.ring_fd;
+    uring->enter_wait = uring->ring.features & WEIR_FEAT_NO_IOWAIT ? WEIR_ENTER_NO_IOWAIT : 0;
+    uring->base.fd = uring->ring.ring_fd;
+    tell_facts(uring, options, facts);
+    return 0;
+}
+
+int weir_uring_open(const struct weir_options *options, struct weir_facts *facts,
+                    struct weir_backend **ret_backend)
+{
+    struct weir_uring *uring = calloc(1, sizeof *uring);
+    if (!uring) {
+        return -ENOMEM;
+    }
+    uring->base.table = &weir_uring_table;
+    uring->ring.ring_fd = -1;
+    uring->wake_fd = -1;
+    weir_clock_init(&uring->clock);
+    int r = finish_open(uring, options, facts);
+    if (r < 0) {
+        weir_uring_close(&uring->base, false);
+        return r;
+    }
+    *ret_backend = &uring->base;
+    return 0;
+}
+
+/* A NOP there and back under the process's real limits and filters. */
+static int round_trip(struct weir_uring *uring)
+{
+    struct io_uring_sqe *sqe = &uring->ring.sq.sqes[uring->ring.sq.sqe_tail++ & uring->ring.sq.ring_mask];
+    struct io_uring_cqe *cqe;
+    io_uring_prep_nop(sqe);
+    sqe->user_data = WEIR_URING_PROBE;
+    for (int tries = 0; tries < PROBE_TRIES; tries++) {
+        int r = weir_uring_enter(uring, 1, WEIR_SLEEP_FOREVER);
+        if (r < 0) {
+            return r;
+        }
+        if (io_uring_cq_ready(&uring->ring) > 0) {
+            cqe = &uring->ring.cq.cqes[*uring->ring.cq.khead & uring->ring.cq.ring_mask];
+            r = cqe->res;
+            io_uring_cq_advance(&uring->ring, 1);
+            return r;
+        }
+    }
+    return -EAGAIN;
+}
+
+/* Where writes cannot be asked to keep quiet, SIGPIPE is blocked in the owner's thread. */
+static void block_sigpipe(struct weir_uring *uring, struct weir_facts *facts)
+{
+    sigset_t pipe_set;
+    sigset_t before;
+    if (uring->write_flags != 0) {
+        return;
+    }
+    sigemptyset(&pipe_set);
+    sigaddset(&pipe_set, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &pipe_set, &before);
+    uring->restore_sigpipe = !sigismember(&before, SIGPIPE);
+    facts->sigpipe_blocked = 1;
+}
+
+static void unblock_sigpipe(struct weir_uring *uring)
+{
+    sigset_t pipe_set;
+    if (!uring->restore_sigpipe) {
+        return;
+    }
+    sigemptyset(&pipe_set);
+    sigaddset(&pipe_set, SIGPIPE);
+    while (sigtimedwait(&pipe_set, NULL, &(struct timespec){0}) > 0) {
+        /* one that a write of ours raised must not arrive now */
+    }
+    pthread_sigmask(SIG_UNBLOCK, &pipe_set, NULL);
+}
+
+int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts)
+{
+    struct weir_uring *uring = weir_uring_of(backend);
+    unsigned ring_fd = (unsigned)uring->ring.ring_fd;
+    if (facts->ring_flags & IORING_SETUP_R_DISABLED) {
+        /* By number: liburing 2.3 declares io_uring_enable_rings() but does not export it. */
+        int r = io_uring_register(ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+        if (r < 0) {
+            return r;
+        }
+    }
+    /* Fails past 16 in a thread, and before 5.18: then the plain fd is used. */
+    if (io_uring_register_ring_fd(&uring->ring) == 1) {
+        uring->enter_flags = IORING_ENTER_REGISTERED_RING;
+        facts->ring_fd_registered = 1;
+    } else {
+        uring->ring.enter_ring_fd = uring->ring.ring_fd;
+    }
+    unsigned workers[2] = {facts->workers_bounded, facts->workers_unbounded};
+    if (io_uring_register(ring_fd, IORING_REGISTER_IOWQ_MAX_WORKERS, workers, 2) < 0) {
+        facts->workers_bounded = 0;
+        facts->workers_unbounded = 0;
+    }
+    block_sigpipe(uring, facts);
+    return round_trip(uring);
+}
+
+void weir_uring_close(struct weir_backend *backend, bool forked)
+{
+    struct weir_uring *uring = weir_uring_of(backend);
+    if (forked) {
+        /* The ring's memory is not mapped here (DONTFORK); the registration is the parent's thread's. */
+        close(uring->ring.ring_fd);
+        close(uring->wake_fd);
+        return;
+    }
+    if (uring->ring.ring_fd >= 0) {
+        io_uring_queue_exit(&uring->ring);
+    }
+    if (uring->wake_fd >= 0) {
+        close(uring->wake_fd);
+    }
+    unblock_sigpipe(uring);
+    free(uring);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * histogram.h: the engine's side of weir/histogram.h: recording many equal samples at once, and copying
+ * while the one writer writes. All stores are relaxed and not read-modify-write: there is one writer.
+ */
+#ifndef WEIR_ENGINE_HISTOGRAM_H
+#define WEIR_ENGINE_HISTOGRAM_H
+
+#include <weir/histogram.h>
+
+static inline uint64_t weir_relaxed_load(const uint64_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_RELAXED);
+}
+
+static inline void weir_relaxed_store(uint64_t *word, uint64_t value)
+{
+    __atomic_store_n(word, value, __ATOMIC_RELAXED);
+}
+
+static inline void weir_relaxed_add(uint64_t *word, uint64_t more)
+{
+    weir_relaxed_store(word, *word + more);
+}
+
+/* `times` samples of value_ns. */
+static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t value_ns,
+                                      uint64_t times)
+{
+    weir_relaxed_add(&histogram->count, times);
+    weir_relaxed_add(&histogram->sum, value_ns * times);
+    if (value_ns > histogram->max) {
+        weir_relaxed_store(&histogram->max, value_ns);
+    }
+    if (value_ns >> WEIR_HISTOGRAM_TOP) {
+        weir_relaxed_add(&histogram->clipped, times);
+        return;
+    }
+    /* Below 2^(B+1) the index is the value; above, the exponent and the next B bits. */
+    unsigned highest = 63u - (unsigned)__builtin_clzll(value_ns | (1u << WEIR_HISTOGRAM_BITS));
+    unsigned shift = highest - WEIR_HISTOGRAM_BITS;
+    uint64_t index = ((uint64_t)shift << WEIR_HISTOGRAM_BITS) + (value_ns >> shift);
+    weir_relaxed_add(&histogram->buckets[index], times);
+}
+
+/* A copy of what another thread writes; its count is that of the buckets seen. */
+void weir_histogram_copy(struct weir_histogram *into, const struct weir_histogram *from);
+
+/* Empties it, seen word by word by readers. */
+void weir_histogram_clear(struct weir_histogram *histogram);
+
+#endif

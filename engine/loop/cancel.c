@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * cancel.c: the one way out: by op, fd, task, deadline and close. Also what follows from it: CLOSE ops that
+ * wait for the others on their fd, and fds that are forgotten.
+ *
+ * Invariants: whoever asks first decides the result; at most one cancel per op reaches the backend; a
+ * cancel never lacks room.
+ */
+#include <engine/loop/loop.h>
+
+/* In flight, on its way out. */
+static void ask_carrier(struct weir_loop *loop, struct weir_op *op)
+{
+    switch (op->with) {
+    case WEIR_CARRIER_TIMER:
+        weir_heap_remove(&loop->heap, op);
+        weir_loop_finish_early(loop, op, weir_op_asked_result(op));
+        break;
+    case WEIR_CARRIER_CLOSER:
+        weir_queue_remove(&loop->closers, op);
+        weir_loop_finish_early(loop, op, weir_op_asked_result(op));
+        break;
+    default:
+        if (loop->backend->table->cancel(loop->backend, op) == WEIR_CANCEL_WITHDRAWN) {
+            weir_loop_finish_early(loop, op, weir_op_asked_result(op));
+        }
+        break;
+    }
+}
+
+int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked asked)
+{
+    if (op->asked) {
+        return 0;
+    }
+    if (op->state == WEIR_DONE) {
+        return -EALREADY;
+    }
+    op->asked = (uint8_t)asked;
+    if (op->state == WEIR_AT_GATE) {
+        weir_queue_remove(&loop->waiting, op);
+        loop->waiting_count--;
+        weir_loop_finish_early(loop, op, weir_op_asked_result(op));
+    } else {
+        ask_carrier(loop, op);
+    }
+    return 0;
+}
+
+int weir_cancel(struct weir_loop *loop, struct weir_op *op)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (!op) {
+        return -EINVAL;
+    }
+    if (op->state == WEIR_WITH_CALLER || op->loop != loop) {
+        return -ENOENT;
+    }
+    return weir_loop_ask(loop, op, WEIR_ASKED_CANCEL);
+}
+
+static bool may_ask(const struct weir_op *op)
+{
+    return !op->asked && op->state != WEIR_DONE;
+}
+
+uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *but, int *ret_asked)
+{
+    uint32_t live = 0;
+    int asked = 0;
+    for (uint32_t i = weir_slots_on_fd(&loop->slots, 0, fd); i < loop->slots.count;
+         i = weir_slots_on_fd(&loop->slots, i + 1, fd)) {
+        struct weir_op *op = loop->slots.slots[i].op;
+        if (op == but) {
+            continue;
+        }
+        live++;
+        if (may_ask(op)) {
+            asked++;
+            weir_loop_ask(loop, op, WEIR_ASKED_CANCEL);
+        }
+    }
+    if (ret_asked) {
+        *ret_asked = asked;
+    }
+    return live;
+}
+
+int weir_cancel_fd(struct weir_loop *loop, int fd)
+{
+    int asked;
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (fd < 0) {
+        return -EBADF;
+    }
+    weir_loop_ask_fd(loop, fd, NULL, &asked);
+    return asked;
+}
+
+/* A hole is filled with the last entry, and what that displaces moves towards the root: walking from the
+ * end, and looking again at a place that was filled, meets every entry. */
+static int ask_timers(struct weir_loop *loop, const struct weir_task *task)
+{
+    int asked = 0;
+    for (uint32_t i = loop->heap.count; i > 0;) {
+        struct weir_op *op = loop->heap.entries[i].op;
+        if (weir_op_is_timer(op) && weir_loop_task_of(loop, op) == task) {
+            asked++;
+            weir_loop_ask(loop, op, WEIR_ASKED_CANCEL);
+            i = i < loop->heap.count ? i : loop->heap.count;
+        } else {
+            i--;
+        }
+    }
+    return asked;
+}
+
+int weir_cancel_task(struct weir_loop *loop, struct weir_task *task)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (!task || task->tasks != &loop->tasks || !task->open) {
+        return -EINVAL;
+    }
+    int asked = 0;
+    for (uint32_t i = 0; i < loop->slots.count && task->live > 0; i++) {
+        struct weir_slot *slot = &loop->slots.slots[i];
+        if (slot->op && slot->task == task && may_ask(slot->op)) {
+            asked++;
+            weir_loop_ask(loop, slot->op, WEIR_ASKED_CANCEL);
+        }
+    }
+    return asked + ask_timers(loop, task);
+}
+
+int weir_forget(struct weir_loop *loop, int fd)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (fd < 0) {
+        return -EBADF;
+    }
+    weir_loop_ask_fd(loop, fd, NULL, NULL);
+    for (uint32_t i = weir_slots_on_fd(&loop->slots, 0, fd); i < loop->slots.count;
+         i = weir_slots_on_fd(&loop->slots, i + 1, fd)) {
+        const struct weir_op *op = loop->slots.slots[i].op;
+        bool late = weir_kind_traits(op->kind) & WEIR_KIND_LATE_FD || op->retry != WEIR_RETRY_NONE;
+        if (op->state == WEIR_IN_FLIGHT && late) {
+            return -EBUSY;
+        }
+    }
+    return 0;
+}
+
+void weir_loop_step_closers(struct weir_loop *loop)
+{
+    struct weir_op *next;
+    for (struct weir_op *op = loop->closers.head; op; op = next) {
+        next = op->held.link.next;
+        if (weir_loop_ask_fd(loop, op->fd, op, NULL) == 0) {
+            weir_queue_remove(&loop->closers, op);
+            weir_loop_stage(loop, op);
+        }
+    }
+}
+
+void weir_loop_arm(struct weir_loop *loop, struct weir_op *op, uint64_t at_ns)
+{
+    if (op->deadline_ns != 0 && op->deadline_ns < at_ns) {
+        at_ns = op->deadline_ns;
+    }
+    weir_heap_insert(&loop->heap, op, at_ns);
+}
+
+bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_ns, int64_t *ret_result)
+{
+    bool late = op->deadline_ns != 0 && op->deadline_ns <= now_ns;
+    if (weir_op_is_timer(op)) {
+        *ret_result = 0;
+        weir_op_move(op, WEIR_DONE);
+        return true;
+    }
+    if (op->state != WEIR_IN_FLIGHT || op->with != WEIR_CARRIER_TIMER) {
+        weir_loop_ask(loop, op, WEIR_ASKED_DEADLINE);
+        return false;
+    }
+    if (late) {
+        op->asked = WEIR_ASKED_DEADLINE;
+        *ret_result = weir_op_asked_result(op);
+        weir_op_move(op, WEIR_DONE);
+        return true;
+    }
+    op->retry = WEIR_RETRY_NONE;
+    if (op->deadline_ns != 0) {
+        weir_loop_arm(loop, op, op->deadline_ns);
+    }
+    weir_loop_stage(loop, op);
+    return false;
+}

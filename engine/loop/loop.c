@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * loop.c: the turn. weir_loop_turn_once() reads like the page in docs/design.md: admit, carry, settle,
+ * collect, hand back, announce room.
+ *
+ * Invariants: the events of a turn are fixed before its first callback; a callback is the last touch of
+ * its op; nothing is DONE between turns but what stands on the early list.
+ */
+#include <engine/loop/loop.h>
+
+#define CALLBACKS_A_STAMP 16
+
+/* --- carry: the only sleep ------------------------------------------------------------------------- */
+
+/* How long the turn may sleep: not at all if it has anything to do. */
+static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
+{
+    bool over_budget = loop->waiting.head && loop->in_flight < loop->depth;
+    if (loop->early.head || over_budget || (loop->rooms && weir_loop_has_room(loop))) {
+        return WEIR_NO_SLEEP;
+    }
+    uint64_t timer_ns = weir_heap_next(&loop->heap);
+    until_ns = timer_ns < until_ns ? timer_ns : until_ns;
+    if (loop->closed && loop->close_ns < until_ns) {
+        until_ns = loop->close_ns;
+    }
+    return until_ns;
+}
+
+static int carry(struct weir_loop *loop, uint64_t until_ns)
+{
+    struct weir_backend *backend = loop->backend;
+    until_ns = sleep_until(loop, until_ns);
+    if (until_ns != WEIR_NO_SLEEP) {
+        /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
+        __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST)) {
+            until_ns = WEIR_NO_SLEEP;
+        }
+    }
+    int count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
+    __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&loop->woken, __ATOMIC_RELAXED)) {
+        /* This turn is the one that did not wait. Acquire: what the waker wrote is seen by the callbacks. */
+        __atomic_exchange_n(&loop->woken, 0, __ATOMIC_ACQUIRE);
+    }
+    return count;
+}
+
+/* --- collect --------------------------------------------------------------------------------------- */
+
+static uint32_t collect_early(struct weir_loop *loop, uint32_t count)
+{
+    while (loop->early.head && count < loop->events_max - WEIR_TIMERS_A_TURN) {
+        struct weir_op *op = weir_queue_pop(&loop->early);
+        loop->events[count++] = (struct weir_event){.op = op, .result = op->result};
+    }
+    return count;
+}
+
+static uint32_t collect_timers(struct weir_loop *loop, uint32_t count)
+{
+    if (loop->heap.count == 0) {
+        return count;
+    }
+    uint64_t now_ns = weir_loop_exact(loop);
+    for (int i = 0; i < WEIR_TIMERS_A_TURN && weir_heap_next(&loop->heap) <= now_ns; i++) {
+        struct weir_op *op = loop->heap.entries[1].op;
+        struct weir_event *event = &loop->events[count];
+        weir_heap_remove(&loop->heap, op);
+        event->op = op;
+        count += weir_loop_expire(loop, op, now_ns, &event->result);
+    }
+    return count;
+}
+
+/* --- hand back ------------------------------------------------------------------------------------- */
+
+static inline uint64_t since(struct weir_loop *loop, uint64_t from_ns, uint64_t to_ns)
+{
+    if (weir_likely(from_ns <= to_ns)) {
+        return to_ns - from_ns;
+    }
+    loop->counters.clock_clamped++;
+    return 0;
+}
+
+static void record(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
+                   int64_t result)
+{
+    struct weir_sample sample;
+    weir_relaxed_add(&task->counters.finished, 1);
+    if (weir_unlikely(result < 0)) {
+        weir_relaxed_add(result == -ECANCELED ? &task->counters.cancelled
+                         : result == -ETIME   ? &task->counters.expired
+                                              : &task->counters.failed,
+                         1);
+    }
+    if (weir_op_is_timer(op)) {
+        uint64_t due_ns = op->arg.timeout.at_ns;
+        sample.stages[WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE;
+        sample.stages[WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0;
+        sample.stages[WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0;
+    } else {
+        uint64_t from_ns = op->intended_ns != 0 ? op->intended_ns : op->born_ns;
+        sample.stages[WEIR_STAGE_WAIT] = since(loop, from_ns, op->left_ns);
+        sample.stages[WEIR_STAGE_FLIGHT] = since(loop, op->left_ns, loop->done_ns);
+        sample.stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
+    }
+    sample.stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
+    /* What was cancelled, or never left, is counted and not sampled. */
+    if (weir_likely(result != -ECANCELED && op->with != WEIR_CARRIER_NOBODY)) {
+        weir_tasks_record(&loop->tasks, task, &sample);
+    }
+}
+
+static void hand_back(struct weir_loop *loop, const struct weir_event *event)
+{
+    struct weir_op *op = event->op;
+    struct weir_task *task;
+    if (weir_op_is_timer(op)) {
+        task = weir_loop_task_of(loop, op);
+        record(loop, op, task, event->result);
+        loop->timers--;
+    } else {
+        task = loop->slots.slots[op->slot].task;
+        record(loop, op, task, event->result);
+        loop->in_flight -= weir_op_has_credit(op);
+        weir_slots_free(&loop->slots, op->slot);
+        if (weir_unlikely(op->heap_index != 0)) {
+            weir_heap_remove(&loop->heap, op);
+        }
+    }
+    op->result = event->result;
+    op->deadline_ns = 0;
+    op->intended_ns = 0;
+    op->asked = WEIR_ASKED_NONE;
+    op->with = WEIR_CARRIER_NOBODY;
+    op->retry = WEIR_RETRY_NONE;
+    op->attempts = 0;
+    weir_op_move(op, WEIR_WITH_CALLER);
+    loop->live--;
+    weir_relaxed_store(&task->live, task->live - 1);
+    loop->counters.finished++;
+    op->callback(op);
+}
+
+static void hand_back_all(struct weir_loop *loop, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (i % CALLBACKS_A_STAMP == 0 && i > 0) {
+            weir_loop_stamp(loop);
+        }
+        hand_back(loop, &loop->events[i]);
+    }
+    weir_tasks_flush(&loop->tasks);
+}
+
+/* --- the turn -------------------------------------------------------------------------------------- */
+
+/* Counts must equal the lists they count. Debug builds. */
+static void audit(const struct weir_loop *loop)
+{
+#ifndef NDEBUG
+    uint32_t waiting = 0;
+    for (const struct weir_op *op = loop->waiting.head; op; op = op->held.link.next) {
+        WEIR_CHECK(op->state == WEIR_AT_GATE);
+        waiting++;
+    }
+    uint32_t credits = 0;
+    uint32_t used = 0;
+    for (uint32_t i = 0; i < loop->slots.count; i++) {
+        const struct weir_op *op = loop->slots.slots[i].op;
+        used += op != NULL;
+        credits += op && weir_op_has_credit(op);
+        WEIR_CHECK(!op || op->slot == i);
+    }
+    WEIR_CHECK(waiting == loop->waiting_count);
+    WEIR_CHECK(used == loop->slots.used);
+    WEIR_CHECK(credits == loop->in_flight && loop->in_flight <= loop->depth);
+    WEIR_CHECK(loop->live == (uint64_t)used + loop->timers);
+#else
+    (void)loop;
+#endif
+}
+
+int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
+{
+    uint32_t count = 0;
+    loop->in_turn = true;
+    loop->counters.turns++;
+    if (weir_likely(loop->failed == 0)) {
+        weir_loop_admit(loop);
+        int carried = carry(loop, until_ns);
+        if (weir_unlikely(carried < 0)) {
+            loop->failed = carried;
+            loop->refuse = carried;
+            loop->in_turn = false;
+            return carried;
+        }
+        count = (uint32_t)carried;
+    }
+    weir_loop_stamp(loop);
+    loop->done_ns = loop->stamp_ns;
+    loop->stamp_fresh = true;
+    count = weir_loop_settle(loop, count);
+    count = collect_early(loop, count);
+    count = collect_timers(loop, count);
+    hand_back_all(loop, count);
+    weir_loop_announce_room(loop);
+    audit(loop);
+    if (loop->epoll_fd >= 0 && loop->failed == 0) {
+        weir_loop_arm_foreign(loop);
+    }
+    loop->stamp_fresh = false;
+    loop->in_turn = false;
+    if (weir_unlikely(loop->closing)) {
+        weir_loop_step_closing(loop);
+    }
+    return (int)count;
+}
+
+int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (loop->in_turn) {
+        return -EBUSY;
+    }
+    if (loop->failed) {
+        return loop->failed;
+    }
+    uint64_t until_ns = WEIR_NO_SLEEP;
+    if (wait_ns < 0) {
+        until_ns = WEIR_SLEEP_FOREVER;
+    } else if (wait_ns > 0) {
+        until_ns = weir_loop_exact(loop) + (uint64_t)wait_ns;
+    }
+    return weir_loop_turn_once(loop, until_ns);
+}
+
+static bool keeps_running(const struct weir_loop *loop)
+{
+    return loop->live > 0 || loop->holds > 0 || loop->rooms || loop->closed;
+}
+
+int weir_loop_run(struct weir_loop *loop)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (loop->in_turn) {
+        return -EBUSY;
+    }
+    if (loop->failed) {
+        return loop->failed;
+    }
+    while (r >= 0 && keeps_running(loop)) {
+        r = weir_loop_turn_once(loop, WEIR_SLEEP_FOREVER);
+        if (__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE)) {
+            break;
+        }
+    }
+    __atomic_store_n(&loop->stop, 0, __ATOMIC_RELAXED);
+    return r < 0 ? r : 0;
+}
+
+int weir_loop_wake(struct weir_loop *loop)
+{
+    if (!loop) {
+        return -EINVAL;
+    }
+    if (*loop->guard.alive == 0) {
+        return -ECHILD;
+    }
+    /* Seq_cst, and before the bell: pairs with carry(). Also a release for the acquire there. */
+    __atomic_store_n(&loop->woken, 1, __ATOMIC_SEQ_CST);
+    if (weir_bell_ring(&loop->bell)) {
+        loop->backend->table->wake(loop->backend);
+    }
+    return 0;
+}
+
+int weir_loop_stop(struct weir_loop *loop)
+{
+    if (loop && *loop->guard.alive != 0) {
+        __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
+    }
+    return weir_loop_wake(loop);
+}
+
+int weir_loop_hold(struct weir_loop *loop)
+{
+    int r = weir_loop_check(loop);
+    if (r == 0) {
+        loop->holds++;
+    }
+    return r;
+}
+
+int weir_loop_release(struct weir_loop *loop)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (loop->holds == 0) {
+        return -EINVAL;
+    }
+    loop->holds--;
+    return 0;
+}

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * open.c: the loop's birth: options judged, memory taken, backend chosen; and the numbers one may ask for
+ * later. All memory is one mapping, laid out here, beside the page that tells a fork.
+ */
+#include <engine/loop/loop.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define DEPTH_DEFAULT 256
+#define TIMERS_DEFAULT 1024
+#define ADMIT_OPS_DEFAULT 256
+#define ADMIT_BYTES_DEFAULT (8ULL << 20)
+#define MEMORY_DEFAULT (4ULL << 20)
+#define LINE 64ULL
+
+const char *weir_version(void)
+{
+    return "0.1.0";
+}
+
+static int judge_options(const struct weir_options *options)
+{
+    bool bad = options->depth > WEIR_DEPTH_MAX || options->waiting_max > WEIR_WAITING_MAX ||
+               options->timers_max > WEIR_TIMERS_MAX ||
+               options->flags & ~(uint32_t)WEIR_FOR_ADOPTION ||
+               (options->policy != WEIR_AUTO && options->policy != WEIR_IO_URING);
+    return bad ? -EINVAL : 0;
+}
+
+static void set_defaults(struct weir_options *options)
+{
+    options->depth = options->depth ? options->depth : DEPTH_DEFAULT;
+    options->timers_max = options->timers_max ? options->timers_max : TIMERS_DEFAULT;
+    options->admit_ops_max = options->admit_ops_max ? options->admit_ops_max : ADMIT_OPS_DEFAULT;
+    options->admit_bytes_max =
+        options->admit_bytes_max ? options->admit_bytes_max : ADMIT_BYTES_DEFAULT;
+    options->memory_max = options->memory_max ? options->memory_max : MEMORY_DEFAULT;
+}
+
+static uint64_t aligned(uint64_t size)
+{
+    return (size + LINE - 1) & ~(LINE - 1);
+}
+
+/* The arena: loop, slots, report, heap, events, tasks. */
+static void measure(const struct weir_options *options, struct weir_facts *facts, uint32_t slots)
+{
+    uint64_t heap_places = (uint64_t)options->timers_max + slots;
+    uint64_t events = facts->cq_entries + WEIR_TIMERS_A_TURN;
+    facts->memory_slots =
+        aligned(weir_slots_size(slots)) + aligned((uint64_t)slots * sizeof(struct weir_live));
+    facts->memory_timers = aligned(weir_heap_size((uint32_t)heap_places));
+    facts->memory_events = aligned(events * sizeof(struct weir_event));
+    facts->memory_tasks = aligned(options->memory_max / sizeof(struct weir_task) *
+                                  sizeof(struct weir_task));
+    facts->memory_loop += aligned(sizeof(struct weir_loop)) + (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void *map(size_t size)
+{
+    void *memory =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return memory == MAP_FAILED ? NULL : memory;
+}
+
+static int lay_out(struct weir_loop *loop, const struct weir_options *options, uint32_t slots)
+{
+    struct weir_facts *facts = &loop->facts;
+    char *at = (char *)loop->arena + aligned(sizeof *loop);
+    weir_slots_init(&loop->slots, slots, at);
+    at += aligned(weir_slots_size(slots));
+    loop->report = (struct weir_live *)(void *)at;
+    at += aligned((uint64_t)slots * sizeof(struct weir_live));
+    weir_heap_init(&loop->heap, options->timers_max + slots, at);
+    at += facts->memory_timers;
+    loop->events = (struct weir_event *)(void *)at;
+    at += facts->memory_events;
+    return weir_tasks_init(&loop->tasks, loop, &loop->guard, at, facts->memory_tasks);
+}
+
+static int make_loop(const struct weir_options *options, struct weir_facts *facts,
+                     struct weir_backend *backend, struct weir_loop **ret_loop)
+{
+    uint32_t slots = facts->depth + options->waiting_max;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    measure(options, facts, slots);
+    size_t arena_size = aligned(sizeof(struct weir_loop)) + facts->memory_slots +
+                        facts->memory_timers + facts->memory_events + facts->memory_tasks;
+    facts->memory_total = facts->memory_ring + facts->memory_loop + facts->memory_slots +
+                          facts->memory_timers + facts->memory_events + facts->memory_tasks;
+
+    struct weir_loop *loop = map(arena_size);
+    uint32_t *alive_page = map(page);
+    if (!loop || !alive_page || madvise(alive_page, page, MADV_WIPEONFORK) < 0) {
+        int r = loop && alive_page ? -errno : -ENOMEM;
+        if (loop) {
+            munmap(loop, arena_size);
+        }
+        if (alive_page) {
+            munmap(alive_page, page);
+        }
+        return r;
+    }
+    *alive_page = 1;
+    *loop = (struct weir_loop){
+        .guard = {.alive = alive_page},
+        .backend = backend,
+        .depth = facts->depth,
+        .admit_ops_max = options->admit_ops_max,
+        .admit_bytes_max = options->admit_bytes_max,
+        .timers_max = options->timers_max,
+        .reap_max = facts->cq_entries,
+        .events_max = facts->cq_entries + WEIR_TIMERS_A_TURN,
+        .epoll_fd = -1,
+        .timer_fd = -1,
+        .user = options->user,
+        .arena = loop,
+        .arena_size = arena_size,
+        .alive_page = alive_page,
+        .facts = *facts,
+    };
+    int r = lay_out(loop, options, slots);
+    if (r < 0) {
+        weir_loop_free(loop);
+        return r;
+    }
+    backend->slots = &loop->slots;
+    backend->counters = &loop->counters;
+    *ret_loop = loop;
+    return 0;
+}
+
+void weir_loop_free(struct weir_loop *loop)
+{
+    munmap(loop->alive_page, (size_t)sysconf(_SC_PAGESIZE));
+    munmap(loop->arena, loop->arena_size);
+}
+
+static int bind_to_thread(struct weir_loop *loop, const struct weir_options *options)
+{
+    int r = weir_policy_adopt(options, loop->backend, &loop->facts);
+    if (r < 0) {
+        loop->failed = r;
+        loop->refuse = r;
+        return r;
+    }
+    loop->guard.owner = weir_thread_self();
+    return 0;
+}
+
+int weir_loop_open(const struct weir_options *given, struct weir_loop **ret_loop)
+{
+    struct weir_options options = given ? *given : (struct weir_options){0};
+    struct weir_backend *backend = NULL;
+    struct weir_loop *loop = NULL;
+    if (options.decision) {
+        memset(options.decision, 0, sizeof *options.decision);
+    }
+    if (!ret_loop || judge_options(&options) < 0) {
+        return -EINVAL;
+    }
+    set_defaults(&options);
+    struct weir_facts facts = {
+        .depth_asked = options.depth,
+        .waiting_max = options.waiting_max,
+        .timers_max = options.timers_max,
+    };
+    int r = weir_policy_open(&options, &facts, &backend);
+    if (r < 0) {
+        return r;
+    }
+    r = make_loop(&options, &facts, backend, &loop);
+    if (r < 0) {
+        backend->table->close(backend, false);
+        return r;
+    }
+    if (!(options.flags & WEIR_FOR_ADOPTION)) {
+        r = bind_to_thread(loop, &options);
+    }
+    if (r < 0) {
+        backend->table->close(backend, false);
+        weir_loop_free(loop);
+        return r;
+    }
+    *ret_loop = loop;
+    return 0;
+}
+
+int weir_loop_adopt(struct weir_loop *loop)
+{
+    if (!loop) {
+        return -EINVAL;
+    }
+    if (*loop->guard.alive == 0) {
+        return -ECHILD;
+    }
+    if (loop->guard.owner || loop->failed) {
+        return -EBUSY;
+    }
+    return bind_to_thread(loop, NULL);
+}
+
+/* --- what one may ask ------------------------------------------------------------------------------ */
+
+struct weir_backend *weir_loop_backend(struct weir_loop *loop)
+{
+    return loop->backend;
+}
+
+uint64_t weir_now(const struct weir_loop *loop)
+{
+    return loop ? weir_loop_exact(loop) : 0;
+}
+
+void *weir_loop_user(const struct weir_loop *loop)
+{
+    return loop ? loop->user : NULL;
+}
+
+int64_t weir_loop_live(const struct weir_loop *loop)
+{
+    int r = weir_loop_check(loop);
+    return r < 0 ? r : (int64_t)loop->live;
+}
+
+int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_counters)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0 || !ret_counters) {
+        return r < 0 ? r : -EINVAL;
+    }
+    *ret_counters = loop->counters;
+    ret_counters->in_flight = loop->in_flight;
+    ret_counters->waiting = loop->waiting_count;
+    ret_counters->timers = loop->timers;
+    return 0;
+}
+
+int weir_loop_facts(const struct weir_loop *loop, struct weir_facts *ret_facts)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0 || !ret_facts) {
+        return r < 0 ? r : -EINVAL;
+    }
+    *ret_facts = loop->facts;
+    return 0;
+}
+
+int weir_task_open(struct weir_loop *loop, const struct weir_task_options *options,
+                   struct weir_task **ret_task)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (loop->refuse != 0) {
+        return loop->refuse;
+    }
+    if (!options || !ret_task) {
+        return -EINVAL;
+    }
+    return weir_tasks_open(&loop->tasks, options->name, ret_task);
+}
+
+struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
+{
+    if (weir_loop_check(loop) < 0) {
+        return NULL;
+    }
+    struct weir_task *end = loop->tasks.array + loop->tasks.used;
+    for (task = task ? task + 1 : loop->tasks.array; task < end; task++) {
+        if (task->open && (!task->built_in || task->counters.submitted > 0 || task->live > 0)) {
+            return task;
+        }
+    }
+    return NULL;
+}

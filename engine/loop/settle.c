@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * settle.c: whether a completion is the end of an op. Most are; a short transfer of a WHOLE op goes on, and
+ * what the kernel answers instead of waiting (EAGAIN, EINTR, its internal restart codes) is tried again
+ * without the caller seeing it. An op that was asked back is never staged again.
+ *
+ * Invariant: an op that is staged again keeps state, slot and credit.
+ */
+#include <engine/loop/loop.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define RESTART_FIRST 512 /* ERESTARTSYS and its kin, which must never leave the kernel (errno.h there) */
+#define RESTART_LAST 516
+#define POLLS_MAX 16         /* polls in a row that said ready and were not: then by timer */
+#define LATER_NS 1000000ULL  /* first pause before trying again, doubled up to */
+#define LATER_DOUBLINGS 6    /* 64 ms */
+
+void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result)
+{
+    op->result = result;
+    weir_op_move(op, WEIR_DONE);
+    weir_queue_push(&loop->early, op);
+}
+
+void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
+{
+    if (weir_unlikely(op->kind == WEIR_KIND_CLOSE && op->with == WEIR_CARRIER_NOBODY)) {
+        op->with = WEIR_CARRIER_CLOSER;
+        if (weir_loop_ask_fd(loop, op->fd, op, NULL) > 0) {
+            weir_queue_push(&loop->closers, op);
+            return;
+        }
+    }
+    op->with = WEIR_CARRIER_BACKEND;
+    switch (loop->backend->table->stage(loop->backend, op)) {
+    case WEIR_TAKEN:
+        break;
+    case WEIR_FINISHED:
+        weir_loop_finish_early(loop, op, op->result);
+        break;
+    case WEIR_NOT_HERE:
+        weir_loop_finish_early(loop, op, -EOPNOTSUPP);
+        break;
+    }
+}
+
+static bool caller_polls(const struct weir_op *op)
+{
+    switch (op->kind) {
+    case WEIR_KIND_READ:
+    case WEIR_KIND_WRITE:
+    case WEIR_KIND_READV:
+    case WEIR_KIND_WRITEV:
+        return op->rw_flags & RWF_NOWAIT;
+    case WEIR_KIND_RECV:
+    case WEIR_KIND_SEND:
+    case WEIR_KIND_RECVMSG:
+    case WEIR_KIND_SENDMSG:
+        return op->arg.io.flags & MSG_DONTWAIT;
+    default:
+        return false;
+    }
+}
+
+static bool on_file(const struct weir_op *op)
+{
+    struct stat file;
+    return fstat(op->fd, &file) == 0 && (S_ISREG(file.st_mode) || S_ISBLK(file.st_mode));
+}
+
+/* How to wait for what would have blocked. */
+static enum weir_retry choose_retry(const struct weir_op *op)
+{
+    bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
+    if (transfer && op->kind != WEIR_KIND_SPLICE && on_file(op)) {
+        return op->attempts == 0 ? WEIR_RETRY_ASYNC : WEIR_RETRY_LATER;
+    }
+    if ((transfer || op->kind == WEIR_KIND_ACCEPT) && op->attempts < POLLS_MAX) {
+        return WEIR_RETRY_POLL;
+    }
+    return WEIR_RETRY_LATER; /* also CONNECT to a full backlog, which polls as ready */
+}
+
+static void try_later(struct weir_loop *loop, struct weir_op *op)
+{
+    unsigned doublings = op->attempts < LATER_DOUBLINGS ? op->attempts : LATER_DOUBLINGS;
+    op->with = WEIR_CARRIER_TIMER;
+    if (op->heap_index) {
+        weir_heap_remove(&loop->heap, op);
+    }
+    weir_loop_arm(loop, op, weir_loop_exact(loop) + (LATER_NS << doublings));
+}
+
+static void try_again(struct weir_loop *loop, struct weir_op *op, enum weir_retry retry)
+{
+    loop->counters.retried++;
+    op->retry = (uint8_t)retry;
+    op->attempts += op->attempts < UINT8_MAX;
+    if (retry == WEIR_RETRY_LATER) {
+        try_later(loop, op);
+    } else {
+        weir_loop_stage(loop, op);
+    }
+}
+
+/* A success that may not be the end. True: it is, with *result. */
+static bool settle_success(struct weir_loop *loop, struct weir_op *op, int64_t *result)
+{
+    if (op->retry == WEIR_RETRY_POLL) {
+        if (op->asked) {
+            *result = weir_op_asked_result(op);
+            return true;
+        }
+        op->retry = WEIR_RETRY_NONE;
+        weir_loop_stage(loop, op);
+        return false;
+    }
+    if (op->flags & WEIR_WHOLE) {
+        op->moved += (uint64_t)*result;
+        bool ended = *result == 0 || op->moved >= weir_op_bytes(op);
+        if (ended || op->asked) {
+            *result = ended ? (int64_t)op->moved : weir_op_asked_result(op);
+            return true;
+        }
+        op->retry = WEIR_RETRY_NONE;
+        op->attempts = 0;
+        loop->counters.continued++;
+        weir_loop_stage(loop, op);
+        return false;
+    }
+    if (op->asked == WEIR_ASKED_CLOSE && weir_kind_traits(op->kind) & WEIR_KIND_MAKES_FD) {
+        close((int)*result); /* nobody is left who would */
+        *result = -ECANCELED;
+    }
+    return true;
+}
+
+/* The same for an error. */
+static bool settle_error(struct weir_loop *loop, struct weir_op *op, int64_t *result)
+{
+    int64_t error = -*result;
+    bool interrupted = error == EINTR || (error >= RESTART_FIRST && error <= RESTART_LAST);
+    bool again = (error == EAGAIN && !caller_polls(op)) ||
+                 (error == EALREADY && op->kind == WEIR_KIND_CONNECT);
+
+    if (interrupted && op->kind == WEIR_KIND_CLOSE) {
+        *result = 0; /* close(2): Linux has closed it all the same */
+        return true;
+    }
+    if (error == EISCONN && op->kind == WEIR_KIND_CONNECT && op->attempts > 0) {
+        *result = 0; /* an earlier try of this op got it */
+        return true;
+    }
+    if (op->asked && (interrupted || again || error == ECANCELED)) {
+        *result = weir_op_asked_result(op);
+        return true;
+    }
+    if (interrupted) {
+        try_again(loop, op, WEIR_RETRY_NONE);
+        return false;
+    }
+    if (again) {
+        try_again(loop, op, choose_retry(op));
+        return false;
+    }
+    return true;
+}
+
+uint32_t weir_loop_settle(struct weir_loop *loop, uint32_t count)
+{
+    uint32_t stand = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct weir_event *event = &loop->events[i];
+        struct weir_op *op = event->op;
+        bool odd = event->result < 0 || op->asked || op->retry || op->flags & WEIR_WHOLE;
+        if (weir_unlikely(odd) && !(event->result < 0 ? settle_error(loop, op, &event->result)
+                                                      : settle_success(loop, op, &event->result))) {
+            continue;
+        }
+        weir_op_move(op, WEIR_DONE);
+        loop->events[stand++] = *event;
+    }
+    return stand;
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+#include <engine/observe/task.h>
+#include <stdio.h>
+#include <string.h>
+#include <weir/op.h>
+
+#define BUILT_IN (WEIR_KIND_COUNT - 1)
+#define READ_TRIES 1000 /* a reader meets at most a few resets; more is a loop that resets in a loop */
+
+_Static_assert(WEIR_STAGE_COUNT == 4, "weir_tasks_record() compares four stages");
+
+const char *weir_stage_name(enum weir_stage stage)
+{
+    static const char *const names[] = {"wait", "flight", "delivery", "total"};
+    return (unsigned)stage < WEIR_STAGE_COUNT ? names[stage] : NULL;
+}
+
+int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop, const struct weir_guard *guard,
+                    void *memory, uint64_t size)
+{
+    uint64_t capacity = size / sizeof(struct weir_task);
+    if (capacity < BUILT_IN) {
+        return -EINVAL;
+    }
+    memset(tasks, 0, sizeof *tasks);
+    tasks->guard = guard;
+    tasks->loop = loop;
+    tasks->array = memory;
+    tasks->capacity = (uint32_t)capacity;
+    tasks->used = BUILT_IN;
+    for (unsigned kind = 1; kind < WEIR_KIND_COUNT; kind++) {
+        struct weir_task *task = weir_tasks_of_kind(tasks, kind);
+        task->tasks = tasks;
+        task->open = true;
+        task->built_in = true;
+        snprintf(task->name, sizeof task->name, "%s", weir_kind_name(kind));
+    }
+    return 0;
+}
+
+int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task)
+{
+    size_t length = name ? strlen(name) : 0;
+    if (length == 0) {
+        return -EINVAL;
+    }
+    if (length > WEIR_TASK_NAME_MAX) {
+        return -ENAMETOOLONG;
+    }
+    uint32_t place = BUILT_IN;
+    while (place < tasks->used && tasks->array[place].open) {
+        place++;
+    }
+    if (place == tasks->capacity) {
+        return -ENOSPC;
+    }
+    struct weir_task *task = &tasks->array[place];
+    if (place == tasks->used) {
+        tasks->used++; /* never used: still zeroed, its pages untouched */
+    } else {
+        memset(task, 0, sizeof *task);
+    }
+    task->tasks = tasks;
+    task->open = true;
+    memcpy(task->name, name, length + 1);
+    *ret_task = task;
+    return 0;
+}
+
+void weir_tasks_flush(struct weir_tasks *tasks)
+{
+    struct weir_task *task = tasks->recording;
+    if (!task) {
+        return;
+    }
+    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+        if (tasks->run_sample.stages[stage] != WEIR_NO_SAMPLE) {
+            weir_histogram_add(&task->stages[stage], tasks->run_sample.stages[stage], tasks->run);
+        }
+    }
+    tasks->recording = NULL;
+}
+
+int weir_task_close(struct weir_task *task)
+{
+    if (!task) {
+        return 0;
+    }
+    int r = weir_guard_check(task->tasks->guard);
+    if (r < 0) {
+        return r;
+    }
+    if (task->built_in || !task->open) {
+        return -EINVAL;
+    }
+    if (task->live > 0) {
+        return -EBUSY;
+    }
+    weir_tasks_flush(task->tasks);
+    task->open = false;
+    return 0;
+}
+
+/* A child's copy of the counters means nothing. */
+static bool forked(const struct weir_task *task)
+{
+    return *task->tasks->guard->alive == 0;
+}
+
+int weir_task_read(const struct weir_task *task, enum weir_stage stage,
+                   struct weir_histogram *ret_histogram)
+{
+    if (!task || !ret_histogram || (unsigned)stage >= WEIR_STAGE_COUNT) {
+        return -EINVAL;
+    }
+    if (forked(task)) {
+        return -ECHILD;
+    }
+    if (task->tasks->guard->owner == weir_thread_self()) {
+        weir_tasks_flush(task->tasks); /* in a callback: the owner sees all it has had back */
+    }
+    for (int tries = 0; tries < READ_TRIES; tries++) {
+        /* Acquire: pairs with the releases in weir_task_reset(). */
+        uint64_t epoch = __atomic_load_n(&task->epoch, __ATOMIC_ACQUIRE);
+        weir_histogram_copy(ret_histogram, &task->stages[stage]);
+        __atomic_thread_fence(__ATOMIC_ACQUIRE);
+        if ((epoch & 1) == 0 && epoch == __atomic_load_n(&task->epoch, __ATOMIC_RELAXED)) {
+            break;
+        }
+    }
+    return 0;
+}
+
+int weir_task_counters(const struct weir_task *task, struct weir_task_counters *ret_counters)
+{
+    if (!task || !ret_counters) {
+        return -EINVAL;
+    }
+    if (forked(task)) {
+        return -ECHILD;
+    }
+    const struct weir_task_counters *from = &task->counters;
+    ret_counters->submitted = weir_relaxed_load(&from->submitted);
+    ret_counters->refused = weir_relaxed_load(&from->refused);
+    ret_counters->finished = weir_relaxed_load(&from->finished);
+    ret_counters->failed = weir_relaxed_load(&from->failed);
+    ret_counters->cancelled = weir_relaxed_load(&from->cancelled);
+    ret_counters->expired = weir_relaxed_load(&from->expired);
+    ret_counters->live = weir_relaxed_load(&task->live);
+    return 0;
+}
+
+int weir_task_reset(struct weir_task *task)
+{
+    if (!task) {
+        return -EINVAL;
+    }
+    int r = weir_guard_check(task->tasks->guard);
+    if (r < 0) {
+        return r;
+    }
+    weir_tasks_flush(task->tasks);
+    /* Odd while it lasts, as a sequence lock: a reader that saw any of the zeros sees the epoch move. */
+    __atomic_store_n(&task->epoch, task->epoch + 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+        weir_histogram_clear(&task->stages[stage]);
+    }
+    weir_relaxed_store(&task->counters.submitted, 0);
+    weir_relaxed_store(&task->counters.refused, 0);
+    weir_relaxed_store(&task->counters.finished, 0);
+    weir_relaxed_store(&task->counters.failed, 0);
+    weir_relaxed_store(&task->counters.cancelled, 0);
+    weir_relaxed_store(&task->counters.expired, 0);
+    __atomic_store_n(&task->epoch, task->epoch + 1, __ATOMIC_RELEASE);
+    return 0;
+}
+
+const char *weir_task_name(const struct weir_task *task)
+{
+    return task ? task->name : NULL;
+}

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* kinds.c: the table of kinds, and the arithmetic of transfers that are continued. */
+#include <engine/op/op.h>
+
+#define FD WEIR_KIND_HAS_FD
+#define FD2 WEIR_KIND_HAS_FD2
+#define LATE WEIR_KIND_LATE_FD
+#define NEWFD WEIR_KIND_MAKES_FD
+#define WHOLE WEIR_KIND_MAY_WHOLE
+#define VECTOR WEIR_KIND_VECTOR
+#define MESSAGE WEIR_KIND_MESSAGE
+#define BYTES WEIR_KIND_BYTES
+#define LENGTH32 WEIR_KIND_LENGTH32
+#define READS WEIR_KIND_READS
+
+static const char *const names[WEIR_KIND_COUNT] = {
+    [WEIR_KIND_NONE] = "none",
+    [WEIR_KIND_NOP] = "nop",
+    [WEIR_KIND_READ] = "read",
+    [WEIR_KIND_WRITE] = "write",
+    [WEIR_KIND_READV] = "readv",
+    [WEIR_KIND_WRITEV] = "writev",
+    [WEIR_KIND_FSYNC] = "fsync",
+    [WEIR_KIND_SYNC_FILE_RANGE] = "sync_file_range",
+    [WEIR_KIND_FALLOCATE] = "fallocate",
+    [WEIR_KIND_OPENAT] = "openat",
+    [WEIR_KIND_CLOSE] = "close",
+    [WEIR_KIND_STATX] = "statx",
+    [WEIR_KIND_UNLINKAT] = "unlinkat",
+    [WEIR_KIND_RENAMEAT] = "renameat",
+    [WEIR_KIND_LINKAT] = "linkat",
+    [WEIR_KIND_SYMLINKAT] = "symlinkat",
+    [WEIR_KIND_MKDIRAT] = "mkdirat",
+    [WEIR_KIND_FADVISE] = "fadvise",
+    [WEIR_KIND_SOCKET] = "socket",
+    [WEIR_KIND_BIND] = "bind",
+    [WEIR_KIND_LISTEN] = "listen",
+    [WEIR_KIND_SETSOCKOPT] = "setsockopt",
+    [WEIR_KIND_ACCEPT] = "accept",
+    [WEIR_KIND_CONNECT] = "connect",
+    [WEIR_KIND_RECV] = "recv",
+    [WEIR_KIND_SEND] = "send",
+    [WEIR_KIND_RECVMSG] = "recvmsg",
+    [WEIR_KIND_SENDMSG] = "sendmsg",
+    [WEIR_KIND_SHUTDOWN] = "shutdown",
+    [WEIR_KIND_POLL] = "poll",
+    [WEIR_KIND_SPLICE] = "splice",
+    [WEIR_KIND_TIMEOUT] = "timeout",
+};
+
+const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT] = {
+    [WEIR_KIND_READ] = FD | WHOLE | BYTES | READS,
+    [WEIR_KIND_WRITE] = FD | WHOLE | BYTES,
+    [WEIR_KIND_READV] = FD | WHOLE | VECTOR | READS,
+    [WEIR_KIND_WRITEV] = FD | WHOLE | VECTOR,
+    [WEIR_KIND_FSYNC] = FD | LATE,
+    [WEIR_KIND_SYNC_FILE_RANGE] = FD | LATE | LENGTH32,
+    [WEIR_KIND_FALLOCATE] = FD | LATE,
+    [WEIR_KIND_OPENAT] = FD | LATE | NEWFD,
+    [WEIR_KIND_CLOSE] = FD | LATE,
+    [WEIR_KIND_STATX] = FD | LATE,
+    [WEIR_KIND_UNLINKAT] = FD | LATE,
+    [WEIR_KIND_RENAMEAT] = FD | FD2 | LATE,
+    [WEIR_KIND_LINKAT] = FD | FD2 | LATE,
+    [WEIR_KIND_SYMLINKAT] = FD | LATE,
+    [WEIR_KIND_MKDIRAT] = FD | LATE,
+    [WEIR_KIND_FADVISE] = FD | LATE | LENGTH32,
+    [WEIR_KIND_SOCKET] = NEWFD,
+    [WEIR_KIND_BIND] = FD,
+    [WEIR_KIND_LISTEN] = FD,
+    [WEIR_KIND_SETSOCKOPT] = FD,
+    [WEIR_KIND_ACCEPT] = FD | NEWFD | READS,
+    [WEIR_KIND_CONNECT] = FD,
+    [WEIR_KIND_RECV] = FD | WHOLE | BYTES | READS,
+    [WEIR_KIND_SEND] = FD | WHOLE | BYTES,
+    [WEIR_KIND_RECVMSG] = FD | WHOLE | MESSAGE | READS,
+    [WEIR_KIND_SENDMSG] = FD | WHOLE | MESSAGE,
+    [WEIR_KIND_SHUTDOWN] = FD | LATE,
+    [WEIR_KIND_POLL] = FD,
+    [WEIR_KIND_SPLICE] = FD | FD2 | LATE | WHOLE | BYTES | READS,
+};
+
+const char *weir_kind_name(unsigned kind)
+{
+    return kind < WEIR_KIND_COUNT ? names[kind] : NULL;
+}
+
+/* The iovecs of a vector or message. */
+static const struct iovec *vector_of(const struct weir_op *op, uint64_t *ret_count)
+{
+    if (weir_kind_traits(op->kind) & MESSAGE) {
+        const struct msghdr *message = op->arg.io.buffer;
+        *ret_count = message->msg_iovlen;
+        return message->msg_iov;
+    }
+    *ret_count = op->arg.io.length;
+    return op->arg.io.buffer;
+}
+
+uint64_t weir_op_bytes(const struct weir_op *op)
+{
+    uint32_t traits = weir_kind_traits(op->kind);
+    if (traits & BYTES) {
+        return op->arg.io.length;
+    }
+    if (!(traits & (VECTOR | MESSAGE))) {
+        return 0;
+    }
+    uint64_t count;
+    const struct iovec *iov = vector_of(op, &count);
+    uint64_t bytes = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        bytes += iov[i].iov_len;
+    }
+    return bytes;
+}
+
+static uint64_t clamped(uint64_t value, uint64_t most)
+{
+    return value < most ? value : most;
+}
+
+/* Where `moved` bytes into the vector is: the rest of that buffer, or the vectors from there on. */
+static void vector_part(const struct weir_op *op, struct weir_part *part)
+{
+    uint64_t count;
+    const struct iovec *iov = vector_of(op, &count);
+    uint64_t skip = op->moved;
+    bool message = weir_kind_traits(op->kind) & MESSAGE;
+    uint64_t i = 0;
+    while (i < count && skip >= iov[i].iov_len) {
+        skip -= iov[i].iov_len;
+        i++;
+    }
+    WEIR_CHECK(i < count);
+    if (skip == 0 && !message) {
+        part->buffer = (void *)(uintptr_t)&iov[i];
+        part->length = clamped(count - i, WEIR_VECTOR_MAX);
+        return;
+    }
+    static const uint8_t plain[WEIR_KIND_COUNT] = {
+        [WEIR_KIND_READV] = WEIR_KIND_READ,
+        [WEIR_KIND_WRITEV] = WEIR_KIND_WRITE,
+        [WEIR_KIND_RECVMSG] = WEIR_KIND_RECV,
+        [WEIR_KIND_SENDMSG] = WEIR_KIND_SEND,
+    };
+    part->kind = plain[op->kind];
+    part->buffer = (char *)iov[i].iov_base + skip;
+    part->length = clamped(iov[i].iov_len - skip, WEIR_TRANSFER_MAX);
+}
+
+void weir_op_part(const struct weir_op *op, struct weir_part *part)
+{
+    uint32_t traits = weir_kind_traits(op->kind);
+    part->kind = op->kind;
+    part->buffer = op->arg.io.buffer;
+    part->offset = op->arg.io.offset;
+    if (op->moved != 0 && part->offset != WEIR_CURRENT) {
+        part->offset += op->moved;
+    }
+    if (traits & BYTES) {
+        part->buffer = (char *)part->buffer + op->moved;
+        part->length = clamped(op->arg.io.length - op->moved, WEIR_TRANSFER_MAX);
+    } else if (op->moved == 0) {
+        part->length = clamped(op->arg.io.length, WEIR_VECTOR_MAX);
+    } else {
+        vector_part(op, part);
+    }
+}

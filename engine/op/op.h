@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * op.h: what an op is to the engine: its states and the one function that moves it between them, who
+ * carries it, what its kind means.
+ *
+ * The byte budget: an op is at most three cache lines. Must not know loop, gate or backends.
+ */
+#ifndef WEIR_ENGINE_OP_H
+#define WEIR_ENGINE_OP_H
+
+#include <engine/base/check.h>
+#include <errno.h>
+#include <stdbool.h>
+#include <weir/op.h>
+
+_Static_assert(sizeof(struct weir_op) <= 192, "an op is at most three cache lines");
+
+#define WEIR_TRANSFER_MAX 0x7ffff000ULL /* MAX_RW_COUNT of Linux: the most one read or write moves */
+#define WEIR_VECTOR_MAX 1024u           /* IOV_MAX of Linux, UIO_MAXIOV */
+
+/* Named after who holds the op; says who may touch it and which list its link is on. */
+enum weir_state {
+    WEIR_WITH_CALLER, /* the caller; on nothing */
+    WEIR_AT_GATE,     /* the loop's thread; on the gate's FIFO */
+    WEIR_IN_FLIGHT,   /* its carrier (enum weir_carrier) */
+    WEIR_DONE,        /* the loop's thread; in the turn's events or on the early list */
+};
+
+/* Who carries an op in flight. Anything but NOBODY, for all kinds but TIMEOUT, holds a credit. */
+enum weir_carrier {
+    WEIR_CARRIER_NOBODY,
+    WEIR_CARRIER_BACKEND,
+    WEIR_CARRIER_TIMER,  /* the heap: a TIMEOUT, or an op that is tried again later */
+    WEIR_CARRIER_CLOSER, /* the list of CLOSE ops that wait for the other ops on their fd */
+};
+
+/* Who asked for the op back first; it decides the result. */
+enum weir_asked {
+    WEIR_ASKED_NONE,
+    WEIR_ASKED_CANCEL,
+    WEIR_ASKED_DEADLINE,
+    WEIR_ASKED_CLOSE,
+};
+
+/* How an op is staged that the kernel did not want to wait with. */
+enum weir_retry {
+    WEIR_RETRY_NONE,
+    WEIR_RETRY_POLL,  /* behind a poll of its fd */
+    WEIR_RETRY_ASYNC, /* on a worker that may block */
+    WEIR_RETRY_LATER, /* by timer, with back-off */
+};
+
+/* enum weir_kind -> what the engine must know of it */
+enum weir_kind_traits {
+    WEIR_KIND_HAS_FD = 1 << 0,   /* op->fd is a file the op works on, or a directory */
+    WEIR_KIND_HAS_FD2 = 1 << 1,  /* and a second one: weir_op_fd2() */
+    WEIR_KIND_LATE_FD = 1 << 2,  /* numbers may be looked up by a worker, after the kernel took the op */
+    WEIR_KIND_MAKES_FD = 1 << 3, /* success is a new fd */
+    WEIR_KIND_MAY_WHOLE = 1 << 4,
+    WEIR_KIND_VECTOR = 1 << 5, /* arg.io is iovecs */
+    WEIR_KIND_MESSAGE = 1 << 6, /* arg.io.buffer is a msghdr */
+    WEIR_KIND_BYTES = 1 << 7,  /* arg.io.length is bytes */
+    WEIR_KIND_LENGTH32 = 1 << 8, /* and the kernel's request has 32 bits for them */
+    WEIR_KIND_READS = 1 << 9,  /* waits for POLLIN when it must wait; else for POLLOUT */
+};
+
+extern const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT];
+
+static inline uint32_t weir_kind_traits(unsigned kind)
+{
+    return weir_kind_traits_table[kind];
+}
+
+/* The one mover. */
+static inline void weir_op_move(struct weir_op *op, enum weir_state to)
+{
+    static const uint8_t may_come_from[] = {
+        [WEIR_WITH_CALLER] = 1 << WEIR_DONE,
+        [WEIR_AT_GATE] = 1 << WEIR_WITH_CALLER,
+        [WEIR_IN_FLIGHT] = 1 << WEIR_AT_GATE | 1 << WEIR_WITH_CALLER,
+        [WEIR_DONE] = 1 << WEIR_AT_GATE | 1 << WEIR_IN_FLIGHT,
+    };
+    WEIR_CHECK(may_come_from[to] >> op->state & 1);
+    op->state = (uint8_t)to;
+}
+
+static inline bool weir_op_is_timer(const struct weir_op *op)
+{
+    return op->kind == WEIR_KIND_TIMEOUT;
+}
+
+static inline bool weir_op_has_credit(const struct weir_op *op)
+{
+    return op->with != WEIR_CARRIER_NOBODY && !weir_op_is_timer(op);
+}
+
+/* What an op that was asked back answers unless it was first. */
+static inline int weir_op_asked_result(const struct weir_op *op)
+{
+    return op->asked == WEIR_ASKED_DEADLINE ? -ETIME : -ECANCELED;
+}
+
+/* The second fd of a kind that has two. */
+static inline int weir_op_fd2(const struct weir_op *op)
+{
+    return op->kind == WEIR_KIND_SPLICE ? op->arg.io.fd2 : op->arg.path.fd2;
+}
+
+/* Bytes an op wants to move: 0 where the kind moves none or does not say. */
+uint64_t weir_op_bytes(const struct weir_op *op);
+
+/* The part of a transfer that is still to do, as the system call that does it. */
+struct weir_part {
+    uint8_t kind; /* a vector or message that stands in the middle of a buffer moves that buffer's rest */
+    void *buffer;
+    uint64_t length; /* clamped: bytes, or iovecs */
+    uint64_t offset;
+};
+
+void weir_op_part(const struct weir_op *op, struct weir_part *ret_part);
+
+/* --- a queue of ops by their link ----------------------------------------------------------------- */
+
+struct weir_queue {
+    struct weir_op *head;
+    struct weir_op *tail;
+};
+
+static inline void weir_queue_push(struct weir_queue *queue, struct weir_op *op)
+{
+    op->held.link.next = NULL;
+    op->held.link.prev = queue->tail;
+    if (queue->tail) {
+        queue->tail->held.link.next = op;
+    } else {
+        queue->head = op;
+    }
+    queue->tail = op;
+}
+
+static inline void weir_queue_remove(struct weir_queue *queue, struct weir_op *op)
+{
+    struct weir_op *next = op->held.link.next;
+    struct weir_op *prev = op->held.link.prev;
+    if (prev) {
+        prev->held.link.next = next;
+    } else {
+        queue->head = next;
+    }
+    if (next) {
+        next->held.link.prev = prev;
+    } else {
+        queue->tail = prev;
+    }
+}
+
+static inline struct weir_op *weir_queue_pop(struct weir_queue *queue)
+{
+    struct weir_op *op = queue->head;
+    if (op) {
+        weir_queue_remove(queue, op);
+    }
+    return op;
+}
+
+#endif

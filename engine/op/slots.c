@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#include <engine/op/slots.h>
+
+_Static_assert(sizeof(struct weir_slot) <= 64, "a slot is a cache line");
+
+size_t weir_slots_size(uint32_t count)
+{
+    return (size_t)count * (sizeof(struct weir_slot) + sizeof(int32_t));
+}
+
+void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory)
+{
+    slots->slots = memory;
+    slots->fds = (int32_t *)(void *)(slots->slots + count);
+    slots->count = count;
+    slots->used = 0;
+    slots->first_free = 0;
+    slots->two_fds = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        slots->slots[i].next_free = i + 1;
+        slots->fds[i] = -1;
+    }
+}
+
+uint32_t weir_slots_on_fd(const struct weir_slots *slots, uint32_t index, int fd)
+{
+    for (; index < slots->count; index++) {
+        if (slots->fds[index] == fd) {
+            return index;
+        }
+        if (slots->two_fds == 0 || !slots->slots[index].op) {
+            continue;
+        }
+        const struct weir_slot *slot = &slots->slots[index];
+        if (weir_kind_traits(slot->kind) & WEIR_KIND_HAS_FD2 && weir_op_fd2(slot->op) == fd) {
+            return index;
+        }
+    }
+    return slots->count;
+}

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * slots.h: one slot per op that may be live behind the gate. The kernel is given slot and generation,
+ * never a pointer, so a stale completion can hit nothing; and the slot keeps what was submitted, so live
+ * ops can be named without touching the caller's memory.
+ *
+ * Invariants: a slot's generation moves on when it is freed; used = taken - freed <= count.
+ */
+#ifndef WEIR_ENGINE_SLOTS_H
+#define WEIR_ENGINE_SLOTS_H
+
+#include <engine/op/op.h>
+
+struct weir_slot {
+    struct weir_op *op; /* NULL: free */
+    struct weir_task *task;
+    const char *site;
+    uint64_t born_ns;
+    uint64_t offset;
+    uint64_t length;
+    uint32_t generation;
+    uint32_t next_free;
+    uint32_t kind;
+};
+
+struct weir_slots {
+    struct weir_slot *slots;
+    int32_t *fds; /* each slot's fd, -1 for none: apart, so that all ops on an fd are found by a quick scan */
+    uint32_t count;
+    uint32_t used;
+    uint32_t first_free;
+    uint32_t two_fds; /* used slots whose kind has a second fd */
+};
+
+/* Bytes of memory for `count` slots. */
+size_t weir_slots_size(uint32_t count);
+/* memory: zeroed, of that size, aligned to a cache line. */
+void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory);
+
+/* Takes a slot for an op; there must be one. Sets op->slot. */
+static inline void weir_slots_take(struct weir_slots *slots, struct weir_op *op,
+                                   struct weir_task *task)
+{
+    uint32_t index = slots->first_free;
+    struct weir_slot *slot = &slots->slots[index];
+    uint32_t traits = weir_kind_traits(op->kind);
+    slots->first_free = slot->next_free;
+    slots->used++;
+    slot->op = op;
+    slot->task = task;
+    slot->site = op->site;
+    slot->born_ns = op->born_ns;
+    slot->kind = op->kind;
+    slot->offset = op->arg.io.offset;
+    slot->length = op->arg.io.length;
+    slots->fds[index] = traits & WEIR_KIND_HAS_FD ? op->fd : -1;
+    slots->two_fds += !!(traits & WEIR_KIND_HAS_FD2);
+    op->slot = index;
+}
+
+static inline void weir_slots_free(struct weir_slots *slots, uint32_t index)
+{
+    struct weir_slot *slot = &slots->slots[index];
+    WEIR_CHECK(slot->op);
+    slots->two_fds -= !!(weir_kind_traits(slot->kind) & WEIR_KIND_HAS_FD2);
+    slot->op = NULL;
+    slot->generation++;
+    slot->next_free = slots->first_free;
+    slots->fds[index] = -1;
+    slots->first_free = index;
+    slots->used--;
+}
+
+/* The op of a slot, or NULL if the slot has moved on. */
+static inline struct weir_op *weir_slots_find(const struct weir_slots *slots, uint32_t index,
+                                              uint32_t generation)
+{
+    if (weir_unlikely(index >= slots->count)) {
+        return NULL;
+    }
+    const struct weir_slot *slot = &slots->slots[index];
+    return weir_likely(slot->generation == generation) ? slot->op : NULL;
+}
+
+/* The next slot from `index` on whose op is on fd (as first or second), or slots->count. */
+uint32_t weir_slots_on_fd(const struct weir_slots *slots, uint32_t index, int fd);
+
+#endif

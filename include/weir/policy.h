@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir/policy.h: which backend carries a loop's I/O, and why: a value given at open, and a record
+ * filled whether open succeeds or fails.
+ */
+#ifndef WEIR_POLICY_H
+#define WEIR_POLICY_H
+
+#include <weir/base.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum weir_policy {
+    WEIR_AUTO,     /* the best backend that works here */
+    WEIR_IO_URING, /* this one or an error */
+};
+
+/* Why a candidate was rejected. */
+enum weir_cause {
+    WEIR_CAUSE_NONE,
+    WEIR_CAUSE_KERNEL_TOO_OLD, /* no io_uring, or one without what weir needs (Linux 5.11) */
+    WEIR_CAUSE_SYSCTL,         /* kernel.io_uring_disabled is 1 or 2 (Linux 6.6) */
+    WEIR_CAUSE_SECCOMP,        /* a system call filter */
+    WEIR_CAUSE_MEMLOCK,        /* RLIMIT_MEMLOCK: ring memory is charged to it before 5.12 and from 6.14 */
+    WEIR_CAUSE_FD_LIMIT,       /* RLIMIT_NOFILE or the system's file table */
+    WEIR_CAUSE_OTHER,          /* the errno says it */
+};
+
+#define WEIR_HINT_MAX 240
+
+/* One candidate that could not be used. */
+struct weir_rejection {
+    const char *backend;      /* "io_uring"; a literal */
+    int error;                /* negative errno */
+    enum weir_cause cause;    /* its class */
+    char hint[WEIR_HINT_MAX]; /* what to change, for people */
+};
+
+#define WEIR_REJECTED_MAX 4
+
+struct weir_decision {
+    const char *chosen; /* "io_uring", or NULL when open failed; a literal */
+    uint32_t rejected_count;
+    struct weir_rejection rejected[WEIR_REJECTED_MAX];
+};
+
+/* What a loop runs on. Sizes in bytes. */
+struct weir_facts {
+    const char *backend; /* "io_uring"; a literal */
+    char kernel[72];     /* uname's release */
+    const char *clock;   /* what stamps are read from: "tsc" or "monotonic"; a literal */
+
+    uint32_t depth_asked;  /* weir_options.depth, defaults filled in */
+    uint32_t depth;        /* what was got; smaller only when ring memory was refused */
+    char depth_reason[96]; /* why smaller, or "" */
+    uint32_t waiting_max;
+    uint32_t timers_max;
+
+    uint32_t sq_entries;            /* io_uring: ring sizes, flags and features as the kernel granted them */
+    uint32_t cq_entries;
+    uint32_t ring_flags;            /* IORING_SETUP_* */
+    uint32_t ring_features;         /* IORING_FEAT_* */
+    uint8_t ring_fd_registered;     /* entering the kernel skips the fd lookup */
+    uint8_t no_iowait;              /* waiting is not accounted as iowait (Linux 6.15) */
+    uint8_t sigpipe_blocked;        /* SIGPIPE is blocked in the loop's thread, see weir_loop_open() */
+    uint32_t workers_bounded;       /* caps of the kernel's worker threads; 0: the kernel sets none */
+    uint32_t workers_unbounded;     /* (Linux 5.15; they count per thread, not per ring) */
+
+    uint64_t memory_ring;   /* rings and submission entries, kernel's */
+    uint64_t memory_slots;  /* a slot per op that may be live, and the report's entries */
+    uint64_t memory_timers; /* the heap */
+    uint64_t memory_events; /* the turn's events */
+    uint64_t memory_tasks;  /* tasks and their histograms: at most weir_options.memory_max */
+    uint64_t memory_loop;   /* the rest */
+    uint64_t memory_total;  /* the sum: all a loop ever uses */
+};
+
+/* "seccomp", "memlock", ...; NULL for no such cause. Any thread. */
+WEIR_API const char *weir_cause_name(enum weir_cause cause);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

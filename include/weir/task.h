@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir/task.h: a task is a named kind of work ("wal append") that ops belong to, and owns their
+ * latency histograms. An op without a task falls into the built-in task of its kind ("read"), so the
+ * numbers exist without asking.
+ *
+ * Stages. With the stamps `intended` (op->intended_ns, else `born`: when submit accepted it), `left`
+ * (the gate let it through), `done` (the turn that reaped it looked at the clock) and `called` (just
+ * before the callback):
+ *
+ *   WEIR_STAGE_WAIT      intended -> left    backpressure: time spent behind the gate
+ *   WEIR_STAGE_FLIGHT    left -> done        kernel, device or worker
+ *   WEIR_STAGE_DELIVERY  done -> called      time behind other callbacks of the same turn
+ *   WEIR_STAGE_TOTAL     intended -> called  what the user of the service feels
+ *
+ * A timer has no WAIT; its FLIGHT is its lateness (due -> done), its TOTAL is due -> called. Ops that
+ * were cancelled are counted, not sampled; ops that missed their deadline after they had left are both.
+ *
+ * Bias. Clock readings are shared: one after the kernel was entered and one after every 16 callbacks;
+ * `left` reuses the latest, and so does `born` for ops submitted in callbacks, and after the first one
+ * submitted between two turns. So FLIGHT contains the tail of the turn that let the op leave (up to 16
+ * callbacks), and DELIVERY is exact to 16 callbacks. Samples that would be negative count as 0 and in
+ * weir_counters.clock_clamped.
+ */
+#ifndef WEIR_TASK_H
+#define WEIR_TASK_H
+
+#include <weir/histogram.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define WEIR_TASK_NAME_MAX 47 /* bytes, without the NUL */
+
+enum weir_stage {
+    WEIR_STAGE_WAIT,
+    WEIR_STAGE_FLIGHT,
+    WEIR_STAGE_DELIVERY,
+    WEIR_STAGE_TOTAL,
+    WEIR_STAGE_COUNT
+};
+
+struct weir_task_options {
+    const char *name; /* required, 1 to WEIR_TASK_NAME_MAX bytes; copied */
+};
+
+struct weir_task_counters {
+    uint64_t submitted; /* accepted by submit */
+    uint64_t refused;   /* answered -EAGAIN by submit: full */
+    uint64_t finished;  /* handed back, whatever the result */
+    uint64_t failed;    /* of these: with an error of their own */
+    uint64_t cancelled; /* of these: with -ECANCELED */
+    uint64_t expired;   /* of these: with -ETIME, past their deadline */
+    uint64_t live;      /* accepted and not handed back: submitted - finished since open, not since reset */
+};
+
+/*
+ * Opens a task on `loop`. Its memory was taken when the loop was opened (weir_options.memory_max); a
+ * task belongs to one loop. Loop's thread.
+ * 0; -EINVAL: NULL, no name; -ENAMETOOLONG; -ENOSPC: memory_max holds no further task; -ESHUTDOWN:
+ * closing; -EPERM: wrong thread; -ECHILD: after fork.
+ */
+WEIR_API int weir_task_open(struct weir_loop *loop, const struct weir_task_options *options,
+                            struct weir_task **ret_task);
+
+/*
+ * Closes a task; the pointer is dead afterwards. Loop's thread. Closing the loop closes its tasks.
+ * 0 (also for NULL); -EBUSY: ops of it are live; -EINVAL: a built-in task; -EPERM; -ECHILD.
+ */
+WEIR_API int weir_task_close(struct weir_task *task);
+
+/*
+ * Copies the histogram of one stage, or the counters. Any thread, also while the loop is stuck in a
+ * callback, as long as task and loop are open; a copy made while the loop records may miss the very
+ * latest samples, but never mixes samples from before and after a reset.
+ * 0; -EINVAL: NULL or no such stage; -ECHILD. (A task is NULL-safe here: -EINVAL.)
+ */
+WEIR_API int weir_task_read(const struct weir_task *task, enum weir_stage stage,
+                            struct weir_histogram *ret_histogram);
+WEIR_API int weir_task_counters(const struct weir_task *task, struct weir_task_counters *ret_counters);
+
+/* Empties histograms and counters (all but `live`) and starts a new epoch. Loop's thread.
+ * 0; -EINVAL: NULL; -EPERM; -ECHILD. */
+WEIR_API int weir_task_reset(struct weir_task *task);
+
+/* The task's name; valid while the task is open. Any thread. */
+WEIR_API const char *weir_task_name(const struct weir_task *task);
+
+/*
+ * Walks the open tasks of a loop, built-in ones (those that ever had an op) first: the task after
+ * `task`, or the first for NULL; NULL at the end, and from a wrong thread. Loop's thread.
+ */
+WEIR_API struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task);
+
+/* "wait", "flight", "delivery", "total"; NULL for no such stage. */
+WEIR_API const char *weir_stage_name(enum weir_stage stage);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
