@@ -27,12 +27,10 @@ enum weir_cancelled {
     WEIR_CANCEL_LOST,      /* only after a turn failed: it is with the kernel, which cannot be asked */
 };
 
-/* One completion. An op may have several in a turn: all but the last carry WEIR_EVENT_MORE. */
+/* One completion. Events and not a list of ops, so that one op may have two in a turn. */
 struct weir_event {
     struct weir_op *op;
     int64_t result;
-    uint32_t flags;
-    uint32_t buffer_id;
 };
 
 /*
@@ -98,6 +96,10 @@ struct weir_backend_table {
 
     /* ns. WEIR_NOW_DEADLINE: any thread. */
     uint64_t (*now)(struct weir_backend *backend, enum weir_now which);
+
+    /* An fd that is readable from when a turn would find an event until that turn. Made at the first
+     * call, the backend's to close. The fd, or -errno. */
+    int (*fd)(struct weir_backend *backend);
 };
 
 /* What every backend begins with. The loop fills slots and counters between open and adopt. */
@@ -105,7 +107,6 @@ struct weir_backend {
     const struct weir_backend_table *table;
     struct weir_slots *slots;
     struct weir_counters *counters;
-    int fd; /* readable when a turn would find an event */
 };
 
 #endif

@@ -43,21 +43,30 @@ void weir_uring_replace_enter(struct weir_backend *backend, weir_enter_call *cal
 
 /* --- staging and cancelling ------------------------------------------------------------------------ */
 
+/* A kind the kernel has no opcode for. */
+static __attribute__((noinline)) enum weir_staged stage_without(struct weir_op *op)
+{
+    if (!weir_op_performs(op)) {
+        return WEIR_NOT_HERE;
+    }
+    op->result = weir_op_perform(op);
+    return WEIR_FINISHED;
+}
+
 static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
 {
     struct weir_uring *uring = weir_uring_of(backend);
     if (weir_unlikely(!weir_uring_carries(uring, op))) {
-        if (!weir_op_performs(op)) {
-            return WEIR_NOT_HERE;
-        }
-        op->result = weir_op_perform(op);
-        return WEIR_FINISHED;
+        return stage_without(op);
     }
     struct io_uring_sqe *sqe = next_sqe(uring);
-    weir_uring_prepare(uring, op, sqe);
+    memset(sqe, 0, sizeof *sqe);
     sqe->user_data = weir_uring_tag(backend->slots, op->slot);
     op->held.carrier.position = uring->ring.sq.sqe_tail - 1;
     op->held.carrier.expected = 1;
+    if (op->kind != WEIR_KIND_NOP) { /* a zeroed entry is one */
+        weir_uring_prepare(uring, op, sqe);
+    }
     return WEIR_TAKEN;
 }
 
@@ -73,11 +82,20 @@ static void overwrite(struct weir_uring *uring, struct weir_op *op)
     op->held.carrier.expected = WITHDRAWN;
 }
 
+/* The tag as well as the place: an op may be in flight while the position wraps. */
+static bool is_unpublished(const struct weir_uring *uring, const struct weir_op *op)
+{
+    const struct io_uring_sq *sq = &uring->ring.sq;
+    unsigned age = sq->sqe_tail - op->held.carrier.position;
+    uint64_t tag = weir_uring_tag(uring->base.slots, op->slot);
+    return age <= unpublished(uring) &&
+           sq->sqes[op->held.carrier.position & sq->ring_mask].user_data == tag;
+}
+
 static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *op)
 {
     struct weir_uring *uring = weir_uring_of(backend);
-    unsigned age = uring->ring.sq.sqe_tail - op->held.carrier.position;
-    bool never_left = op->held.carrier.expected == WITHDRAWN || age <= unpublished(uring);
+    bool never_left = op->held.carrier.expected == WITHDRAWN || is_unpublished(uring, op);
     if (uring->failed) {
         return never_left ? WEIR_CANCEL_WITHDRAWN : WEIR_CANCEL_LOST;
     }
@@ -126,6 +144,31 @@ static void back_off(struct weir_uring *uring)
     nanosleep(&(struct timespec){.tv_nsec = pause_ns}, NULL);
 }
 
+/* The fd that others wait for says that there is something to do until a turn has looked. */
+static void reset_ready(struct weir_uring *uring)
+{
+    uint64_t signals;
+    ssize_t got = read(uring->ready_fd, &signals, sizeof signals);
+    (void)got;
+}
+
+/* Fails only at 2^64 - 2 unread signals, when it is readable anyway. */
+static void signal_fd(int fd)
+{
+    uint64_t one = 1;
+    ssize_t written = write(fd, &one, sizeof one);
+    (void)written;
+}
+
+/* Any thread. Relaxed: the fd is made before its owner can tell anybody of it. */
+static void set_ready(struct weir_uring *uring)
+{
+    int fd = __atomic_load_n(&uring->ready_fd, __ATOMIC_RELAXED);
+    if (fd >= 0) {
+        signal_fd(fd);
+    }
+}
+
 static int judge_enter(struct weir_uring *uring, int r, unsigned to_submit)
 {
     struct weir_counters *counters = uring->base.counters;
@@ -134,9 +177,11 @@ static int judge_enter(struct weir_uring *uring, int r, unsigned to_submit)
         uring->refused_enters = 0;
         return 0;
     }
-    switch (-r) {
-    case ETIME:
+    if (r == -ETIME) {
         return 0;
+    }
+    set_ready(uring); /* whatever this enter was to bring is still to come */
+    switch (-r) {
     case EINTR:
         counters->enter_eintr++;
         return 0;
@@ -253,6 +298,9 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
         sqe->user_data = WEIR_URING_WAKE;
         uring->wake_armed = true;
     }
+    if (weir_unlikely(uring->ready_fd >= 0 && max > 0)) {
+        reset_ready(uring); /* before the look at tail and flags: what comes later signals again */
+    }
     /* The flags say that an enter would bring completions that the tail does not show. */
     unsigned kernel_flags = *(volatile unsigned *)ring->sq.kflags;
     bool pending = kernel_flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
@@ -270,10 +318,10 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
 
 static void wake(struct weir_backend *backend)
 {
-    uint64_t one = 1;
-    /* Fails only at 2^64 - 2 unread wakes, when it is readable anyway. */
-    ssize_t written = write(weir_uring_of(backend)->wake_fd, &one, sizeof one);
-    (void)written;
+    struct weir_uring *uring = weir_uring_of(backend);
+    signal_fd(uring->wake_fd);
+    /* The kernel puts off signalling an eventfd from within the wake-up of another, so we do it. */
+    set_ready(uring);
 }
 
 static uint64_t now(struct weir_backend *backend, enum weir_now which)
@@ -294,4 +342,5 @@ const struct weir_backend_table weir_uring_table = {
     .turn = turn,
     .wake = wake,
     .now = now,
+    .fd = weir_uring_fd,
 };

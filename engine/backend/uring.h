@@ -22,12 +22,14 @@ struct weir_uring {
     unsigned enter_flags;    /* with every enter: REGISTERED_RING */
     unsigned enter_wait;     /* with every enter that waits: NO_IOWAIT */
     int wake_fd;             /* an eventfd; a poll of it is armed in the ring */
+    int ready_fd;            /* signalled by the kernel at completions; -1: nobody asked for it */
     bool wake_armed;
     bool failed;             /* a turn answered an error: nothing more reaches the kernel */
     bool restore_sigpipe;    /* SIGPIPE was blocked by us in the owner */
     uint32_t write_flags;    /* RWF_NOSIGNAL where the kernel has it */
     uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
     uint64_t native;         /* bit per opcode the kernel has */
+    uint64_t carried;        /* bit per kind that has such an opcode */
 
     weir_enter_call *enter; /* NULL: the system call */
     void *enter_context;
@@ -40,9 +42,9 @@ static inline struct weir_uring *weir_uring_of(struct weir_backend *backend)
     return WEIR_CONTAINER(backend, struct weir_uring, base);
 }
 
-static inline bool weir_uring_has(const struct weir_uring *uring, unsigned opcode)
+static inline bool weir_uring_carries(const struct weir_uring *uring, const struct weir_op *op)
 {
-    return opcode < WEIR_URING_OPS && uring->native >> opcode & 1;
+    return uring->carried >> op->kind & 1;
 }
 
 /*
@@ -62,10 +64,11 @@ int weir_uring_open(const struct weir_options *options, struct weir_facts *facts
                     struct weir_backend **ret_backend);
 int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts);
 void weir_uring_close(struct weir_backend *backend, bool forked);
+int weir_uring_fd(struct weir_backend *backend);
 
-/* Whether the kernel has an opcode for the op. */
-bool weir_uring_carries(const struct weir_uring *uring, const struct weir_op *op);
-/* Fills an SQE for such an op, all but user_data. */
+/* The kinds for which the kernel has an opcode of `native`, a bit each. */
+uint64_t weir_uring_kinds(uint64_t native);
+/* Fills a zeroed SQE for an op of such a kind, all but user_data; NOP needs none. */
 void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io_uring_sqe *sqe);
 
 /*

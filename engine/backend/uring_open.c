@@ -8,9 +8,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -109,6 +109,7 @@ static int probe_opcodes(struct weir_uring *uring)
             uring->native |= 1ULL << i;
         }
     }
+    uring->carried = weir_uring_kinds(uring->native);
     return 0;
 }
 
@@ -175,7 +176,6 @@ static int finish_open(struct weir_uring *uring, const struct weir_options *opti
     straighten(&uring->ring);
     uring->ring.enter_ring_fd = uring->ring.ring_fd;
     uring->enter_wait = uring->ring.features & WEIR_FEAT_NO_IOWAIT ? WEIR_ENTER_NO_IOWAIT : 0;
-    uring->base.fd = uring->ring.ring_fd;
     tell_facts(uring, options, facts);
     return 0;
 }
@@ -183,13 +183,15 @@ static int finish_open(struct weir_uring *uring, const struct weir_options *opti
 int weir_uring_open(const struct weir_options *options, struct weir_facts *facts,
                     struct weir_backend **ret_backend)
 {
-    struct weir_uring *uring = calloc(1, sizeof *uring);
-    if (!uring) {
-        return -ENOMEM;
+    struct weir_uring *uring = mmap(NULL, sizeof *uring, PROT_READ | PROT_WRITE,
+                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (uring == MAP_FAILED) {
+        return -errno;
     }
     uring->base.table = &weir_uring_table;
     uring->ring.ring_fd = -1;
     uring->wake_fd = -1;
+    uring->ready_fd = -1;
     weir_clock_init(&uring->clock);
     int r = finish_open(uring, options, facts);
     if (r < 0) {
@@ -278,6 +280,30 @@ int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts)
     return round_trip(uring);
 }
 
+/*
+ * Not the ring's own fd: with DEFER_TASKRUN the kernel does not wake its pollers before the owner has run
+ * the deferred work (tried on 6.18), but it does signal a registered eventfd when there is some.
+ */
+int weir_uring_fd(struct weir_backend *backend)
+{
+    struct weir_uring *uring = weir_uring_of(backend);
+    if (uring->ready_fd >= 0) {
+        return uring->ready_fd;
+    }
+    /* Readable at first: what completed before is for the first turn to find. */
+    int fd = eventfd(1, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0) {
+        return -errno;
+    }
+    int r = io_uring_register_eventfd(&uring->ring, fd);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    __atomic_store_n(&uring->ready_fd, fd, __ATOMIC_RELAXED);
+    return fd;
+}
+
 void weir_uring_close(struct weir_backend *backend, bool forked)
 {
     struct weir_uring *uring = weir_uring_of(backend);
@@ -285,6 +311,9 @@ void weir_uring_close(struct weir_backend *backend, bool forked)
         /* The ring's memory is not mapped here (DONTFORK); the registration is the parent's thread's. */
         close(uring->ring.ring_fd);
         close(uring->wake_fd);
+        if (uring->ready_fd >= 0) {
+            close(uring->ready_fd);
+        }
         return;
     }
     if (uring->ring.ring_fd >= 0) {
@@ -293,6 +322,9 @@ void weir_uring_close(struct weir_backend *backend, bool forked)
     if (uring->wake_fd >= 0) {
         close(uring->wake_fd);
     }
+    if (uring->ready_fd >= 0) {
+        close(uring->ready_fd);
+    }
     unblock_sigpipe(uring);
-    free(uring);
+    munmap(uring, sizeof *uring);
 }

@@ -5,7 +5,6 @@
  */
 #include <engine/backend/uring.h>
 #include <poll.h>
-#include <string.h>
 
 /* The opcode of each kind; 0 (which is NOP) for those without. */
 static const uint8_t opcodes[WEIR_KIND_COUNT] = {
@@ -40,12 +39,16 @@ static const uint8_t opcodes[WEIR_KIND_COUNT] = {
     [WEIR_KIND_SPLICE] = IORING_OP_SPLICE,
 };
 
-bool weir_uring_carries(const struct weir_uring *uring, const struct weir_op *op)
+_Static_assert(WEIR_KIND_COUNT <= 64, "a bit per kind");
+
+uint64_t weir_uring_kinds(uint64_t native)
 {
-    if (op->kind == WEIR_KIND_SETSOCKOPT) {
-        return false;
+    uint64_t kinds = 0;
+    for (unsigned kind = WEIR_KIND_NOP; kind < WEIR_KIND_COUNT; kind++) {
+        bool has_opcode = opcodes[kind] != IORING_OP_NOP || kind == WEIR_KIND_NOP;
+        kinds |= (uint64_t)(has_opcode && native >> opcodes[kind] & 1) << kind;
     }
-    return weir_uring_has(uring, opcodes[op->kind]);
+    return kinds;
 }
 
 static void prepare_poll(int fd, unsigned events, struct io_uring_sqe *sqe)
@@ -191,28 +194,10 @@ static void prepare_range(const struct weir_op *op, struct io_uring_sqe *sqe)
     }
 }
 
-void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io_uring_sqe *sqe)
+/* Apart, so that the few common kinds stay short. */
+static __attribute__((noinline)) void prepare_other(const struct weir_op *op, struct io_uring_sqe *sqe)
 {
-    memset(sqe, 0, sizeof *sqe);
-    sqe->fd = op->fd;
-    if (weir_unlikely(op->retry == WEIR_RETRY_POLL)) {
-        prepare_poll_first(op, sqe);
-        return;
-    }
     switch (op->kind) {
-    case WEIR_KIND_NOP:
-        sqe->opcode = IORING_OP_NOP;
-        break;
-    case WEIR_KIND_READ:
-    case WEIR_KIND_WRITE:
-    case WEIR_KIND_READV:
-    case WEIR_KIND_WRITEV:
-    case WEIR_KIND_RECV:
-    case WEIR_KIND_SEND:
-    case WEIR_KIND_RECVMSG:
-    case WEIR_KIND_SENDMSG:
-        prepare_transfer(uring, op, sqe);
-        break;
     case WEIR_KIND_SPLICE:
         prepare_splice(op, sqe);
         break;
@@ -239,6 +224,31 @@ void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, stru
         break;
     default:
         prepare_socket(op, sqe);
+        break;
+    }
+}
+
+__attribute__((noinline)) void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
+                                                  struct io_uring_sqe *sqe)
+{
+    sqe->fd = op->fd;
+    if (weir_unlikely(op->retry == WEIR_RETRY_POLL)) {
+        prepare_poll_first(op, sqe);
+        return;
+    }
+    switch (op->kind) {
+    case WEIR_KIND_READ:
+    case WEIR_KIND_WRITE:
+    case WEIR_KIND_READV:
+    case WEIR_KIND_WRITEV:
+    case WEIR_KIND_RECV:
+    case WEIR_KIND_SEND:
+    case WEIR_KIND_RECVMSG:
+    case WEIR_KIND_SENDMSG:
+        prepare_transfer(uring, op, sqe);
+        break;
+    default:
+        prepare_other(op, sqe);
         break;
     }
     if (weir_unlikely(op->retry == WEIR_RETRY_ASYNC)) {

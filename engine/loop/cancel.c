@@ -71,7 +71,8 @@ uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *
 {
     uint32_t live = 0;
     int asked = 0;
-    for (uint32_t i = weir_slots_on_fd(&loop->slots, 0, fd); i < loop->slots.count;
+    uint32_t first = fd < 0 ? loop->slots.count : 0; /* no op is on a negative fd */
+    for (uint32_t i = weir_slots_on_fd(&loop->slots, first, fd); i < loop->slots.count;
          i = weir_slots_on_fd(&loop->slots, i + 1, fd)) {
         struct weir_op *op = loop->slots.slots[i].op;
         if (op == but) {
@@ -131,7 +132,7 @@ int weir_cancel_task(struct weir_loop *loop, struct weir_task *task)
         return -EINVAL;
     }
     int asked = 0;
-    for (uint32_t i = 0; i < loop->slots.count && task->live > 0; i++) {
+    for (uint32_t i = 0; i < loop->slots.count; i++) {
         struct weir_slot *slot = &loop->slots.slots[i];
         if (slot->op && slot->task == task && may_ask(slot->op)) {
             asked++;

@@ -88,13 +88,13 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
 
 static int drain(struct weir_loop *loop, uint64_t until_ns)
 {
-    while (loop->live > 0 || loop->rooms) {
+    while (weir_loop_is_live(loop) > 0 || loop->rooms) {
         int r = weir_loop_turn_once(loop, until_ns);
         if (r < 0) {
             return r;
         }
         bool over = loop->failed ? !loop->early.head : r == 0 && weir_loop_exact(loop) >= until_ns;
-        if (over && loop->live > 0) {
+        if (over && weir_loop_is_live(loop) > 0) {
             return loop->failed ? loop->failed : -ETIMEDOUT;
         }
     }
@@ -188,10 +188,10 @@ void weir_loop_step_closing(struct weir_loop *loop)
         return;
     }
     bool late = loop->close_ns != POINT_MAX && weir_loop_exact(loop) >= loop->close_ns;
-    if (loop->live > 0 && !late) {
+    if (weir_loop_is_live(loop) > 0 && !late) {
         return;
     }
-    int result = loop->live > 0 ? -ETIMEDOUT : 0;
+    int result = weir_loop_is_live(loop) > 0 ? -ETIMEDOUT : 0;
     loop->closed = NULL;
     loop->in_turn = true; /* a callback like any other: no turn, run or close inside */
     callback(loop, result);

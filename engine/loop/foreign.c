@@ -44,7 +44,7 @@ void weir_loop_arm_foreign(struct weir_loop *loop)
     __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
     bool over_budget = loop->waiting.head && loop->in_flight < loop->depth;
     bool ready = loop->early.head || over_budget || (loop->rooms && weir_loop_has_room(loop)) ||
-                 (loop->closed && loop->live == 0) || loop->failed ||
+                 (loop->closed && weir_loop_is_live(loop) == 0) || loop->failed ||
                  __atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST);
     if (ready && weir_bell_ring(&loop->bell)) {
         backend->table->wake(backend);
@@ -68,7 +68,11 @@ static int make(struct weir_loop *loop)
         return -errno;
     }
     loop->armed_ns = 0;
-    int r = add(loop->epoll_fd, loop->backend->fd);
+    int ready_fd = loop->backend->table->fd(loop->backend);
+    if (ready_fd < 0) {
+        return ready_fd;
+    }
+    int r = add(loop->epoll_fd, ready_fd);
     return r < 0 ? r : add(loop->epoll_fd, loop->timer_fd);
 }
 

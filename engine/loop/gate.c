@@ -16,15 +16,17 @@ void weir_loop_admit(struct weir_loop *loop)
     }
     while (loop->waiting.head && loop->in_flight < loop->depth && ops > 0) {
         struct weir_op *op = loop->waiting.head;
-        bytes += weir_op_bytes(op);
+        if (weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) {
+            bytes += weir_op_bytes(op); /* kinds that move none are not even asked */
+        }
         if (bytes > loop->admit_bytes_max && ops < loop->admit_ops_max) {
             break; /* the next turn's; the first of a turn passes whatever its size */
         }
         ops--;
-        weir_queue_remove(&loop->waiting, op);
+        weir_queue_pop(&loop->waiting);
         loop->waiting_count--;
         loop->in_flight++;
-        op->left_ns = loop->stamp_ns;
+        loop->slots.slots[op->slot].left_ns = loop->stamp_ns;
         weir_op_move(op, WEIR_IN_FLIGHT);
         weir_loop_stage(loop, op);
     }

@@ -85,53 +85,83 @@ static inline uint64_t since(struct weir_loop *loop, uint64_t from_ns, uint64_t 
     return 0;
 }
 
-static void record(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
-                   int64_t result)
+/* A timer has not waited; it is late by what passed since it was due. */
+static void record_timer(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task)
 {
-    struct weir_sample sample;
-    weir_relaxed_add(&task->counters.finished, 1);
+    uint64_t due_ns = op->arg.timeout.at_ns;
+    struct weir_sample sample = {
+        .stages = {
+            [WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE,
+            [WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0,
+            [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
+            [WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0,
+        },
+    };
+    weir_task_record(task, &sample, 1);
+}
+
+static void record_transit(struct weir_loop *loop, struct weir_task *task, uint64_t from_ns,
+                           uint64_t left_ns)
+{
+    struct weir_tasks *tasks = &loop->tasks;
+    if (weir_tasks_run_on(tasks, task, from_ns, left_ns)) {
+        return;
+    }
+    uint64_t *stages = tasks->run_sample.stages;
+    stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
+    stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
+    stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
+    stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
+    tasks->recording = task;
+    tasks->run = 1;
+    tasks->run_from_ns = from_ns;
+    tasks->run_left_ns = left_ns;
+}
+
+static __attribute__((noinline)) void count_error(struct weir_task *task, int64_t result)
+{
+    weir_relaxed_add(result == -ECANCELED ? &task->counters.cancelled
+                     : result == -ETIME   ? &task->counters.expired
+                                          : &task->counters.failed,
+                     1);
+}
+
+/* What was cancelled, or never left, is counted and not sampled. */
+static inline void record(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
+                          const struct weir_slot *slot, int64_t result)
+{
     if (weir_unlikely(result < 0)) {
-        weir_relaxed_add(result == -ECANCELED ? &task->counters.cancelled
-                         : result == -ETIME   ? &task->counters.expired
-                                              : &task->counters.failed,
-                         1);
+        count_error(task, result);
+        if (result == -ECANCELED || op->with == WEIR_CARRIER_NOBODY) {
+            weir_relaxed_add(&task->counters.finished, 1);
+            return;
+        }
     }
-    if (weir_op_is_timer(op)) {
-        uint64_t due_ns = op->arg.timeout.at_ns;
-        sample.stages[WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE;
-        sample.stages[WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0;
-        sample.stages[WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0;
+    if (slot) {
+        uint64_t from_ns = weir_unlikely(op->intended_ns != 0) ? op->intended_ns : slot->born_ns;
+        record_transit(loop, task, from_ns, slot->left_ns);
     } else {
-        uint64_t from_ns = op->intended_ns != 0 ? op->intended_ns : op->born_ns;
-        sample.stages[WEIR_STAGE_WAIT] = since(loop, from_ns, op->left_ns);
-        sample.stages[WEIR_STAGE_FLIGHT] = since(loop, op->left_ns, loop->done_ns);
-        sample.stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
-    }
-    sample.stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
-    /* What was cancelled, or never left, is counted and not sampled. */
-    if (weir_likely(result != -ECANCELED && op->with != WEIR_CARRIER_NOBODY)) {
-        weir_tasks_record(&loop->tasks, task, &sample);
+        record_timer(loop, op, task);
     }
 }
 
-static void hand_back(struct weir_loop *loop, const struct weir_event *event)
+static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
 {
     struct weir_op *op = event->op;
-    struct weir_task *task;
-    if (weir_op_is_timer(op)) {
-        task = weir_loop_task_of(loop, op);
-        record(loop, op, task, event->result);
+    int64_t result = event->result;
+    if (weir_unlikely(weir_op_is_timer(op))) {
+        record(loop, op, weir_loop_task_of(loop, op), NULL, result);
         loop->timers--;
     } else {
-        task = loop->slots.slots[op->slot].task;
-        record(loop, op, task, event->result);
-        loop->in_flight -= weir_op_has_credit(op);
+        const struct weir_slot *slot = &loop->slots.slots[op->slot];
+        record(loop, op, slot->task, slot, result);
+        loop->in_flight -= op->with != WEIR_CARRIER_NOBODY;
         weir_slots_free(&loop->slots, op->slot);
         if (weir_unlikely(op->heap_index != 0)) {
             weir_heap_remove(&loop->heap, op);
         }
     }
-    op->result = event->result;
+    op->result = result;
     op->deadline_ns = 0;
     op->intended_ns = 0;
     op->asked = WEIR_ASKED_NONE;
@@ -139,8 +169,6 @@ static void hand_back(struct weir_loop *loop, const struct weir_event *event)
     op->retry = WEIR_RETRY_NONE;
     op->attempts = 0;
     weir_op_move(op, WEIR_WITH_CALLER);
-    loop->live--;
-    weir_relaxed_store(&task->live, task->live - 1);
     loop->counters.finished++;
     op->callback(op);
 }
@@ -149,6 +177,7 @@ static void hand_back_all(struct weir_loop *loop, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         if (i % CALLBACKS_A_STAMP == 0 && i > 0) {
+            weir_tasks_flush(&loop->tasks); /* its durations are of the old reading */
             weir_loop_stamp(loop);
         }
         hand_back(loop, &loop->events[i]);
@@ -158,10 +187,15 @@ static void hand_back_all(struct weir_loop *loop, uint32_t count)
 
 /* --- the turn -------------------------------------------------------------------------------------- */
 
-/* Counts must equal the lists they count. Debug builds. */
+#ifdef NDEBUG
 static void audit(const struct weir_loop *loop)
 {
-#ifndef NDEBUG
+    (void)loop;
+}
+#else
+/* Counts must equal the lists they count. */
+static void audit(const struct weir_loop *loop)
+{
     uint32_t waiting = 0;
     for (const struct weir_op *op = loop->waiting.head; op; op = op->held.link.next) {
         WEIR_CHECK(op->state == WEIR_AT_GATE);
@@ -178,11 +212,9 @@ static void audit(const struct weir_loop *loop)
     WEIR_CHECK(waiting == loop->waiting_count);
     WEIR_CHECK(used == loop->slots.used);
     WEIR_CHECK(credits == loop->in_flight && loop->in_flight <= loop->depth);
-    WEIR_CHECK(loop->live == (uint64_t)used + loop->timers);
-#else
-    (void)loop;
-#endif
+    WEIR_CHECK(weir_loop_is_live(loop) == (uint64_t)used + loop->timers);
 }
+#endif
 
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
 {
@@ -243,7 +275,7 @@ int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)
 
 static bool keeps_running(const struct weir_loop *loop)
 {
-    return loop->live > 0 || loop->holds > 0 || loop->rooms || loop->closed;
+    return weir_loop_is_live(loop) > 0 || loop->holds > 0 || loop->rooms || loop->closed;
 }
 
 int weir_loop_run(struct weir_loop *loop)

@@ -14,7 +14,7 @@
 #define WEIR_TIMERS_A_TURN 256 /* entries of the heap that one turn looks at when they are due */
 
 /*
- * Each op that is live is counted in `live`; one behind the gate (every kind but TIMEOUT) has a slot, and
+ * Each op that is live is counted (submitted, not finished); one behind the gate (every kind but TIMEOUT) has a slot, and
  * from admission to its last hand-back a credit, counted in `in_flight`.
  */
 struct weir_loop {
@@ -44,7 +44,6 @@ struct weir_loop {
     uint64_t done_ns;    /* the reading after this turn's enter */
 
     /* Hand-back. */
-    uint64_t live;
     struct weir_queue early;   /* DONE outside a turn's reaping */
     struct weir_queue closers; /* CLOSE ops that wait for the others on their fd */
     struct weir_event *events;
@@ -93,6 +92,12 @@ static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
 }
 
+/* Ops accepted and not handed back. */
+static inline uint64_t weir_loop_is_live(const struct weir_loop *loop)
+{
+    return loop->counters.submitted - loop->counters.finished;
+}
+
 /* Reads the clock for stamps. */
 static inline void weir_loop_stamp(struct weir_loop *loop)
 {
@@ -101,7 +106,7 @@ static inline void weir_loop_stamp(struct weir_loop *loop)
 
 static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const struct weir_op *op)
 {
-    return op->task ? op->task : weir_tasks_of_kind(&loop->tasks, op->kind);
+    return op->task ? op->task : loop->tasks.of_kind[op->kind];
 }
 
 /* For tests and the harness, which put other tables and functions into it. */

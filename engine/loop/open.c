@@ -222,7 +222,7 @@ void *weir_loop_user(const struct weir_loop *loop)
 int64_t weir_loop_live(const struct weir_loop *loop)
 {
     int r = weir_loop_check(loop);
-    return r < 0 ? r : (int64_t)loop->live;
+    return r < 0 ? r : (int64_t)weir_loop_is_live(loop);
 }
 
 int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_counters)
@@ -271,7 +271,7 @@ struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
     }
     struct weir_task *end = loop->tasks.array + loop->tasks.used;
     for (task = task ? task + 1 : loop->tasks.array; task < end; task++) {
-        if (task->open && (!task->built_in || task->counters.submitted > 0 || task->live > 0)) {
+        if (task->open && (!task->built_in || task->counters.submitted > 0 || weir_task_live(task) > 0)) {
             return task;
         }
     }

@@ -23,25 +23,34 @@ void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t 
     weir_queue_push(&loop->early, op);
 }
 
+/* What is not simply TAKEN. */
+static __attribute__((noinline)) void stage_odd(struct weir_loop *loop, struct weir_op *op,
+                                                enum weir_staged staged)
+{
+    weir_loop_finish_early(loop, op, staged == WEIR_FINISHED ? op->result : -EOPNOTSUPP);
+}
+
+/* True: the CLOSE op waits for the others on its fd. */
+static __attribute__((noinline)) bool close_waits(struct weir_loop *loop, struct weir_op *op)
+{
+    if (weir_loop_ask_fd(loop, op->fd, op, NULL) == 0) {
+        return false;
+    }
+    op->with = WEIR_CARRIER_CLOSER;
+    weir_queue_push(&loop->closers, op);
+    return true;
+}
+
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
-    if (weir_unlikely(op->kind == WEIR_KIND_CLOSE && op->with == WEIR_CARRIER_NOBODY)) {
-        op->with = WEIR_CARRIER_CLOSER;
-        if (weir_loop_ask_fd(loop, op->fd, op, NULL) > 0) {
-            weir_queue_push(&loop->closers, op);
-            return;
-        }
+    if (weir_unlikely(op->kind == WEIR_KIND_CLOSE && op->with == WEIR_CARRIER_NOBODY &&
+                      close_waits(loop, op))) {
+        return;
     }
     op->with = WEIR_CARRIER_BACKEND;
-    switch (loop->backend->table->stage(loop->backend, op)) {
-    case WEIR_TAKEN:
-        break;
-    case WEIR_FINISHED:
-        weir_loop_finish_early(loop, op, op->result);
-        break;
-    case WEIR_NOT_HERE:
-        weir_loop_finish_early(loop, op, -EOPNOTSUPP);
-        break;
+    enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
+    if (weir_unlikely(staged != WEIR_TAKEN)) {
+        stage_odd(loop, op, staged);
     }
 }
 
@@ -179,7 +188,10 @@ uint32_t weir_loop_settle(struct weir_loop *loop, uint32_t count)
             continue;
         }
         weir_op_move(op, WEIR_DONE);
-        loop->events[stand++] = *event;
+        if (weir_unlikely(stand < i)) {
+            loop->events[stand] = *event;
+        }
+        stand++;
     }
     return stand;
 }

@@ -2,12 +2,9 @@
 #include <engine/observe/task.h>
 #include <stdio.h>
 #include <string.h>
-#include <weir/op.h>
 
 #define BUILT_IN (WEIR_KIND_COUNT - 1)
 #define READ_TRIES 1000 /* a reader meets at most a few resets; more is a loop that resets in a loop */
-
-_Static_assert(WEIR_STAGE_COUNT == 4, "weir_tasks_record() compares four stages");
 
 const char *weir_stage_name(enum weir_stage stage)
 {
@@ -29,7 +26,8 @@ int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop, const stru
     tasks->capacity = (uint32_t)capacity;
     tasks->used = BUILT_IN;
     for (unsigned kind = 1; kind < WEIR_KIND_COUNT; kind++) {
-        struct weir_task *task = weir_tasks_of_kind(tasks, kind);
+        struct weir_task *task = &tasks->array[kind - 1];
+        tasks->of_kind[kind] = task;
         task->tasks = tasks;
         task->open = true;
         task->built_in = true;
@@ -67,18 +65,24 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
     return 0;
 }
 
+void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times)
+{
+    weir_relaxed_add(&task->counters.finished, times);
+    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+        if (sample->stages[stage] != WEIR_NO_SAMPLE) {
+            weir_histogram_add(&task->stages[stage], sample->stages[stage], times);
+        }
+    }
+}
+
 void weir_tasks_flush(struct weir_tasks *tasks)
 {
     struct weir_task *task = tasks->recording;
     if (!task) {
         return;
     }
-    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
-        if (tasks->run_sample.stages[stage] != WEIR_NO_SAMPLE) {
-            weir_histogram_add(&task->stages[stage], tasks->run_sample.stages[stage], tasks->run);
-        }
-    }
     tasks->recording = NULL;
+    weir_task_record(task, &tasks->run_sample, tasks->run);
 }
 
 int weir_task_close(struct weir_task *task)
@@ -93,10 +97,10 @@ int weir_task_close(struct weir_task *task)
     if (task->built_in || !task->open) {
         return -EINVAL;
     }
-    if (task->live > 0) {
+    weir_tasks_flush(task->tasks);
+    if (weir_task_live(task) > 0) {
         return -EBUSY;
     }
-    weir_tasks_flush(task->tasks);
     task->open = false;
     return 0;
 }
@@ -105,6 +109,14 @@ int weir_task_close(struct weir_task *task)
 static bool forked(const struct weir_task *task)
 {
     return *task->tasks->guard->alive == 0;
+}
+
+/* In a callback the owner sees all that it has had back. */
+static void see_own_run(const struct weir_task *task)
+{
+    if (task->tasks->guard->owner == weir_thread_self()) {
+        weir_tasks_flush(task->tasks);
+    }
 }
 
 int weir_task_read(const struct weir_task *task, enum weir_stage stage,
@@ -116,9 +128,7 @@ int weir_task_read(const struct weir_task *task, enum weir_stage stage,
     if (forked(task)) {
         return -ECHILD;
     }
-    if (task->tasks->guard->owner == weir_thread_self()) {
-        weir_tasks_flush(task->tasks); /* in a callback: the owner sees all it has had back */
-    }
+    see_own_run(task);
     for (int tries = 0; tries < READ_TRIES; tries++) {
         /* Acquire: pairs with the releases in weir_task_reset(). */
         uint64_t epoch = __atomic_load_n(&task->epoch, __ATOMIC_ACQUIRE);
@@ -139,14 +149,19 @@ int weir_task_counters(const struct weir_task *task, struct weir_task_counters *
     if (forked(task)) {
         return -ECHILD;
     }
+    see_own_run(task);
     const struct weir_task_counters *from = &task->counters;
-    ret_counters->submitted = weir_relaxed_load(&from->submitted);
-    ret_counters->refused = weir_relaxed_load(&from->refused);
-    ret_counters->finished = weir_relaxed_load(&from->finished);
-    ret_counters->failed = weir_relaxed_load(&from->failed);
-    ret_counters->cancelled = weir_relaxed_load(&from->cancelled);
-    ret_counters->expired = weir_relaxed_load(&from->expired);
-    ret_counters->live = weir_relaxed_load(&task->live);
+    const struct weir_task_counters *since = &task->at_reset;
+    uint64_t finished = weir_relaxed_load(&from->finished);
+    uint64_t submitted = weir_relaxed_load(&from->submitted);
+    ret_counters->live = submitted - finished;
+    ret_counters->submitted = submitted - weir_relaxed_load(&since->submitted);
+    ret_counters->finished = finished - weir_relaxed_load(&since->finished);
+    ret_counters->refused = weir_relaxed_load(&from->refused) - weir_relaxed_load(&since->refused);
+    ret_counters->failed = weir_relaxed_load(&from->failed) - weir_relaxed_load(&since->failed);
+    ret_counters->cancelled =
+        weir_relaxed_load(&from->cancelled) - weir_relaxed_load(&since->cancelled);
+    ret_counters->expired = weir_relaxed_load(&from->expired) - weir_relaxed_load(&since->expired);
     return 0;
 }
 
@@ -166,12 +181,13 @@ int weir_task_reset(struct weir_task *task)
     for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
         weir_histogram_clear(&task->stages[stage]);
     }
-    weir_relaxed_store(&task->counters.submitted, 0);
-    weir_relaxed_store(&task->counters.refused, 0);
-    weir_relaxed_store(&task->counters.finished, 0);
-    weir_relaxed_store(&task->counters.failed, 0);
-    weir_relaxed_store(&task->counters.cancelled, 0);
-    weir_relaxed_store(&task->counters.expired, 0);
+    const struct weir_task_counters *from = &task->counters;
+    weir_relaxed_store(&task->at_reset.submitted, from->submitted);
+    weir_relaxed_store(&task->at_reset.refused, from->refused);
+    weir_relaxed_store(&task->at_reset.finished, from->finished);
+    weir_relaxed_store(&task->at_reset.failed, from->failed);
+    weir_relaxed_store(&task->at_reset.cancelled, from->cancelled);
+    weir_relaxed_store(&task->at_reset.expired, from->expired);
     __atomic_store_n(&task->epoch, task->epoch + 1, __ATOMIC_RELEASE);
     return 0;
 }

@@ -3,8 +3,8 @@
  * task.h: the tasks of a loop and what is recorded on them.
  *
  * One clock reading serves many ops, so neighbours often have the very same four durations: they are
- * counted as a run of the recording task and written to the histograms when the run ends, at the latest
- * at the end of the turn. Invariant: between turns no run is open. Must not know ops or the loop.
+ * counted as a run and written to the histograms when it ends, at the latest at the end of the turn.
+ * Invariant: between turns no run is open. Must not know ops or the loop.
  */
 #ifndef WEIR_ENGINE_TASK_H
 #define WEIR_ENGINE_TASK_H
@@ -12,6 +12,7 @@
 #include <engine/base/guard.h>
 #include <engine/base/histogram.h>
 #include <stdbool.h>
+#include <weir/op.h>
 #include <weir/task.h>
 
 #define WEIR_NO_SAMPLE UINT64_MAX
@@ -26,9 +27,9 @@ struct weir_task {
     char name[WEIR_TASK_NAME_MAX + 1];
     bool open;
     bool built_in;
-    uint64_t live;
     uint64_t epoch; /* odd while a reset is under way */
-    struct weir_task_counters counters;
+    struct weir_task_counters counters; /* since open; `live` is not kept but derived */
+    struct weir_task_counters at_reset; /* what they were at the last reset */
     struct weir_histogram stages[WEIR_STAGE_COUNT];
 };
 
@@ -36,19 +37,16 @@ struct weir_tasks {
     const struct weir_guard *guard;
     struct weir_loop *loop;
     struct weir_task *array;
+    struct weir_task *of_kind[WEIR_KIND_COUNT]; /* the built-in ones */
     uint32_t capacity;
     uint32_t used; /* places ever used: none is open beyond */
 
-    struct weir_task *recording; /* whose run is open */
-    uint64_t run;
-    struct weir_sample run_sample;
+    struct weir_task *recording; /* whose run is open; NULL: none is */
+    uint64_t run;                /* ops in it */
+    uint64_t run_from_ns;        /* what they have in common: when latency counts from, */
+    uint64_t run_left_ns;        /* when they left, */
+    struct weir_sample run_sample; /* and so all durations */
 };
-
-/* Where a built-in task of a kind stands: kinds begin at 1. */
-static inline struct weir_task *weir_tasks_of_kind(struct weir_tasks *tasks, unsigned kind)
-{
-    return &tasks->array[kind - 1];
-}
 
 /* memory: zeroed, `size` bytes. -EINVAL: too little for the built-in tasks. */
 int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop, const struct weir_guard *guard,
@@ -56,23 +54,27 @@ int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop, const stru
 
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task);
 
-/* Ends the run. */
+/* Ends the run: before the clock is read again, and at the end of the turn. */
 void weir_tasks_flush(struct weir_tasks *tasks);
 
-static inline void weir_tasks_record(struct weir_tasks *tasks, struct weir_task *task,
-                                     const struct weir_sample *sample)
+/* Writes the samples of one op, and counts it as finished. */
+void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times);
+
+static inline uint64_t weir_task_live(const struct weir_task *task)
 {
-    const uint64_t *a = sample->stages;
-    const uint64_t *b = tasks->run_sample.stages;
-    if (weir_likely(task == tasks->recording &&
-                    ((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3])) == 0)) {
-        tasks->run++;
-        return;
-    }
-    weir_tasks_flush(tasks);
-    tasks->recording = task;
-    tasks->run = 1;
-    tasks->run_sample = *sample;
+    return task->counters.submitted - task->counters.finished;
 }
 
+/* True: the op has gone into the run. Else the run is not its, and ended. */
+static inline bool weir_tasks_run_on(struct weir_tasks *tasks, const struct weir_task *task,
+                                     uint64_t from_ns, uint64_t left_ns)
+{
+    if (weir_likely(task == tasks->recording && from_ns == tasks->run_from_ns &&
+                    left_ns == tasks->run_left_ns)) {
+        tasks->run++;
+        return true;
+    }
+    weir_tasks_flush(tasks);
+    return false;
+}
 #endif

@@ -154,12 +154,13 @@ static inline void weir_queue_remove(struct weir_queue *queue, struct weir_op *o
     }
 }
 
+/* The first; there must be one. */
 static inline struct weir_op *weir_queue_pop(struct weir_queue *queue)
 {
     struct weir_op *op = queue->head;
-    if (op) {
-        weir_queue_remove(queue, op);
-    }
+    struct weir_op *next = op->held.link.next;
+    queue->head = next;
+    *(next ? &next->held.link.prev : &queue->tail) = NULL;
     return op;
 }
 

@@ -15,12 +15,15 @@ struct weir_slot {
     struct weir_op *op; /* NULL: free */
     struct weir_task *task;
     const char *site;
-    uint64_t born_ns;
-    uint64_t offset;
+    uint64_t born_ns; /* when submit accepted it */
+    uint64_t left_ns; /* when the gate let it through */
+    uint64_t offset;  /* with length: of kinds that move bytes */
     uint64_t length;
     uint32_t generation;
-    uint32_t next_free;
-    uint32_t kind;
+    union {
+        uint32_t kind;      /* taken */
+        uint32_t next_free; /* free */
+    };
 };
 
 struct weir_slots {
@@ -29,7 +32,7 @@ struct weir_slots {
     uint32_t count;
     uint32_t used;
     uint32_t first_free;
-    uint32_t two_fds; /* used slots whose kind has a second fd */
+    uint32_t two_fds; /* used slots whose kind has a second fd; counted up by who takes them */
 };
 
 /* Bytes of memory for `count` slots. */
@@ -38,31 +41,27 @@ size_t weir_slots_size(uint32_t count);
 void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory);
 
 /* Takes a slot for an op; there must be one. Sets op->slot. */
-static inline void weir_slots_take(struct weir_slots *slots, struct weir_op *op,
-                                   struct weir_task *task)
+static inline struct weir_slot *weir_slots_take(struct weir_slots *slots, struct weir_op *op)
 {
     uint32_t index = slots->first_free;
     struct weir_slot *slot = &slots->slots[index];
-    uint32_t traits = weir_kind_traits(op->kind);
     slots->first_free = slot->next_free;
     slots->used++;
+    slots->fds[index] = op->fd; /* the helpers of kinds without one write -1 */
     slot->op = op;
-    slot->task = task;
-    slot->site = op->site;
-    slot->born_ns = op->born_ns;
     slot->kind = op->kind;
     slot->offset = op->arg.io.offset;
     slot->length = op->arg.io.length;
-    slots->fds[index] = traits & WEIR_KIND_HAS_FD ? op->fd : -1;
-    slots->two_fds += !!(traits & WEIR_KIND_HAS_FD2);
     op->slot = index;
+    return slot;
 }
 
 static inline void weir_slots_free(struct weir_slots *slots, uint32_t index)
 {
     struct weir_slot *slot = &slots->slots[index];
-    WEIR_CHECK(slot->op);
-    slots->two_fds -= !!(weir_kind_traits(slot->kind) & WEIR_KIND_HAS_FD2);
+    if (weir_unlikely(slots->two_fds > 0)) {
+        slots->two_fds -= !!(weir_kind_traits(slot->kind) & WEIR_KIND_HAS_FD2);
+    }
     slot->op = NULL;
     slot->generation++;
     slot->next_free = slots->first_free;

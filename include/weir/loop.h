@@ -131,7 +131,8 @@ WEIR_API int weir_loop_release(struct weir_loop *loop);
  * An epoll fd for somebody else's loop, readable (EPOLLIN, level) when weir_loop_turn(loop, 0) has
  * something to do: completions, timers, wakes. Made at the first call, closed by close; never read it.
  * From then on every turn submits before it returns what its callbacks submitted. After a weir_submit()
- * or weir_cancel() outside a turn, call weir_loop_turn(loop, 0).
+ * or weir_cancel() outside a turn, call weir_loop_turn(loop, 0). The kernel may once end the foreign
+ * loop's sleep with EINTR though no signal came (seen on 6.18 after a ring was closed).
  * The fd; -EMFILE, -ENFILE, -ENOMEM; -EPERM; -ECHILD; the errno of a FAILED loop.
  */
 WEIR_API int weir_loop_fd(struct weir_loop *loop);

@@ -17,7 +17,8 @@
  * that won; an op that succeeded before either keeps its success. Otherwise the errors are those of the
  * system call of the kind's name, and -EOPNOTSUPP where the running kernel cannot carry the kind out.
  * No op raises SIGPIPE. Transfers are at most 0x7ffff000 bytes and IOV_MAX buffers, longer ones are cut
- * to that (short), never wrapped.
+ * to that (short), never wrapped; but a message of more than IOV_MAX buffers is -EMSGSIZE, as with
+ * sendmsg(2), since the caller's msghdr is not modified.
  */
 #ifndef WEIR_OP_H
 #define WEIR_OP_H
@@ -147,9 +148,6 @@ struct weir_op {
     struct weir_loop *loop;
 
     /* The engine's alone. */
-    const char *site;
-    uint64_t born_ns;
-    uint64_t left_ns;
     union {
         struct {
             struct weir_op *next;

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * perf/child.h: an engine in a process of its own, so that CPU time and kernel state are its
+ * alone. It is set up once, then sleeps until told to run an interval; the parent lets one run at
+ * a time.
+ */
+#ifndef PERF_CHILD_H
+#define PERF_CHILD_H
+
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "engine.h"
+#include "interval.h"
+
+struct child {
+    const struct engine *engine;
+    pid_t pid;
+    int fd;
+};
+
+/* Starts one; `workload` is inherited. 0, or -1 after a message. */
+int child_open(const struct engine *engine, struct workload *workload, struct child *ret_child);
+/* One interval. 0, or -1 after a message: the engine failed or the process ended. */
+int child_run(struct child *child, double seconds, uint32_t every, struct interval *ret_interval);
+/* The engine's own numbers of its tasks; the number of rows, -1 after a message. */
+int child_tasks(struct child *child, struct task_row *ret_rows, size_t max);
+/* Ends it and waits for it. Nothing for a zeroed child. */
+void child_close(struct child *child);
+
+#endif

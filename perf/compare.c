@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: MIT */
+/* perf/compare.c: the schedule of pairs, and what is computed from them. */
+#include "compare.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "child.h"
+#include "interval.h"
+#include "report.h"
+
+/*
+ * Pairs after which all processes are ended and started anew: where the memory of one happens to
+ * lie moves its figures by 1 to 2 ns an op for all its life, which no number of pairs would
+ * average out.
+ */
+#define GENERATION 4
+
+/* The pairs of two processes. */
+struct pairing {
+    struct child *a;
+    struct child *b;
+    struct series ops_per_s;
+    struct series cpu_ns_per_op;
+    struct series cpu_ns_difference;
+};
+
+/* The intervals of one engine. */
+struct record {
+    struct series ops_per_s;
+    struct series cpu_ns_per_op;
+    struct interval total;
+};
+
+/* A comparison in progress: the last child and the last pairing are the control's. */
+struct match {
+    const struct options *options;
+    struct workload *workload;
+    struct comparison *comparison;
+    uint32_t engine_count;
+    struct child children[ENGINES_MAX + 1];
+    struct record records[ENGINES_MAX];
+    uint32_t pairing_count;
+    struct pairing pairings[ENGINES_MAX];
+};
+
+static void take_notes(struct record *record, const struct interval *interval)
+{
+    series_add(&record->ops_per_s, interval_ops_per_s(interval));
+    series_add(&record->cpu_ns_per_op, interval_cpu_ns_per_op(interval));
+    interval_add(&record->total, interval);
+}
+
+static double quotient(double a, double b)
+{
+    return b == 0 ? 0 : a / b;
+}
+
+/* One pair, `backwards`: b first. 0, or -1 after a message. */
+static int run_pair(struct match *match, struct pairing *pairing, bool backwards, bool is_control)
+{
+    const struct options *options = match->options;
+    struct child *order[2] = {backwards ? pairing->b : pairing->a,
+                              backwards ? pairing->a : pairing->b};
+    struct interval results[2];
+    for (int i = 0; i < 2; i++) {
+        if (child_run(order[i], options->interval_s, options->every, &results[i]) < 0) {
+            return -1;
+        }
+    }
+    const struct interval *a = &results[backwards ? 1 : 0];
+    const struct interval *b = &results[backwards ? 0 : 1];
+    double a_cpu_ns = interval_cpu_ns_per_op(a);
+    double b_cpu_ns = interval_cpu_ns_per_op(b);
+    series_add(&pairing->ops_per_s, quotient(interval_ops_per_s(a), interval_ops_per_s(b)));
+    series_add(&pairing->cpu_ns_per_op, quotient(a_cpu_ns, b_cpu_ns));
+    series_add(&pairing->cpu_ns_difference, a_cpu_ns - b_cpu_ns);
+    if (!is_control) {
+        take_notes(&match->records[pairing->a - match->children], a);
+        take_notes(&match->records[pairing->b - match->children], b);
+    }
+    return 0;
+}
+
+static void watch_residency(struct match *match)
+{
+    struct comparison *comparison = match->comparison;
+    if (!comparison->hot) {
+        return;
+    }
+    double share = workload_resident(match->workload);
+    if (share < comparison->resident_lowest) {
+        comparison->resident_lowest = share;
+    }
+    if (share < 1) {
+        workload_warm(match->workload);
+    }
+}
+
+static void show_progress(const struct match *match, uint32_t pair)
+{
+    char what[128];
+    const struct series *ratios = &match->pairings[0].cpu_ns_per_op;
+    describe_workload(what, sizeof what, match->workload, match->options);
+    if (ratios->count == 0) {
+        progress("%s: pair 1 of %u", what, match->options->pairs);
+    } else {
+        progress("%s: pair %u of %u, last CPU ratio %.3f", what, pair + 1, match->options->pairs,
+                 ratios->values[ratios->count - 1]);
+    }
+}
+
+/* A short run of each engine: memory is touched, workers exist, the governor has woken up. */
+static int run_in(struct match *match)
+{
+    struct interval ignored;
+    for (uint32_t i = 0; i <= match->engine_count; i++) {
+        if (child_run(&match->children[i], 0.05, match->options->every, &ignored) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int start_children(struct match *match)
+{
+    for (uint32_t i = 0; i <= match->engine_count; i++) {
+        const char *name = match->options->engines[i < match->engine_count ? i : 0];
+        if (child_open(engine_find(name), match->workload, &match->children[i]) < 0) {
+            return -1;
+        }
+    }
+    return run_in(match);
+}
+
+static void end_children(struct match *match)
+{
+    for (uint32_t i = 0; i <= match->engine_count; i++) {
+        child_close(&match->children[i]);
+    }
+}
+
+/* Adds the first engine's numbers of its tasks to those of its earlier processes. */
+static int collect_tasks(struct match *match)
+{
+    struct comparison *comparison = match->comparison;
+    struct task_row *rows = calloc(TASK_ROWS_MAX, sizeof *rows);
+    int count = rows == NULL ? -1 : child_tasks(&match->children[0], rows, TASK_ROWS_MAX);
+    for (int i = 0; i < count; i++) {
+        uint32_t at = 0;
+        while (at < comparison->task_count &&
+               strcmp(comparison->tasks[at].name, rows[i].name) != 0) {
+            at++;
+        }
+        if (at == TASK_ROWS_MAX) {
+            continue;
+        }
+        struct task_row *sum = &comparison->tasks[at];
+        comparison->task_count += at == comparison->task_count;
+        memcpy(sum->name, rows[i].name, sizeof sum->name);
+        sum->finished += rows[i].finished;
+        for (int stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+            weir_histogram_merge(&sum->stages[stage], &rows[i].stages[stage]);
+        }
+    }
+    free(rows);
+    return count < 0 ? -1 : 0;
+}
+
+/* The pairs of one generation of processes. */
+static int run_generation(struct match *match, uint32_t from, uint32_t to)
+{
+    const struct options *options = match->options;
+    uint32_t control_pairs = options->control_pairs != 0 ? options->control_pairs : options->pairs;
+    for (uint32_t pair = from; pair < to && !interrupted; pair++) {
+        show_progress(match, pair);
+        watch_residency(match);
+        for (uint32_t i = 0; i < match->pairing_count && !interrupted; i++) {
+            bool is_control = i + 1 == match->pairing_count;
+            if (is_control && pair % GENERATION >= control_pairs * GENERATION / options->pairs) {
+                continue;
+            }
+            if (run_pair(match, &match->pairings[i], pair % 2 == 1, is_control) < 0) {
+                return -1;
+            }
+        }
+        match->comparison->pairs = pair + !interrupted;
+    }
+    return collect_tasks(match);
+}
+
+static int run_pairs(struct match *match)
+{
+    uint32_t pairs = match->options->pairs;
+    for (uint32_t from = 0; from < pairs && !interrupted; from += GENERATION) {
+        uint32_t to = pairs - from < GENERATION ? pairs : from + GENERATION;
+        int r = start_children(match);
+        if (r == 0) {
+            r = run_generation(match, from, to);
+        }
+        end_children(match);
+        if (r < 0) {
+            return -1;
+        }
+    }
+    watch_residency(match);
+    progress_clear();
+    return 0;
+}
+
+static void make_pairings(struct match *match)
+{
+    for (uint32_t i = 0; i <= match->engine_count; i++) {
+        if (i != 1) { /* the second engine is the one compared with */
+            struct child *b = &match->children[i == match->engine_count ? i : 1];
+            struct child *a = &match->children[i == match->engine_count ? 0 : i];
+            match->pairings[match->pairing_count++] = (struct pairing){.a = a, .b = b};
+        }
+    }
+}
+
+static struct ratio conclude(const struct match *match, struct pairing *pairing)
+{
+    const struct child *control = &match->children[match->engine_count];
+    return (struct ratio){
+        .a = match->options->engines[pairing->a - match->children],
+        .b = match->options->engines[pairing->b == control ? 0 : pairing->b - match->children],
+        .ops_per_s = series_summary(&pairing->ops_per_s),
+        .cpu_ns_per_op = series_summary(&pairing->cpu_ns_per_op),
+        .cpu_ns_difference = series_summary(&pairing->cpu_ns_difference),
+    };
+}
+
+static void conclude_all(struct match *match)
+{
+    struct comparison *comparison = match->comparison;
+    comparison->engine_count = match->engine_count;
+    for (uint32_t i = 0; i < match->engine_count; i++) {
+        struct record *record = &match->records[i];
+        comparison->engines[i] = (struct portrait){
+            .name = match->options->engines[i],
+            .ops_per_s = series_summary(&record->ops_per_s),
+            .cpu_ns_per_op = series_summary(&record->cpu_ns_per_op),
+            .latency = record->total.latency,
+        };
+    }
+    comparison->ratio_count = match->pairing_count - 1;
+    for (uint32_t i = 0; i < comparison->ratio_count; i++) {
+        comparison->ratios[i] = conclude(match, &match->pairings[i]);
+    }
+    comparison->control = conclude(match, &match->pairings[match->pairing_count - 1]);
+}
+
+static void free_match(struct match *match)
+{
+    for (uint32_t i = 0; i < match->engine_count; i++) {
+        series_free(&match->records[i].ops_per_s);
+        series_free(&match->records[i].cpu_ns_per_op);
+    }
+    for (uint32_t i = 0; i < match->pairing_count; i++) {
+        series_free(&match->pairings[i].ops_per_s);
+        series_free(&match->pairings[i].cpu_ns_per_op);
+        series_free(&match->pairings[i].cpu_ns_difference);
+    }
+    free(match);
+}
+
+int compare_engines(const struct options *options, struct workload *workload,
+                    struct comparison *ret_comparison)
+{
+    struct comparison comparison = {
+        .hot = workload->is_file && !workload->direct,
+        .tasks = calloc(TASK_ROWS_MAX, sizeof *comparison.tasks),
+    };
+    struct match *match = calloc(1, sizeof *match);
+    if (match == NULL || comparison.tasks == NULL) {
+        complain("no memory");
+        free(match);
+        comparison_free(&comparison);
+        return -1;
+    }
+    match->options = options;
+    match->workload = workload;
+    match->comparison = &comparison;
+    match->engine_count = options->engine_count;
+    make_pairings(match);
+    if (comparison.hot) {
+        progress("reading the file into the page cache");
+        comparison.resident_before = workload_warm(workload);
+        comparison.resident_lowest = comparison.resident_before;
+    }
+    int r = run_pairs(match);
+    conclude_all(match);
+    free_match(match);
+    if (r < 0) {
+        comparison_free(&comparison);
+        return -1;
+    }
+    *ret_comparison = comparison;
+    return 0;
+}
+
+void comparison_free(struct comparison *comparison)
+{
+    free(comparison->tasks);
+    comparison->tasks = NULL;
+}

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * perf/interval.c: runs an engine between two looks at the clocks. The end is a signal and not a
+ * clock that the engine's loop reads: at depth 1 that reading would be a tenth of what is
+ * measured.
+ */
+#include "interval.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/time.h>
+
+#include "engine.h"
+#include "meter.h"
+
+volatile sig_atomic_t meter_over;
+volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
+{
+    if (number == SIGINT) {
+        interrupted = 1;
+    }
+    meter_over = 1;
+}
+
+void interval_prepare(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGALRM, &action, NULL);
+    signal(SIGPIPE, SIG_IGN); /* a child that ended is found by its errno */
+}
+
+static uint64_t cpu_clock(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
+           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
+}
+
+static void set_alarm(double seconds)
+{
+    double whole = floor(seconds);
+    struct itimerval alarm = {
+        .it_value = {.tv_sec = (time_t)whole, .tv_usec = (suseconds_t)((seconds - whole) * 1e6)},
+    };
+    setitimer(ITIMER_REAL, &alarm, NULL);
+}
+
+void interval_run(const struct engine *engine, void *state, double seconds, uint32_t every,
+                  int64_t expected, struct interval *ret_interval)
+{
+    struct meter meter = {.every = every, .countdown = every, .expected = expected};
+    meter_over = interrupted;
+    set_alarm(seconds);
+    uint64_t cpu_ns = cpu_clock();
+    uint64_t wall_ns = meter_clock();
+    int r = engine->run(state, &meter);
+    wall_ns = meter_clock() - wall_ns;
+    cpu_ns = cpu_clock() - cpu_ns;
+    set_alarm(0);
+    if (r == 0 && meter.failed > 0) {
+        r = meter.failure < 0 ? (int)meter.failure : -EIO;
+    }
+    *ret_interval = (struct interval){
+        .ops = meter.ops,
+        .wall_ns = wall_ns,
+        .cpu_ns = cpu_ns,
+        .error = r,
+        .latency = meter.latency,
+    };
+}
+
+void interval_add(struct interval *into, const struct interval *from)
+{
+    into->ops += from->ops;
+    into->wall_ns += from->wall_ns;
+    into->cpu_ns += from->cpu_ns;
+    if (into->error == 0) {
+        into->error = from->error;
+    }
+    weir_histogram_merge(&into->latency, &from->latency);
+}
+
+double interval_ops_per_s(const struct interval *interval)
+{
+    return interval->wall_ns == 0 ? 0 : (double)interval->ops * 1e9 / (double)interval->wall_ns;
+}
+
+double interval_cpu_ns_per_op(const struct interval *interval)
+{
+    return interval->ops == 0 ? 0 : (double)interval->cpu_ns / (double)interval->ops;
+}

@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: MIT */
+/* perf/options.c: the command line of each subcommand, by argp. Knows no engine but its name. */
+#include "options.h"
+
+#include <argp.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <weir/loop.h>
+
+#include "engine.h"
+
+enum key {
+    KEY_ENGINE = 0x100,
+    KEY_ENGINES,
+    KEY_WORKLOAD,
+    KEY_DEPTH,
+    KEY_PAIRS,
+    KEY_SECONDS,
+    KEY_INTERVAL,
+    KEY_EVERY,
+    KEY_FAKE_ENTER,
+    KEY_JSON,
+    KEY_RW,
+    KEY_BLOCK,
+    KEY_SIZE,
+    KEY_PATH,
+    KEY_DIRECT,
+    KEY_OVERWRITE,
+    KEY_TIMERS,
+    KEY_SAMPLES,
+};
+
+static const char *const access_names[] = {
+    [ACCESS_RANDREAD] = "randread", [ACCESS_RANDWRITE] = "randwrite", [ACCESS_READ] = "read",
+    [ACCESS_WRITE] = "write",       [ACCESS_RANDRW] = "randrw",
+};
+
+const char *access_name(enum access access)
+{
+    return access_names[access];
+}
+
+/* A whole number with an optional k, M or G (powers of 1024). */
+static bool parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value)
+{
+    char *end;
+    errno = 0;
+    unsigned long long value = strtoull(text, &end, 10);
+    if (errno != 0 || end == text || *text == '-') {
+        return false;
+    }
+    unsigned shift = 0;
+    if (*end == 'k' || *end == 'K') {
+        shift = 10;
+    } else if (*end == 'm' || *end == 'M') {
+        shift = 20;
+    } else if (*end == 'g' || *end == 'G') {
+        shift = 30;
+    }
+    if (shift != 0) {
+        end++;
+    }
+    if (*end != '\0' || value > (UINT64_MAX >> shift)) {
+        return false;
+    }
+    value <<= shift;
+    if (value < min || value > max) {
+        return false;
+    }
+    *ret_value = value;
+    return true;
+}
+
+static uint32_t number_or_usage(struct argp_state *state, const char *option, const char *text,
+                                uint32_t min, uint32_t max)
+{
+    uint64_t value = 0;
+    if (!parse_size(text, min, max, &value)) {
+        argp_error(state, "%s %s: give a whole number from %u to %u", option, text, min, max);
+    }
+    return (uint32_t)value;
+}
+
+static double seconds_or_usage(struct argp_state *state, const char *option, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value >= 0.01 && value <= 86400)) {
+        argp_error(state, "%s %s: give seconds from 0.01 to 86400", option, text);
+    }
+    return value;
+}
+
+static void parse_access(struct argp_state *state, const char *text, struct options *options)
+{
+    for (unsigned i = 0; i < sizeof access_names / sizeof *access_names; i++) {
+        if (strcmp(text, access_names[i]) == 0) {
+            options->access = (enum access)i;
+            return;
+        }
+    }
+    argp_error(state, "--rw %s: give one of randread, randwrite, read, write, randrw", text);
+}
+
+/* Splits a comma-separated list of engines in place: argv's strings are ours to change. */
+static void parse_engines(struct argp_state *state, char *text, struct options *options)
+{
+    options->engine_count = 0;
+    char *rest;
+    for (char *name = strtok_r(text, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest)) {
+        if (engine_find(name) == NULL) {
+            argp_error(state, "there is no engine \"%s\": give weir or uring", name);
+        }
+        if (options->engine_count == ENGINES_MAX) {
+            argp_error(state, "--engines: give at most %d", ENGINES_MAX);
+        }
+        options->engines[options->engine_count++] = name;
+    }
+}
+
+static void parse_workload(struct argp_state *state, const char *text, struct options *options)
+{
+    if (strcmp(text, "nop") != 0 && strcmp(text, "file") != 0) {
+        argp_error(state, "--workload %s: give nop or file", text);
+    }
+    options->workload = text;
+}
+
+static error_t parse_measure(int key, char *text, struct argp_state *state)
+{
+    struct options *options = state->input;
+    switch (key) {
+    case KEY_ENGINE:
+        parse_engines(state, text, options);
+        if (options->engine_count != 1) {
+            argp_error(state, "--engine: give one of weir, uring");
+        }
+        return 0;
+    case KEY_ENGINES:
+        parse_engines(state, text, options);
+        if (options->engine_count < 2) {
+            argp_error(state, "--engines: give two or more, such as weir,uring");
+        }
+        return 0;
+    case KEY_WORKLOAD:
+        parse_workload(state, text, options);
+        return 0;
+    case KEY_DEPTH:
+        options->depth = number_or_usage(state, "--depth", text, 1, WEIR_DEPTH_MAX);
+        return 0;
+    case KEY_PAIRS:
+        options->pairs = number_or_usage(state, "--pairs", text, 1, 100000);
+        return 0;
+    case KEY_SECONDS:
+        options->seconds = seconds_or_usage(state, "--seconds", text);
+        return 0;
+    case KEY_INTERVAL:
+        options->interval_s = seconds_or_usage(state, "--interval", text);
+        return 0;
+    case KEY_EVERY:
+        options->every = number_or_usage(state, "--every", text, 1, 1000000);
+        return 0;
+    case KEY_FAKE_ENTER:
+        options->fake_enter = true;
+        return 0;
+    case KEY_JSON:
+        options->json = text;
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_file(int key, char *text, struct argp_state *state)
+{
+    struct options *options = state->input;
+    uint64_t value = 0;
+    switch (key) {
+    case KEY_RW:
+        parse_access(state, text, options);
+        return 0;
+    case KEY_BLOCK:
+        if (!parse_size(text, 512, 1u << 30, &value) || value % 512 != 0) {
+            argp_error(state, "--block %s: give a multiple of 512 from 512 to 1G, such as 4k",
+                       text);
+        }
+        options->block = (uint32_t)value;
+        return 0;
+    case KEY_SIZE:
+        if (!parse_size(text, 4096, 1ull << 43, &value)) {
+            argp_error(state, "--size %s: give bytes from 4k to 8192G, such as 256M", text);
+        }
+        options->size = value;
+        return 0;
+    case KEY_PATH:
+        options->path = text;
+        return 0;
+    case KEY_DIRECT:
+        options->direct = true;
+        return 0;
+    case KEY_OVERWRITE:
+        options->overwrite = true;
+        return 0;
+    case ARGP_KEY_END:
+        if (options->size < options->block) {
+            argp_error(state, "--size is smaller than --block: make the file larger");
+        }
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_timer(int key, char *text, struct argp_state *state)
+{
+    struct options *options = state->input;
+    switch (key) {
+    case KEY_TIMERS:
+        options->timers = number_or_usage(state, "--timers", text, 1, WEIR_TIMERS_MAX);
+        return 0;
+    case KEY_SAMPLES:
+        options->samples = number_or_usage(state, "--samples", text, 10, 1000000);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static const struct argp_option one_engine_options[] = {
+    {"engine", KEY_ENGINE, "NAME", 0, "weir, or uring: a raw liburing loop (default weir)", 0},
+    {"seconds", KEY_SECONDS, "S", 0, "How long (default 2)", 0},
+    {0},
+};
+static const struct argp_option measure_options[] = {
+    {"depth", KEY_DEPTH, "N", 0, "Ops in flight (default 32)", 0},
+    {"every", KEY_EVERY, "N", 0,
+     "Measure the latency of every N-th op (default 1; 31 in comparisons, where a reading of the "
+     "clock per batch would weigh on the ratio)",
+     0},
+    {0},
+};
+static const struct argp_option fake_options[] = {
+    {"fake-enter", KEY_FAKE_ENTER, 0, 0,
+     "Compare the user-space work of weir and of the raw loop, with a stand-in for the system call "
+     "(depth 32, then 1, unless --depth is given)",
+     0},
+    {"pairs", KEY_PAIRS, "N", 0, "With --fake-enter: pairs of intervals (default 16)", 0},
+    {0},
+};
+static const struct argp_option compare_options[] = {
+    {"workload", KEY_WORKLOAD, "NAME", 0, "nop or file (default nop)", 0},
+    {"engines", KEY_ENGINES, "A,B[,C]", 0, "Which; all are set against B (default weir,uring)", 0},
+    {"pairs", KEY_PAIRS, "N", 0, "Pairs of adjacent intervals (default 16)", 0},
+    {"interval", KEY_INTERVAL, "S", 0, "Length of one interval (default 0.25)", 0},
+    {0},
+};
+static const struct argp_option path_options[] = {
+    {"path", KEY_PATH, "FILE", 0,
+     "The file or device; made if missing and kept (default: a nameless one in TMPDIR or /var/tmp)",
+     0},
+    {"size", KEY_SIZE, "BYTES", 0, "How much of it (default 256M)", 0},
+    {"overwrite", KEY_OVERWRITE, 0, 0, "Write to a file that holds somebody else's data", 0},
+    {0},
+};
+static const struct argp_option access_options[] = {
+    {"rw", KEY_RW, "HOW", 0, "randread, randwrite, read, write or randrw (default randread)", 0},
+    {"block", KEY_BLOCK, "BYTES", 0, "Bytes per op (default 4k)", 0},
+    {"direct", KEY_DIRECT, 0, 0, "O_DIRECT: past the page cache", 0},
+    {0},
+};
+static const struct argp_option timer_options[] = {
+    {"timers", KEY_TIMERS, "N", 0, "How many (default 1000000)", 0},
+    {"samples", KEY_SAMPLES, "N", 0, "Waits measured for lateness (default 2000)", 0},
+    {0},
+};
+static const struct argp_option probe_options[] = {
+    {"depth", KEY_DEPTH, "N", 0, "Ops in flight to ask for (default: the library's)", 0},
+    {0},
+};
+static const struct argp_option json_options[] = {
+    {"json", KEY_JSON, "FILE", 0,
+     "Write the numbers as JSON; - is standard output, and then no text", 0},
+    {0},
+};
+
+static const struct argp one_engine_argp = {one_engine_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp measure_argp = {measure_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp fake_argp = {fake_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp compare_argp = {compare_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp path_argp = {path_options, parse_file, 0, 0, 0, 0, 0};
+static const struct argp access_argp = {access_options, parse_file, 0, 0, 0, 0, 0};
+static const struct argp timer_argp = {timer_options, parse_timer, 0, 0, 0, 0, 0};
+static const struct argp json_argp = {json_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp probe_argp = {probe_options, parse_measure, 0, 0, 0, 0, 0};
+
+#define CHILDREN_MAX 6
+
+static const struct option_group {
+    const char *doc;
+    struct argp_child children[CHILDREN_MAX];
+} groups[] = {
+    [OPTION_SET_NOP] = {"Runs NOPs through the whole way of an op and back.",
+                        {{&one_engine_argp, 0, 0, 0},
+                         {&measure_argp, 0, 0, 0},
+                         {&fake_argp, 0, 0, 0},
+                         {&json_argp, 0, 0, 0},
+                         {0}}},
+    [OPTION_SET_FILE] = {"Reads or writes a file.",
+                         {{&one_engine_argp, 0, 0, 0},
+                          {&measure_argp, 0, 0, 0},
+                          {&access_argp, 0, 0, 0},
+                          {&path_argp, 0, 0, 0},
+                          {&json_argp, 0, 0, 0},
+                          {0}}},
+    [OPTION_SET_COMPARE] = {"Runs engines in turn, each in a process of its own, as adjacent pairs "
+                            "of short intervals, and prints the median of the pairs' ratios with "
+                            "its quartiles, and how the first engine compares with itself.",
+                            {{&compare_argp, 0, 0, 0},
+                             {&measure_argp, 0, 0, 0},
+                             {&json_argp, 0, 0, 0},
+                             {&access_argp, 0, "With --workload file:", 0},
+                             {&path_argp, 0, "Which file:", 0},
+                             {0}}},
+    [OPTION_SET_TIMER] = {"Starts, cancels, fires and re-arms timers, and measures how late they "
+                          "are beside clock_nanosleep(2).",
+                          {{&timer_argp, 0, 0, 0}, {&json_argp, 0, 0, 0}, {0}}},
+    [OPTION_SET_PROBE] = {"Shows what the kernel offers and what a loop would run on.",
+                          {{&probe_argp, 0, 0, 0}, {&json_argp, 0, 0, 0}, {0}}},
+    [OPTION_SET_ALL] = {"Runs file and nop on weir and on the raw loop, about 20 seconds in all.",
+                        {{&path_argp, 0, 0, 0}, {&json_argp, 0, 0, 0}, {0}}},
+};
+
+struct top {
+    const struct option_group *group;
+    struct options *options;
+};
+
+/* Every child gets the same struct to fill. */
+static error_t parse_top(int key, char *text, struct argp_state *state)
+{
+    (void)text;
+    if (key != ARGP_KEY_INIT) {
+        return ARGP_ERR_UNKNOWN;
+    }
+    const struct top *top = state->input;
+    for (unsigned i = 0; top->group->children[i].argp != NULL; i++) {
+        state->child_inputs[i] = top->options;
+    }
+    return 0;
+}
+
+void options_parse(enum option_set set, int argc, char **argv, struct options *ret_options)
+{
+    *ret_options = (struct options){
+        .engines = {"weir", "uring"},
+        .engine_count = set == OPTION_SET_COMPARE ? 2 : 1,
+        .workload = "nop",
+        .pairs = 16,
+        .seconds = 2,
+        .interval_s = 0.25,
+        .access = ACCESS_RANDREAD,
+        .block = 4096,
+        .size = 256u << 20,
+        .timers = 1000000,
+        .samples = 2000,
+    };
+    const struct argp argp = {0, parse_top, 0, groups[set].doc, groups[set].children, 0, 0};
+    argp_err_exit_status = 2;
+    struct top top = {&groups[set], ret_options};
+    argp_parse(&argp, argc, argv, 0, 0, &top);
+}

@@ -1,0 +1,42 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# storm.sh PROGRAM seeds: the storm with fixed seeds and one that is new each time; 200 of them with
+# WEIR_LONG=1.
+# storm.sh PROGRAM broken-cancel: the storm must notice that cancels are lost.
+set -u
+program=$1
+
+seeds()
+{
+    local last=2 failed=0 seed
+    if [ "${WEIR_LONG:-0}" = 1 ]; then
+        last=199
+    fi
+    for seed in $(seq 1 "$last") "$(date +%s%N)"; do
+        if ! "$program" --seed "$seed" --ops 100000; then
+            echo "FAILED: $program --seed $seed --ops 100000"
+            failed=$((failed + 1))
+        fi
+    done
+    echo "$failed of $((last + 1)) seeds failed"
+    [ "$failed" = 0 ]
+}
+
+broken_cancel()
+{
+    local output code seed
+    for seed in 1 2 3; do
+        output=$("$program" --seed "$seed" --ops 100000 --patience 3 --broken-cancel 2>&1)
+        code=$?
+        echo "$output"
+        if [ "$code" != 1 ] || ! grep -q "lost cancel" <<<"$output"; then
+            echo "FAILED: seed $seed: exit $code, and the storm did not notice the lost cancels"
+            return 1
+        fi
+    done
+}
+
+case $2 in
+seeds) seeds ;;
+broken-cancel) broken_cancel ;;
+esac

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* groups.c: the groups of the contract program. memory.c, a program of its own, has its own list. */
+#include "seam.h"
+
+extern const struct seam_group cancel_group;
+extern const struct seam_group clamp_group;
+extern const struct seam_group close_group;
+extern const struct seam_group closing_fds_group;
+extern const struct seam_group deadline_group;
+extern const struct seam_group failed_group;
+extern const struct seam_group fork_group;
+extern const struct seam_group gate_group;
+extern const struct seam_group handback_group;
+extern const struct seam_group inside_group;
+extern const struct seam_group kinds_files_group;
+extern const struct seam_group kinds_paths_group;
+extern const struct seam_group kinds_sockets_group;
+extern const struct seam_group loopfd_group;
+extern const struct seam_group nonblock_group;
+extern const struct seam_group poll_group;
+extern const struct seam_group refill_group;
+extern const struct seam_group results_group;
+extern const struct seam_group room_group;
+extern const struct seam_group signals_group;
+extern const struct seam_group stuck_group;
+extern const struct seam_group tasks_group;
+extern const struct seam_group threads_group;
+extern const struct seam_group timers_group;
+extern const struct seam_group whole_group;
+
+const struct seam_group *const seam_groups[] = {
+    &handback_group,    &refill_group,      &inside_group,        &results_group, &whole_group,
+    &clamp_group,       &nonblock_group,    &poll_group,          &cancel_group,  &deadline_group,
+    &closing_fds_group, &timers_group,      &threads_group,       &fork_group,    &failed_group,
+    &loopfd_group,      &close_group,       &stuck_group,         &room_group,    &gate_group,
+    &signals_group,     &tasks_group,       &kinds_files_group,   &kinds_paths_group,
+    &kinds_sockets_group, NULL,
+};

@@ -1,0 +1,170 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * seam.h: what the contract's tests share. The tests know no backend: the one they run on is
+ * `seam_backend`, set by each backend's thin main, and every loop is opened through seam_loop_with().
+ *
+ * Every callback of a tracked op checks what holds for all of them: it runs inside a turn and outside
+ * submit and cancel, and the op is the caller's again.
+ */
+#ifndef TESTS_SEAM_SEAM_H
+#define TESTS_SEAM_SEAM_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+/* cmocka.h wants the four above first. */
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <weir/weir.h>
+
+/* What the suite must know about a backend. */
+struct seam_backend {
+    const char *name;
+    enum weir_policy policy;
+    const long *turn_syscalls; /* a turn cannot do without them; ends with -1 */
+    bool splice_keeps_fd;      /* a SPLICE in flight looks its fds up late: forget answers -EBUSY */
+};
+extern const struct seam_backend seam_backend;
+
+/* A group of tests: one file, one process. */
+struct seam_group {
+    const char *name;
+    const struct CMUnitTest *tests;
+    size_t count;
+};
+#define SEAM_GROUP(name, tests)                                                                    \
+    {                                                                                              \
+        (name), (tests), sizeof(tests) / sizeof((tests)[0])                                        \
+    }
+#define SEAM_COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+int seam_main(int argc, char **argv);
+
+#define SEAM_TEST(sentence) static void sentence(void **state __attribute__((unused)))
+
+/* --- expectations: print place, values and the seed ------------------------------------------------ */
+
+#define expect(condition) seam_expect((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
+#define expect_equal(got, want)                                                                    \
+    seam_expect_equal((int64_t)(got), (int64_t)(want), #got, __FILE__, __LINE__)
+
+void seam_expect(int holds, const char *text, const char *file, int line);
+void seam_expect_equal(int64_t got, int64_t want, const char *text, const char *file, int line);
+
+/* Pseudo-random, from the seed that is printed on failure (WEIR_SEED sets it). */
+uint64_t seam_random(void);
+/* WEIR_LONG=1: the long form of a test. */
+bool seam_long(void);
+/* Ends the test as skipped, saying why: only for what kernel, privilege or tool lacks. */
+void seam_skip(const char *why);
+
+/* --- loops ------------------------------------------------------------------------------------------ */
+
+struct weir_loop *seam_loop(void);
+struct weir_loop *seam_loop_with(struct weir_options options);
+/* As weir_loop_open() on the suite's backend. */
+int seam_open(struct weir_options options, struct weir_loop **ret_loop);
+/* Closes a loop that must close cleanly. */
+void seam_end(struct weir_loop *loop);
+
+/* The calls inside which callbacks may run. */
+int seam_turn(struct weir_loop *loop, int64_t wait_ns);
+int seam_run(struct weir_loop *loop);
+int seam_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report *ret_report);
+/* Some turns without waiting. The callbacks made. */
+int seam_turns(struct weir_loop *loop, int count);
+
+/* --- ops -------------------------------------------------------------------------------------------- */
+
+struct tracked {
+    struct weir_op op;
+    void (*then)(struct tracked *tracked); /* the last touch of its callback; may free it */
+    void *context;
+    unsigned calls;
+    int64_t result;
+    uint64_t order; /* its place among all callbacks of this thread, from 1 */
+    char data[16];
+};
+
+struct tracked *seam_of(struct weir_op *op);
+void seam_called(struct weir_op *op);
+
+/* Submits; must be accepted. */
+#define seam_submit(loop, tracked)                                                                 \
+    expect_equal(seam_try_submit((loop), (tracked), WEIR_SITE), 0)
+int seam_try_submit(struct weir_loop *loop, struct tracked *tracked, const char *site);
+/* Submits; must be refused with `want`, the op left as it was. */
+void seam_refused(struct weir_loop *loop, struct tracked *tracked, int want);
+int seam_cancel(struct weir_loop *loop, struct tracked *tracked);
+/* Turns until it was called (again). */
+void seam_await(struct weir_loop *loop, struct tracked *tracked);
+void seam_await_count(struct weir_loop *loop, const unsigned *count, unsigned want);
+/* Submits a filled op, waits for it, and answers its result. */
+#define seam_carry_out(loop, tracked) seam_carry_out_at((loop), (tracked), WEIR_SITE)
+int64_t seam_carry_out_at(struct weir_loop *loop, struct tracked *tracked, const char *site);
+/* Submits a READ of one byte into tracked->data. */
+void seam_read_byte(struct weir_loop *loop, struct tracked *tracked, int fd);
+
+/* --- the world around -------------------------------------------------------------------------------- */
+
+struct seam_pair {
+    int in;  /* read from here (a pipe), or one end */
+    int out; /* written to here, or the other end */
+};
+
+struct seam_pair seam_pipe(int flags);
+struct seam_pair seam_socketpair(int type);
+void seam_pair_close(struct seam_pair *pair);
+/* A TCP listener on the loopback; *ret_address is where it listens. */
+int seam_listener(int flags, struct sockaddr_in *ret_address);
+int seam_client(const struct sockaddr_in *address);
+void seam_write(int fd, const void *data, size_t length);
+void seam_read(int fd, void *data, size_t length);
+/* An unlinked file that holds `length` bytes of seam_pattern(). */
+int seam_file(size_t length);
+void seam_pattern(char *data, size_t length, size_t from);
+bool seam_pattern_holds(const char *data, size_t length, size_t from);
+int seam_fds_open(void);
+/*
+ * Waits until the set's one member is readable. Goes on after EINTR: the kernel takes a closed ring
+ * down later, and interrupts whatever its thread sleeps in by then.
+ */
+void seam_epoll_wait(int epoll);
+
+struct seam_dir {
+    int fd;
+    char path[64];
+};
+void seam_dir_make(struct seam_dir *dir);
+/* Removes it; it must be empty. */
+void seam_dir_remove(struct seam_dir *dir);
+
+/*
+ * `length` bytes of writable addresses that are all the same few MiB of memory, for transfers past
+ * 4 GiB on a machine with less.
+ */
+char *seam_vast(size_t length);
+void seam_vast_end(char *vast, size_t length);
+
+/* Runs body in a child; what it answers (0 to 127) is answered. */
+int seam_child(int (*body)(void *context), void *context);
+/* In a child: return from body with a message unless it holds. */
+#define child_expect(condition)                                                                    \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            dprintf(2, "%s:%d: in the child: %s\n", __FILE__, __LINE__, #condition);               \
+            return 1;                                                                              \
+        }                                                                                          \
+    } while (0)
+
+#endif
