@@ -17,52 +17,45 @@
 #include "meter.h"
 #include "workload.h"
 
-struct session;
-
-struct place {
-    struct weir_op op;
-    struct session *session;
-    uint64_t started_ns;
-    uint32_t index;
-};
-
+/* As in the raw loop, start stamps stand in an array of their own. */
 struct session {
     struct weir_loop *loop;
     struct workload *workload;
     struct meter *meter; /* of the running interval */
     uint32_t out;        /* ops in flight */
     int error;           /* of the first refused submit */
-    struct place places[];
+    struct weir_op *ops;
+    uint64_t *started_ns;
 };
 
-static inline int start(struct session *session, struct place *place, bool file)
+static inline int start(struct session *session, struct weir_op *op, uint32_t index, bool file)
 {
     if (file) {
         struct workload *workload = session->workload;
         struct transfer transfer = workload_next(workload);
-        char *buffer = workload_buffer(workload, place->index);
+        char *buffer = workload_buffer(workload, index);
         if (transfer.write) {
-            weir_op_write(&place->op, workload->fd, buffer, workload->block, transfer.offset);
+            weir_op_write(op, workload->fd, buffer, workload->block, transfer.offset);
         } else {
-            weir_op_read(&place->op, workload->fd, buffer, workload->block, transfer.offset);
+            weir_op_read(op, workload->fd, buffer, workload->block, transfer.offset);
         }
     } else {
-        weir_op_nop(&place->op);
+        weir_op_nop(op);
     }
-    place->started_ns = meter_start(session->meter);
-    return weir_submit(session->loop, &place->op);
+    session->started_ns[index] = meter_start(session->meter);
+    return weir_submit(session->loop, op);
 }
 
 static inline void go_on(struct weir_op *op, bool file)
 {
-    struct place *place = WEIR_CONTAINER(op, struct place, op);
-    struct session *session = place->session;
-    meter_finish(session->meter, place->started_ns, op->result);
+    struct session *session = op->user;
+    uint32_t index = (uint32_t)(op - session->ops);
+    meter_finish(session->meter, session->started_ns[index], op->result);
     if (meter_is_over()) {
         session->out--;
         return;
     }
-    int r = start(session, place, file);
+    int r = start(session, op, index, file);
     if (r < 0) {
         session->error = r;
         session->out--;
@@ -86,7 +79,7 @@ static int weir_run(void *state, struct meter *meter)
     session->meter = meter;
     meter_batch(meter);
     for (uint32_t i = 0; i < session->workload->depth && session->error == 0; i++) {
-        session->error = start(session, &session->places[i], session->workload->is_file);
+        session->error = start(session, &session->ops[i], i, session->workload->is_file);
         session->out += session->error == 0;
     }
     while (session->out > 0) {
@@ -109,10 +102,32 @@ static void explain(const struct weir_decision *decision, int r, char error[ERRO
     }
 }
 
+static void release(struct session *session)
+{
+    if (session != NULL) {
+        free(session->ops);
+        free(session->started_ns);
+        free(session);
+    }
+}
+
+static bool allocate(struct session *session, uint32_t depth)
+{
+    void *ops = NULL;
+    size_t size = depth * sizeof(struct weir_op);
+    if (posix_memalign(&ops, 64, size) == 0) {
+        memset(ops, 0, size);
+        session->ops = ops;
+    }
+    session->started_ns = calloc(depth, sizeof *session->started_ns);
+    return session->ops != NULL && session->started_ns != NULL;
+}
+
 static int weir_open(struct workload *workload, void **ret_state, char error[ERROR_MAX])
 {
-    struct session *session = calloc(1, sizeof *session + workload->depth * sizeof(struct place));
-    if (session == NULL) {
+    struct session *session = calloc(1, sizeof *session);
+    if (session == NULL || !allocate(session, workload->depth)) {
+        release(session);
         snprintf(error, ERROR_MAX, "no memory for %u ops: give a smaller --depth", workload->depth);
         return -ENOMEM;
     }
@@ -125,7 +140,7 @@ static int weir_open(struct workload *workload, void **ret_state, char error[ERR
     int r = weir_loop_open(&options, &session->loop);
     if (r < 0) {
         explain(&decision, r, error);
-        free(session);
+        release(session);
         return r;
     }
     struct weir_facts facts;
@@ -134,15 +149,13 @@ static int weir_open(struct workload *workload, void **ret_state, char error[ERR
         snprintf(error, ERROR_MAX, "weir got a depth of %u only: %s; raise it or give --depth %u",
                  facts.depth, facts.depth_reason, facts.depth);
         weir_loop_close(session->loop, 0, NULL);
-        free(session);
+        release(session);
         return -ENOMEM;
     }
     session->workload = workload;
     for (uint32_t i = 0; i < workload->depth; i++) {
-        struct place *place = &session->places[i];
-        place->op.callback = workload->is_file ? on_transfer : on_nop;
-        place->session = session;
-        place->index = i;
+        session->ops[i].callback = workload->is_file ? on_transfer : on_nop;
+        session->ops[i].user = session;
     }
     if (workload->fake_enter) {
         weir_uring_replace_enter(weir_loop_backend(session->loop), fake_enter, NULL);
@@ -180,7 +193,7 @@ static void weir_close(void *state)
     } else {
         weir_loop_close(session->loop, 5 * WEIR_S, NULL);
     }
-    free(session);
+    release(session);
 }
 
 const struct engine engine_weir = {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * backend.h: THE SEAM. A backend carries ops out; this is all that the loop and a backend know of each
- * other. One private const table per backend, every function required; a new one needs a decision note.
- * The loop checks every call (who, when, in what state), so backends contain no such checks.
+ * backend.h: THE SEAM. A backend carries ops out; this is all that the loop and a backend know of
+ * each other. One private const table per backend, every function required; a new one needs a
+ * decision note. The loop checks every call (who, when, in what state), so backends contain no such
+ * checks.
  *
  * All functions are called on the loop's thread, but wake. No function calls back into the loop.
  */
@@ -23,8 +24,10 @@ enum weir_staged {
 /* What became of a cancel. */
 enum weir_cancelled {
     WEIR_CANCEL_ASKED,     /* the op's event comes, after its own completion and its cancel's */
-    WEIR_CANCEL_WITHDRAWN, /* only after a turn failed: it never left, and the backend has forgotten it */
-    WEIR_CANCEL_LOST,      /* only after a turn failed: it is with the kernel, which cannot be asked */
+    WEIR_CANCEL_WITHDRAWN, /* only after a turn failed: it never left, and the backend has forgotten
+                            * it */
+    WEIR_CANCEL_LOST,      /* only after a turn failed: it is with the kernel, which cannot be
+                       * asked */
 };
 
 /* One completion. Events and not a list of ops, so that one op may have two in a turn. */
@@ -34,9 +37,9 @@ struct weir_event {
 };
 
 /*
- * The bell: one word that says what the loop is doing, so that a wake-up costs a system call only when it
- * sleeps. The loop stores ASLEEP, then looks at every inbox once more, then turns; a producer fills an
- * inbox, then exchanges RUNG. Both are seq_cst: one of the two sees the other.
+ * The bell: one word that says what the loop is doing, so that a wake-up costs a system call only
+ * when it sleeps. The loop stores ASLEEP, then looks at every inbox once more, then turns; a
+ * producer fills an inbox, then exchanges RUNG. Both are seq_cst: one of the two sees the other.
  */
 enum { WEIR_BELL_AWAKE, WEIR_BELL_ASLEEP, WEIR_BELL_RUNG };
 
@@ -65,28 +68,31 @@ struct weir_backend_table {
     const char *name;
 
     /*
-     * Makes a backend for options->depth ops, or fewer, and writes the facts it knows. 0 or -errno, then
-     * nothing is left behind.
+     * Makes a backend for options->depth ops, or fewer, and writes the facts it knows. 0 or -errno,
+     * then nothing is left behind.
      */
     int (*open)(const struct weir_options *options, struct weir_facts *facts,
                 struct weir_backend **ret_backend);
 
-    /* Binds it to the calling thread and proves that it works by a round trip. Once. 0 or -errno. */
+    /* Binds it to the calling thread and proves that it works by a round trip. Once. 0 or
+     * -errno. */
     int (*adopt)(struct weir_backend *backend, struct weir_facts *facts);
 
     /* Frees all; no op is with it. In a forked child (`forked`) only the child's fds are closed. */
     void (*close)(struct weir_backend *backend, bool forked);
 
-    /* Takes an op that holds a credit; with TAKEN, op->held is the backend's. It leaves with a turn. */
+    /* Takes an op that holds a credit; with TAKEN, op->held is the backend's. It leaves with a
+     * turn. */
     enum weir_staged (*stage)(struct weir_backend *backend, struct weir_op *op);
 
-    /* Asks for an op back that it has TAKEN and not given an event for. At most once per op staged. */
+    /* Asks for an op back that it has TAKEN and not given an event for. At most once per op
+     * staged. */
     enum weir_cancelled (*cancel)(struct weir_backend *backend, struct weir_op *op);
 
     /*
-     * Sends what was staged, sleeps until an event, a wake or until_ns (CLOCK_MONOTONIC; or one of the two
-     * above), and fills events. With max 0 it only sends. The number of events; -errno: it cannot go on,
-     * now or later.
+     * Sends what was staged, sleeps until an event, a wake or until_ns (CLOCK_MONOTONIC; or one of
+     * the two above), and fills events. With max 0 it only sends. The number of events; -errno: it
+     * cannot go on, now or later.
      */
     int (*turn)(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                 uint32_t max);
@@ -97,8 +103,8 @@ struct weir_backend_table {
     /* ns. WEIR_NOW_DEADLINE: any thread. */
     uint64_t (*now)(struct weir_backend *backend, enum weir_now which);
 
-    /* An fd that is readable from when a turn would find an event until that turn. Made at the first
-     * call, the backend's to close. The fd, or -errno. */
+    /* An fd that is readable from when a turn would find an event until that turn. Made at the
+     * first call, the backend's to close. The fd, or -errno. */
     int (*fd)(struct weir_backend *backend);
 };
 

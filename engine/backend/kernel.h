@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * kernel.h: constants of kernels newer than the header that liburing 2.3 brings (Linux 6.0). Each says
- * since when, and is checked against headers that have it.
+ * kernel.h: constants of kernels newer than the header that liburing 2.3 brings (Linux 6.0). Each
+ * says since when, and is checked against headers that have it.
  */
 #ifndef WEIR_ENGINE_KERNEL_H
 #define WEIR_ENGINE_KERNEL_H

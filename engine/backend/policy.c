@@ -7,12 +7,9 @@
 #include <sys/utsname.h>
 
 static const char *const cause_names[] = {
-    [WEIR_CAUSE_NONE] = "none",
-    [WEIR_CAUSE_KERNEL_TOO_OLD] = "kernel too old",
-    [WEIR_CAUSE_SYSCTL] = "sysctl",
-    [WEIR_CAUSE_SECCOMP] = "seccomp",
-    [WEIR_CAUSE_MEMLOCK] = "memlock",
-    [WEIR_CAUSE_FD_LIMIT] = "fd limit",
+    [WEIR_CAUSE_NONE] = "none",       [WEIR_CAUSE_KERNEL_TOO_OLD] = "kernel too old",
+    [WEIR_CAUSE_SYSCTL] = "sysctl",   [WEIR_CAUSE_SECCOMP] = "seccomp",
+    [WEIR_CAUSE_MEMLOCK] = "memlock", [WEIR_CAUSE_FD_LIMIT] = "fd limit",
     [WEIR_CAUSE_OTHER] = "other",
 };
 
@@ -60,17 +57,21 @@ static enum weir_cause classify(int error, int disabled)
 }
 
 static const char *const hints[] = {
-    [WEIR_CAUSE_KERNEL_TOO_OLD] = "this kernel lacks what weir needs of io_uring: use Linux 5.11 or "
-                                  "newer, built with CONFIG_IO_URING",
-    [WEIR_CAUSE_SYSCTL] = "the sysctl kernel.io_uring_disabled forbids io_uring here: set it to 0, or "
-                          "to 1 and run in the group kernel.io_uring_group names",
-    [WEIR_CAUSE_SECCOMP] = "a seccomp filter (container runtimes' default profiles have one), or a "
-                           "kernel without CONFIG_IO_URING, denies io_uring_setup: allow the system "
-                           "calls 425 to 427 in the profile",
+    [WEIR_CAUSE_KERNEL_TOO_OLD] =
+        "this kernel lacks what weir needs of io_uring: use Linux 5.11 or "
+        "newer, built with CONFIG_IO_URING",
+    [WEIR_CAUSE_SYSCTL] =
+        "the sysctl kernel.io_uring_disabled forbids io_uring here: set it to 0, or "
+        "to 1 and run in the group kernel.io_uring_group names",
+    [WEIR_CAUSE_SECCOMP] =
+        "a seccomp filter (container runtimes' default profiles have one), or a "
+        "kernel without CONFIG_IO_URING, denies io_uring_setup: allow the system "
+        "calls 425 to 427 in the profile",
     [WEIR_CAUSE_MEMLOCK] = "no memory for even the smallest ring: raise RLIMIT_MEMLOCK (ulimit -l; "
                            "LimitMEMLOCK= in a systemd unit), it counts all rings of the user",
-    [WEIR_CAUSE_FD_LIMIT] = "no file descriptor left: raise RLIMIT_NOFILE (ulimit -n; LimitNOFILE= in "
-                            "a systemd unit); a loop takes 2, and 2 more with weir_loop_fd",
+    [WEIR_CAUSE_FD_LIMIT] =
+        "no file descriptor left: raise RLIMIT_NOFILE (ulimit -n; LimitNOFILE= in "
+        "a systemd unit); a loop takes 2, and 2 more with weir_loop_fd",
 };
 
 static void reject(struct weir_decision *decision, const char *backend, int error)
@@ -83,7 +84,8 @@ static void reject(struct weir_decision *decision, const char *backend, int erro
     rejection->backend = backend;
     rejection->error = error;
     rejection->cause = classify(error, io_uring_disabled());
-    const char *hint = rejection->cause < sizeof hints / sizeof *hints ? hints[rejection->cause] : NULL;
+    const char *hint =
+        rejection->cause < sizeof hints / sizeof *hints ? hints[rejection->cause] : NULL;
     snprintf(rejection->hint, sizeof rejection->hint, "%s",
              hint ? hint : "the error says all that is known");
 }

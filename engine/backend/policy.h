@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * policy.h: chooses the backend and writes down why. The one place that names backends. Must not know
- * what the loop does with the choice.
+ * policy.h: chooses the backend and writes down why. The one place that names backends. Must not
+ * know what the loop does with the choice.
  */
 #ifndef WEIR_ENGINE_POLICY_H
 #define WEIR_ENGINE_POLICY_H
@@ -12,7 +12,8 @@
 int weir_policy_open(const struct weir_options *options, struct weir_facts *facts,
                      struct weir_backend **ret_backend);
 
-/* Binds it to this thread; a failure goes into options->decision (options may be NULL) as one of open's. */
+/* Binds it to this thread; a failure goes into options->decision (options may be NULL) as one of
+ * open's. */
 int weir_policy_adopt(const struct weir_options *options, struct weir_backend *backend,
                       struct weir_facts *facts);
 

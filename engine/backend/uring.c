@@ -2,13 +2,14 @@
 /*
  * uring.c: the proactor: staging, one enter a turn, reaping.
  *
- * Invariants. Each credit has at most one unpublished SQE: its op's, or, once that is with the kernel, its
- * cancel's; so `depth` plus the wake poll fit the SQ, and twice that the CQ, which therefore never
- * overflows. An op's event is given after all completions it expects (held.carrier.expected): its own
- * and, if it was cancelled, its cancel's.
+ * Invariants. Each credit has at most one unpublished SQE: its op's, or, once that is with the
+ * kernel, its cancel's; so `depth` of them fit the SQ, and twice that and the wake poll's the CQ,
+ * which therefore never overflows. The SQ is no larger than that: its entries are walked round and
+ * round, and twice as many are twice the cache. An op's event is given after all completions it
+ * expects: its own, and if it was asked back (then held.carrier counts them) its cancel's.
  *
- * The enter is our own, and the CQ is read rather than return codes: an enter may answer anything between
- * the system call and a signal, but what is in the CQ has happened.
+ * The enter is our own, and the CQ is read rather than return codes: an enter may answer anything
+ * between the system call and a signal, but what is in the CQ has happened.
  */
 #include <engine/backend/uring.h>
 #include <engine/op/perform.h>
@@ -18,9 +19,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define REFUSED_FREE 2              /* enters refused in a row before backing off */
-#define BACKOFF_MAX_NS 1000000L     /* 1 ms */
-#define WITHDRAWN 0                 /* held.carrier.expected: a NOP went out in the op's place */
+#define REFUSED_FREE 2          /* enters refused in a row before backing off */
+#define BACKOFF_MAX_NS 1000000L /* 1 ms */
+#define WITHDRAWN 0             /* held.carrier.expected of an op that a NOP went out for */
 
 static unsigned unpublished(const struct weir_uring *uring)
 {
@@ -41,7 +42,7 @@ void weir_uring_replace_enter(struct weir_backend *backend, weir_enter_call *cal
     weir_uring_of(backend)->enter_context = context;
 }
 
-/* --- staging and cancelling ------------------------------------------------------------------------ */
+/* --- staging and cancelling ------------------------------------------------------------------- */
 
 /* A kind the kernel has no opcode for. */
 static __attribute__((noinline)) enum weir_staged stage_without(struct weir_op *op)
@@ -61,17 +62,16 @@ static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
     }
     struct io_uring_sqe *sqe = next_sqe(uring);
     memset(sqe, 0, sizeof *sqe);
-    sqe->user_data = weir_uring_tag(backend->slots, op->slot);
+    sqe->user_data = weir_uring_tag(op);
     op->held.carrier.position = uring->ring.sq.sqe_tail - 1;
-    op->held.carrier.expected = 1;
     if (op->kind != WEIR_KIND_NOP) { /* a zeroed entry is one */
         weir_uring_prepare(uring, op, sqe);
     }
     return WEIR_TAKEN;
 }
 
-/* A NOP that keeps the tag: it comes back through the ring like any op, so places in the SQ stay counted
- * by credits even while enters are refused. */
+/* A NOP that keeps the tag: it comes back through the ring like any op, so places in the SQ stay
+ * counted by credits even while enters are refused. */
 static void overwrite(struct weir_uring *uring, struct weir_op *op)
 {
     struct io_uring_sq *sq = &uring->ring.sq;
@@ -87,7 +87,7 @@ static bool is_unpublished(const struct weir_uring *uring, const struct weir_op 
 {
     const struct io_uring_sq *sq = &uring->ring.sq;
     unsigned age = sq->sqe_tail - op->held.carrier.position;
-    uint64_t tag = weir_uring_tag(uring->base.slots, op->slot);
+    uint64_t tag = weir_uring_tag(op);
     return age <= unpublished(uring) &&
            sq->sqes[op->held.carrier.position & sq->ring_mask].user_data == tag;
 }
@@ -95,7 +95,7 @@ static bool is_unpublished(const struct weir_uring *uring, const struct weir_op 
 static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *op)
 {
     struct weir_uring *uring = weir_uring_of(backend);
-    bool never_left = op->held.carrier.expected == WITHDRAWN || is_unpublished(uring, op);
+    bool never_left = is_unpublished(uring, op);
     if (uring->failed) {
         return never_left ? WEIR_CANCEL_WITHDRAWN : WEIR_CANCEL_LOST;
     }
@@ -104,21 +104,21 @@ static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *
         return WEIR_CANCEL_ASKED;
     }
     struct io_uring_sqe *sqe = next_sqe(uring);
-    uint64_t tag = weir_uring_tag(backend->slots, op->slot);
+    uint64_t tag = weir_uring_tag(op);
     memset(sqe, 0, sizeof *sqe);
     sqe->opcode = IORING_OP_ASYNC_CANCEL;
     sqe->fd = -1;
     sqe->addr = tag;
     sqe->user_data = tag | WEIR_URING_CANCEL;
-    op->held.carrier.expected++;
+    op->held.carrier.expected = 2;
     backend->counters->cancels++;
     return WEIR_CANCEL_ASKED;
 }
 
-/* --- entering -------------------------------------------------------------------------------------- */
+/* --- entering --------------------------------------------------------------------------------- */
 
-static int call_enter(struct weir_uring *uring, unsigned to_submit, unsigned wait_nr, unsigned flags,
-                      const struct __kernel_timespec *timeout)
+static int call_enter(struct weir_uring *uring, unsigned to_submit, unsigned wait_nr,
+                      unsigned flags, const struct __kernel_timespec *timeout)
 {
     if (weir_unlikely(uring->enter != NULL)) {
         return uring->enter(uring->enter_context, &uring->ring, to_submit, wait_nr, flags);
@@ -132,8 +132,8 @@ static int call_enter(struct weir_uring *uring, unsigned to_submit, unsigned wai
                            flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg, sizeof arg);
 }
 
-/* An enter the kernel had no memory for: what it has finished is reaped first, then longer and longer
- * pauses keep the loop from spinning on it. */
+/* An enter the kernel had no memory for: what it has finished is reaped first, then longer and
+ * longer pauses keep the loop from spinning on it. */
 static void back_off(struct weir_uring *uring)
 {
     if (++uring->refused_enters <= REFUSED_FREE || io_uring_cq_ready(&uring->ring) > 0) {
@@ -194,8 +194,10 @@ static int judge_enter(struct weir_uring *uring, int r, unsigned to_submit)
         counters->enter_eagain++;
         back_off(uring);
         return 0;
-    default: /* EBADR: completions are lost; EPERM: a late filter; others: the ring is not what we made */
+    default: /* EBADR: completions are lost; EPERM: a late filter; others: the ring is not what we
+              * made */
         uring->failed = true;
+        uring->error = r;
         return r;
     }
 }
@@ -226,7 +228,7 @@ int weir_uring_enter(struct weir_uring *uring, unsigned wait_nr, uint64_t until_
     return judge_enter(uring, r, to_submit);
 }
 
-/* --- reaping --------------------------------------------------------------------------------------- */
+/* --- reaping ---------------------------------------------------------------------------------- */
 
 static void drain_wake(struct weir_uring *uring)
 {
@@ -268,7 +270,8 @@ static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t ma
     struct io_uring_cq *cq = &uring->ring.cq;
     const struct weir_slots *slots = uring->base.slots;
     unsigned head = *cq->khead;
-    /* Acquire: pairs with the kernel's release. Read once: what completes meanwhile is the next turn's. */
+    /* Acquire: pairs with the kernel's release. Read once: what completes meanwhile is the next
+     * turn's. */
     unsigned ready = io_uring_smp_load_acquire(cq->ktail) - head;
     uint32_t count = 0;
 
@@ -276,8 +279,7 @@ static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t ma
         const struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
         uint32_t slot = (uint32_t)cqe->user_data >> 1;
         struct weir_op *op = weir_slots_find(slots, slot, (uint32_t)(cqe->user_data >> 32));
-        if (weir_likely(op && op->held.carrier.expected == 1 &&
-                        !(cqe->user_data & WEIR_URING_CANCEL))) {
+        if (weir_likely(op && !op->asked)) {
             events[count++] = (struct weir_event){.op = op, .result = cqe->res};
         } else {
             count += reap_odd(uring, cqe, op, &events[count]);
@@ -287,31 +289,60 @@ static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t ma
     return (int)count;
 }
 
+/* Stages the poll of the wake fd. The SQ has places for the ops only, so what fills it goes first.
+ * False: there is no place yet, and without a wake the turn may not sleep. */
+static bool arm_wake(struct weir_uring *uring)
+{
+    if (unpublished(uring) == uring->ring.sq.ring_entries) {
+        weir_uring_enter(uring, 0, WEIR_NO_SLEEP);
+    }
+    if (unpublished(uring) == uring->ring.sq.ring_entries) {
+        return false;
+    }
+    struct io_uring_sqe *sqe = next_sqe(uring);
+    io_uring_prep_poll_add(sqe, uring->wake_fd, POLLIN);
+    sqe->user_data = WEIR_URING_WAKE;
+    uring->wake_armed = true;
+    return true;
+}
+
+/* Whether an enter would bring completions that the tail does not show. */
+static bool kernel_holds(const struct weir_uring *uring)
+{
+    unsigned flags = *(volatile unsigned *)uring->ring.sq.kflags;
+    uring->base.counters->cq_overflow += !!(flags & IORING_SQ_CQ_OVERFLOW);
+    return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
+}
+
+/* The kernel runs a limited number of deferred completions an enter (20, from 6.13 on) and does not
+ * signal again for the rest. */
+static void leave_ready(struct weir_uring *uring)
+{
+    if (uring->ready_fd >= 0 && (kernel_holds(uring) || io_uring_cq_ready(&uring->ring) > 0)) {
+        set_ready(uring);
+    }
+}
+
 static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                 uint32_t max)
 {
     struct weir_uring *uring = weir_uring_of(backend);
-    struct io_uring *ring = &uring->ring;
-    if (weir_unlikely(!uring->wake_armed)) {
-        struct io_uring_sqe *sqe = next_sqe(uring);
-        io_uring_prep_poll_add(sqe, uring->wake_fd, POLLIN);
-        sqe->user_data = WEIR_URING_WAKE;
-        uring->wake_armed = true;
+    if (weir_unlikely(!uring->wake_armed) && !arm_wake(uring)) {
+        return uring->failed ? uring->error : reap(uring, events, max);
     }
     if (weir_unlikely(uring->ready_fd >= 0 && max > 0)) {
         reset_ready(uring); /* before the look at tail and flags: what comes later signals again */
     }
-    /* The flags say that an enter would bring completions that the tail does not show. */
-    unsigned kernel_flags = *(volatile unsigned *)ring->sq.kflags;
-    bool pending = kernel_flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
-    unsigned wait_nr = until_ns != WEIR_NO_SLEEP && io_uring_cq_ready(ring) == 0;
-
-    backend->counters->cq_overflow += !!(kernel_flags & IORING_SQ_CQ_OVERFLOW);
-    if (wait_nr > 0 || pending || unpublished(uring) > 0) {
+    bool holds = kernel_holds(uring);
+    unsigned wait_nr = until_ns != WEIR_NO_SLEEP && io_uring_cq_ready(&uring->ring) == 0;
+    if (wait_nr > 0 || holds || unpublished(uring) > 0) {
         int r = weir_uring_enter(uring, wait_nr, until_ns);
         if (weir_unlikely(r < 0)) {
             return r;
         }
+    }
+    if (weir_unlikely(max == 0)) {
+        leave_ready(uring);
     }
     return reap(uring, events, max);
 }

@@ -19,12 +19,13 @@ struct weir_uring {
     struct io_uring ring;
     struct weir_clock clock;
 
-    unsigned enter_flags;    /* with every enter: REGISTERED_RING */
-    unsigned enter_wait;     /* with every enter that waits: NO_IOWAIT */
-    int wake_fd;             /* an eventfd; a poll of it is armed in the ring */
-    int ready_fd;            /* signalled by the kernel at completions; -1: nobody asked for it */
+    unsigned enter_flags; /* with every enter: REGISTERED_RING */
+    unsigned enter_wait;  /* with every enter that waits: NO_IOWAIT */
+    int wake_fd;          /* an eventfd; a poll of it is armed in the ring */
+    int ready_fd;         /* signalled by the kernel at completions; -1: nobody asked for it */
     bool wake_armed;
-    bool failed;             /* a turn answered an error: nothing more reaches the kernel */
+    bool failed; /* an enter answered `error`: nothing more reaches the kernel */
+    int error;
     bool restore_sigpipe;    /* SIGPIPE was blocked by us in the owner */
     uint32_t write_flags;    /* RWF_NOSIGNAL where the kernel has it */
     uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
@@ -48,16 +49,17 @@ static inline bool weir_uring_carries(const struct weir_uring *uring, const stru
 }
 
 /*
- * The tag of a completion: generation, slot, and whether it is the op's own or its cancel's. The two
- * highest values are the wake poll's and the probe's: no generation reaches them with slot bits all set.
+ * The tag of a completion: generation, slot, and whether it is the op's own or its cancel's. The
+ * two highest values are the wake poll's and the probe's: no generation reaches them with slot bits
+ * all set.
  */
 #define WEIR_URING_WAKE UINT64_MAX
 #define WEIR_URING_PROBE (UINT64_MAX - 1)
 #define WEIR_URING_CANCEL 1ULL
 
-static inline uint64_t weir_uring_tag(const struct weir_slots *slots, uint32_t slot)
+static inline uint64_t weir_uring_tag(const struct weir_op *op)
 {
-    return (uint64_t)slots->slots[slot].generation << 32 | (uint64_t)slot << 1;
+    return (uint64_t)op->generation << 32 | (uint64_t)op->slot << 1;
 }
 
 int weir_uring_open(const struct weir_options *options, struct weir_facts *facts,
@@ -69,11 +71,12 @@ int weir_uring_fd(struct weir_backend *backend);
 /* The kinds for which the kernel has an opcode of `native`, a bit each. */
 uint64_t weir_uring_kinds(uint64_t native);
 /* Fills a zeroed SQE for an op of such a kind, all but user_data; NOP needs none. */
-void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io_uring_sqe *sqe);
+void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
+                        struct io_uring_sqe *sqe);
 
 /*
- * Sends what is staged and, with wait_nr 1, waits until until_ns. 0: done, or to be tried again (counted);
- * -errno: the ring cannot go on.
+ * Sends what is staged and, with wait_nr 1, waits until until_ns. 0: done, or to be tried again
+ * (counted); -errno: the ring cannot go on.
  */
 int weir_uring_enter(struct weir_uring *uring, unsigned wait_nr, uint64_t until_ns);
 

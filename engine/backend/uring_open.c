@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * uring_open.c: making the ring: the ladder of flags and sizes, what the kernel must have, the proof that
- * it works, and taking it down. Every step is tried for real; nothing is concluded from a version.
+ * uring_open.c: making the ring: the ladder of flags and sizes, what the kernel must have, the
+ * proof that it works, and taking it down. Every step is tried for real; nothing is concluded from
+ * a version.
  */
 #include <engine/backend/uring.h>
 #include <fcntl.h>
@@ -14,10 +15,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define DEPTH_MIN 4          /* below it a ring takes no less memory */
-#define INTERNAL_SQES 4      /* places beside the ops': the wake poll, and slack */
-#define PROBE_TRIES 1000     /* enters the probe's NOP may cost */
-#define WORKERS_PER_CPU 4    /* bounded workers, as the kernel's own default */
+#define DEPTH_MIN 4       /* below it a ring takes no less memory */
+#define INTERNAL_CQES 4   /* places beside the ops': the wake poll, and slack */
+#define PROBE_TRIES 1000  /* enters the probe's NOP may cost */
+#define WORKERS_PER_CPU 4 /* bounded workers, as the kernel's own default */
 
 /* Without these weir's promises cannot be kept; all are in Linux 5.11. */
 #define FEATURES_NEEDED                                                                            \
@@ -46,9 +47,9 @@ static int try_ring(struct weir_uring *uring, uint32_t depth, bool disabled)
         struct io_uring_params params = {
             .flags = ladder[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
                      (disabled ? IORING_SETUP_R_DISABLED : 0),
-            .cq_entries = 2 * depth + INTERNAL_SQES,
+            .cq_entries = 2 * depth + INTERNAL_CQES,
         };
-        r = io_uring_queue_init_params(depth + INTERNAL_SQES, &uring->ring, &params);
+        r = io_uring_queue_init_params(depth, &uring->ring, &params);
         if (r == 0) {
             uring->ring.features = params.features;
         }
@@ -57,7 +58,8 @@ static int try_ring(struct weir_uring *uring, uint32_t depth, bool disabled)
 }
 
 /* The ring, for as much of the depth as there is memory. */
-static int make_ring(struct weir_uring *uring, uint32_t depth, bool disabled, struct weir_facts *facts)
+static int make_ring(struct weir_uring *uring, uint32_t depth, bool disabled,
+                     struct weir_facts *facts)
 {
     uint32_t got = depth;
     int r = try_ring(uring, got, disabled);
@@ -69,8 +71,8 @@ static int make_ring(struct weir_uring *uring, uint32_t depth, bool disabled, st
         return r;
     }
     /* CLAMP: read back what the kernel made of it. */
-    uint32_t room = uring->ring.sq.ring_entries - INTERNAL_SQES;
-    uint32_t cq_room = (uring->ring.cq.ring_entries - INTERNAL_SQES) / 2;
+    uint32_t room = uring->ring.sq.ring_entries;
+    uint32_t cq_room = (uring->ring.cq.ring_entries - INTERNAL_CQES) / 2;
     room = room < cq_room ? room : cq_room;
     facts->depth = got < room ? got : room;
     if (got < depth) {
@@ -80,7 +82,8 @@ static int make_ring(struct weir_uring *uring, uint32_t depth, bool disabled, st
     return 0;
 }
 
-/* The kernel reads entries by way of this array; ours are always in order, so it is written once. */
+/* The kernel reads entries by way of this array; ours are always in order, so it is written
+ * once. */
 static void straighten(struct io_uring *ring)
 {
     if (ring->flags & WEIR_SETUP_NO_SQARRAY) {
@@ -113,7 +116,8 @@ static int probe_opcodes(struct weir_uring *uring)
     return 0;
 }
 
-/* Whether writes can be asked not to raise SIGPIPE (Linux 6.18). A write of nothing to a pipe tells. */
+/* Whether writes can be asked not to raise SIGPIPE (Linux 6.18). A write of nothing to a pipe
+ * tells. */
 static int probe_nosignal(struct weir_uring *uring)
 {
     int ends[2];
@@ -143,7 +147,8 @@ static void tell_facts(const struct weir_uring *uring, const struct weir_options
     facts->no_iowait = uring->enter_wait != 0;
     facts->clock = uring->clock.ticking ? "tsc" : "monotonic";
     facts->workers_bounded = options->workers_bounded ? options->workers_bounded : bounded;
-    facts->workers_unbounded = options->workers_unbounded ? options->workers_unbounded : facts->depth;
+    facts->workers_unbounded =
+        options->workers_unbounded ? options->workers_unbounded : facts->depth;
     facts->memory_ring = ring->sq.ring_ptr == ring->cq.ring_ptr
                              ? ring->sq.ring_sz
                              : ring->sq.ring_sz + ring->cq.ring_sz;
@@ -183,8 +188,8 @@ static int finish_open(struct weir_uring *uring, const struct weir_options *opti
 int weir_uring_open(const struct weir_options *options, struct weir_facts *facts,
                     struct weir_backend **ret_backend)
 {
-    struct weir_uring *uring = mmap(NULL, sizeof *uring, PROT_READ | PROT_WRITE,
-                                    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct weir_uring *uring =
+        mmap(NULL, sizeof *uring, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (uring == MAP_FAILED) {
         return -errno;
     }
@@ -205,7 +210,8 @@ int weir_uring_open(const struct weir_options *options, struct weir_facts *facts
 /* A NOP there and back under the process's real limits and filters. */
 static int round_trip(struct weir_uring *uring)
 {
-    struct io_uring_sqe *sqe = &uring->ring.sq.sqes[uring->ring.sq.sqe_tail++ & uring->ring.sq.ring_mask];
+    struct io_uring_sqe *sqe =
+        &uring->ring.sq.sqes[uring->ring.sq.sqe_tail++ & uring->ring.sq.ring_mask];
     struct io_uring_cqe *cqe;
     io_uring_prep_nop(sqe);
     sqe->user_data = WEIR_URING_PROBE;
@@ -281,8 +287,9 @@ int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts)
 }
 
 /*
- * Not the ring's own fd: with DEFER_TASKRUN the kernel does not wake its pollers before the owner has run
- * the deferred work (tried on 6.18), but it does signal a registered eventfd when there is some.
+ * Not the ring's own fd: with DEFER_TASKRUN the kernel does not wake its pollers before the owner
+ * has run the deferred work (tried on 6.18), but it does signal a registered eventfd when there is
+ * some.
  */
 int weir_uring_fd(struct weir_backend *backend)
 {
@@ -308,7 +315,8 @@ void weir_uring_close(struct weir_backend *backend, bool forked)
 {
     struct weir_uring *uring = weir_uring_of(backend);
     if (forked) {
-        /* The ring's memory is not mapped here (DONTFORK); the registration is the parent's thread's. */
+        /* The ring's memory is not mapped here (DONTFORK); the registration is the parent's
+         * thread's. */
         close(uring->ring.ring_fd);
         close(uring->wake_fd);
         if (uring->ready_fd >= 0) {

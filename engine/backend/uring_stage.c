@@ -55,9 +55,8 @@ static void prepare_poll(int fd, unsigned events, struct io_uring_sqe *sqe)
 {
     sqe->opcode = IORING_OP_POLL_ADD;
     sqe->fd = fd;
-    sqe->poll32_events = __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-                             ? (events & 0xffff) << 16 | events >> 16
-                             : events;
+    sqe->poll32_events =
+        __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? (events & 0xffff) << 16 | events >> 16 : events;
 }
 
 /* Waits until an op that answered EAGAIN may be tried again. */
@@ -66,7 +65,8 @@ static void prepare_poll_first(const struct weir_op *op, struct io_uring_sqe *sq
     int fd = op->fd;
     bool reads = weir_kind_traits(op->kind) & WEIR_KIND_READS;
     if (op->kind == WEIR_KIND_SPLICE) {
-        /* Either end may be the one that is not ready: wait for the source first, then for the target. */
+        /* Either end may be the one that is not ready: wait for the source first, then for the
+         * target. */
         reads = op->attempts & 1;
         fd = reads ? op->arg.io.fd2 : op->fd;
     }
@@ -195,7 +195,8 @@ static void prepare_range(const struct weir_op *op, struct io_uring_sqe *sqe)
 }
 
 /* Apart, so that the few common kinds stay short. */
-static __attribute__((noinline)) void prepare_other(const struct weir_op *op, struct io_uring_sqe *sqe)
+static __attribute__((noinline)) void prepare_other(const struct weir_op *op,
+                                                    struct io_uring_sqe *sqe)
 {
     switch (op->kind) {
     case WEIR_KIND_SPLICE:
@@ -228,8 +229,8 @@ static __attribute__((noinline)) void prepare_other(const struct weir_op *op, st
     }
 }
 
-__attribute__((noinline)) void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
-                                                  struct io_uring_sqe *sqe)
+__attribute__((noinline)) void
+weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io_uring_sqe *sqe)
 {
     sqe->fd = op->fd;
     if (weir_unlikely(op->retry == WEIR_RETRY_POLL)) {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * check.h: invariants that hold or the process stops. WEIR_CHECK stays in release builds, since carrying
- * on past a broken invariant loses somebody's data; WEIR_AUDIT is for what costs more than a compare.
+ * check.h: invariants that hold or the process stops. WEIR_CHECK stays in release builds, since
+ * carrying on past a broken invariant loses somebody's data; WEIR_AUDIT is for what costs more than
+ * a compare.
  */
 #ifndef WEIR_ENGINE_CHECK_H
 #define WEIR_ENGINE_CHECK_H

@@ -9,14 +9,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LEARN_NS 10000000ULL      /* shortest base for a scale */
-#define RELEARN_NS 100000000ULL   /* how often a longer base refines it */
-#define RENEW_NS 1000000000ULL    /* oldest anchor */
-#define TORN_TICKS 20000          /* two TSC readings further apart were preempted in between */
+#define LEARN_NS 10000000ULL    /* shortest base for a scale */
+#define RELEARN_NS 100000000ULL /* how often a longer base refines it */
+#define RENEW_NS 1000000000ULL  /* oldest anchor */
+#define TORN_TICKS 20000        /* two TSC readings further apart were preempted in between */
 #define CLOCKSOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 __extension__ typedef unsigned __int128 wide;
 
+const char weir_thread_nobody;
 __thread char weir_thread_byte __attribute__((tls_model("initial-exec")));
 
 void weir_check_failed(const char *condition, const char *site)

@@ -23,6 +23,7 @@ static uint64_t bucket_highest(uint64_t index)
 
 void weir_histogram_record(struct weir_histogram *histogram, uint64_t value_ns)
 {
+    histogram->count++;
     weir_histogram_add(histogram, value_ns, 1);
 }
 
@@ -69,7 +70,8 @@ uint64_t weir_histogram_percentile(const struct weir_histogram *histogram, doubl
         return 0;
     }
     double share = percent > 0 ? (percent < 100 ? percent : 100) : 0; /* NaN becomes 0 */
-    /* 99.9 as a double is a little more than 99.9: without the allowance p99.9 of 1000 would be the last. */
+    /* 99.9 as a double is a little more than 99.9: without the allowance p99.9 of 1000 would be the
+     * last. */
     double exact = share / 100 * (double)histogram->count * (1 - 1e-12);
     uint64_t rank = (uint64_t)exact;
     rank += (double)rank < exact; /* round up: at least this share of the samples */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * histogram.h: the engine's side of weir/histogram.h: recording many equal samples at once, and copying
- * while the one writer writes. All stores are relaxed and not read-modify-write: there is one writer.
+ * histogram.h: the engine's side of weir/histogram.h: recording many equal samples at once, and
+ * copying while the one writer writes. All stores are relaxed and not read-modify-write: there is
+ * one writer.
  */
 #ifndef WEIR_ENGINE_HISTOGRAM_H
 #define WEIR_ENGINE_HISTOGRAM_H
@@ -23,11 +24,11 @@ static inline void weir_relaxed_add(uint64_t *word, uint64_t more)
     weir_relaxed_store(word, *word + more);
 }
 
-/* `times` samples of value_ns. */
+/* `times` samples of value_ns, all but `count`, which is the sum of the buckets and of the clipped:
+ * who copies the histogram counts them (weir_histogram_copy). */
 static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t value_ns,
                                       uint64_t times)
 {
-    weir_relaxed_add(&histogram->count, times);
     weir_relaxed_add(&histogram->sum, value_ns * times);
     if (value_ns > histogram->max) {
         weir_relaxed_store(&histogram->max, value_ns);

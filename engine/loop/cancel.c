@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * cancel.c: the one way out: by op, fd, task, deadline and close. Also what follows from it: CLOSE ops that
- * wait for the others on their fd, and fds that are forgotten.
+ * cancel.c: the one way out: by op, fd, task, deadline and close. Also what follows from it: CLOSE
+ * ops that wait for the others on their fd, and fds that are forgotten.
  *
- * Invariants: whoever asks first decides the result; at most one cancel per op reaches the backend; a
- * cancel never lacks room.
+ * Invariants: whoever asks first decides the result; at most one cancel per op reaches the backend;
+ * a cancel never lacks room.
  */
 #include <engine/loop/loop.h>
 
@@ -104,8 +104,8 @@ int weir_cancel_fd(struct weir_loop *loop, int fd)
     return asked;
 }
 
-/* A hole is filled with the last entry, and what that displaces moves towards the root: walking from the
- * end, and looking again at a place that was filled, meets every entry. */
+/* A hole is filled with the last entry, and what that displaces moves towards the root: walking
+ * from the end, and looking again at a place that was filled, meets every entry. */
 static int ask_timers(struct weir_loop *loop, const struct weir_task *task)
 {
     int asked = 0;
@@ -183,7 +183,8 @@ void weir_loop_arm(struct weir_loop *loop, struct weir_op *op, uint64_t at_ns)
     weir_heap_insert(&loop->heap, op, at_ns);
 }
 
-bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_ns, int64_t *ret_result)
+bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_ns,
+                      int64_t *ret_result)
 {
     bool late = op->deadline_ns != 0 && op->deadline_ns <= now_ns;
     if (weir_op_is_timer(op)) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * close.c: ending a loop: stop intake, cancel all, drain until the deadline, then tear down, or say what is
- * still out. Invariant: nothing is torn down while an op is live.
+ * close.c: ending a loop: stop intake, cancel all, drain until the deadline, then tear down, or say
+ * what is still out. Invariant: nothing is torn down while an op is live.
  */
 #include <engine/loop/loop.h>
 
@@ -76,8 +76,8 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
             .state = states[slot->op->state],
             .site = slot->site,
             .fd = loop->slots.fds[i],
-            .offset = bytes ? slot->offset : 0,
-            .length = bytes ? slot->length : 0,
+            .offset = bytes ? slot->op->arg.io.offset : 0,
+            .length = bytes ? slot->op->arg.io.length : 0,
             .age_ns = now_ns > slot->born_ns ? now_ns - slot->born_ns : 0,
         };
     }
@@ -88,13 +88,13 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
 
 static int drain(struct weir_loop *loop, uint64_t until_ns)
 {
-    while (weir_loop_is_live(loop) > 0 || loop->rooms) {
+    while (weir_loop_count_live(loop) > 0 || loop->rooms) {
         int r = weir_loop_turn_once(loop, until_ns);
         if (r < 0) {
             return r;
         }
         bool over = loop->failed ? !loop->early.head : r == 0 && weir_loop_exact(loop) >= until_ns;
-        if (over && weir_loop_is_live(loop) > 0) {
+        if (over && weir_loop_count_live(loop) > 0) {
             return loop->failed ? loop->failed : -ETIMEDOUT;
         }
     }
@@ -108,12 +108,12 @@ static void tear_down(struct weir_loop *loop)
     weir_loop_free(loop);
 }
 
-/* In a child the loop is the parent's: only the child's copies of the fds go. The arena stays mapped, so
- * that further calls still answer. */
+/* In a child the loop is the parent's: only the child's copies of the fds go. The arena stays
+ * mapped, so that further calls still answer. */
 static int close_forked(struct weir_loop *loop)
 {
-    if (loop->alive_page[1] == 0) {
-        loop->alive_page[1] = 1;
+    if (!loop->closing) {
+        loop->closing = true;
         weir_loop_close_foreign(loop);
         loop->backend->table->close(loop->backend, true);
     }
@@ -122,7 +122,7 @@ static int close_forked(struct weir_loop *loop)
 
 static bool is_owner(const struct weir_loop *loop)
 {
-    return loop->guard.owner == NULL || loop->guard.owner == weir_thread_self();
+    return loop->unowned || loop->guard->owner == weir_thread_self();
 }
 
 int weir_loop_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report *ret_report)
@@ -133,7 +133,7 @@ int weir_loop_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report 
     if (!loop) {
         return 0;
     }
-    if (*loop->guard.alive == 0) {
+    if (weir_guard_forked(loop->guard)) {
         return close_forked(loop);
     }
     if (!is_owner(loop)) {
@@ -188,10 +188,10 @@ void weir_loop_step_closing(struct weir_loop *loop)
         return;
     }
     bool late = loop->close_ns != POINT_MAX && weir_loop_exact(loop) >= loop->close_ns;
-    if (weir_loop_is_live(loop) > 0 && !late) {
+    if (weir_loop_count_live(loop) > 0 && !late) {
         return;
     }
-    int result = weir_loop_is_live(loop) > 0 ? -ETIMEDOUT : 0;
+    int result = weir_loop_count_live(loop) > 0 ? -ETIMEDOUT : 0;
     loop->closed = NULL;
     loop->in_turn = true; /* a callback like any other: no turn, run or close inside */
     callback(loop, result);
@@ -203,7 +203,7 @@ int weir_loop_abandon(struct weir_loop *loop)
     if (!loop) {
         return 0;
     }
-    if (*loop->guard.alive == 0) {
+    if (weir_guard_forked(loop->guard)) {
         return -ECHILD;
     }
     if (!is_owner(loop)) {
@@ -213,6 +213,7 @@ int weir_loop_abandon(struct weir_loop *loop)
         return -EBUSY;
     }
     /* Leaked on purpose: the kernel may write to ring, buffers and wake fd at any time. */
-    loop->guard.owner = &loop->guard; /* no thread's: every call answers -EPERM */
+    loop->unowned = false;
+    loop->guard->owner = &weir_thread_nobody; /* every call answers -EPERM */
     return 0;
 }

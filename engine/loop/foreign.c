@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * foreign.c: the loop inside somebody else's: an epoll set of the backend's fd and a timer, and the duty,
- * at the end of every turn, to leave nothing that the set would not tell of.
+ * foreign.c: the loop inside somebody else's: an epoll set of the backend's fd and a timer, and the
+ * duty, at the end of every turn, to leave nothing that the set would not tell of.
  */
 #include <engine/loop/loop.h>
 #include <sys/epoll.h>
@@ -44,7 +44,7 @@ void weir_loop_arm_foreign(struct weir_loop *loop)
     __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
     bool over_budget = loop->waiting.head && loop->in_flight < loop->depth;
     bool ready = loop->early.head || over_budget || (loop->rooms && weir_loop_has_room(loop)) ||
-                 (loop->closed && weir_loop_is_live(loop) == 0) || loop->failed ||
+                 (loop->closed && weir_loop_count_live(loop) == 0) || loop->failed ||
                  __atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST);
     if (ready && weir_bell_ring(&loop->bell)) {
         backend->table->wake(backend);

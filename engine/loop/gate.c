@@ -18,9 +18,9 @@ void weir_loop_admit(struct weir_loop *loop)
         struct weir_op *op = loop->waiting.head;
         if (weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) {
             bytes += weir_op_bytes(op); /* kinds that move none are not even asked */
-        }
-        if (bytes > loop->admit_bytes_max && ops < loop->admit_ops_max) {
-            break; /* the next turn's; the first of a turn passes whatever its size */
+            if (bytes > loop->admit_bytes_max && ops < loop->admit_ops_max) {
+                break; /* the next turn's; the first of a turn passes whatever its size */
+            }
         }
         ops--;
         weir_queue_pop(&loop->waiting);

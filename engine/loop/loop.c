@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loop.c: the turn. weir_loop_turn_once() reads like the page in docs/design.md: admit, carry, settle,
- * collect, hand back, announce room.
+ * loop.c: the turn. weir_loop_turn_once() reads like the page in docs/design.md: admit, carry,
+ * settle, collect, hand back, announce room.
  *
- * Invariants: the events of a turn are fixed before its first callback; a callback is the last touch of
- * its op; nothing is DONE between turns but what stands on the early list.
+ * Invariants: the events of a turn are fixed before its first callback; a callback is the last
+ * touch of its op; nothing is DONE between turns but what stands on the early list.
  */
 #include <engine/loop/loop.h>
 
 #define CALLBACKS_A_STAMP 16
 
-/* --- carry: the only sleep ------------------------------------------------------------------------- */
+/* --- carry: the only sleep -------------------------------------------------------------------- */
 
 /* How long the turn may sleep: not at all if it has anything to do. */
 static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
@@ -39,15 +39,17 @@ static int carry(struct weir_loop *loop, uint64_t until_ns)
         }
     }
     int count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
-    __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_SEQ_CST);
+    /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
+    __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
     if (__atomic_load_n(&loop->woken, __ATOMIC_RELAXED)) {
-        /* This turn is the one that did not wait. Acquire: what the waker wrote is seen by the callbacks. */
+        /* This turn is the one that did not wait. Acquire: what the waker wrote is seen by the
+         * callbacks. */
         __atomic_exchange_n(&loop->woken, 0, __ATOMIC_ACQUIRE);
     }
     return count;
 }
 
-/* --- collect --------------------------------------------------------------------------------------- */
+/* --- collect ---------------------------------------------------------------------------------- */
 
 static uint32_t collect_early(struct weir_loop *loop, uint32_t count)
 {
@@ -74,7 +76,7 @@ static uint32_t collect_timers(struct weir_loop *loop, uint32_t count)
     return count;
 }
 
-/* --- hand back ------------------------------------------------------------------------------------- */
+/* --- hand back -------------------------------------------------------------------------------- */
 
 static inline uint64_t since(struct weir_loop *loop, uint64_t from_ns, uint64_t to_ns)
 {
@@ -90,12 +92,13 @@ static void record_timer(struct weir_loop *loop, const struct weir_op *op, struc
 {
     uint64_t due_ns = op->arg.timeout.at_ns;
     struct weir_sample sample = {
-        .stages = {
-            [WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE,
-            [WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0,
-            [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
-            [WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0,
-        },
+        .stages =
+            {
+                [WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE,
+                [WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0,
+                [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
+                [WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0,
+            },
     };
     weir_task_record(task, &sample, 1);
 }
@@ -145,30 +148,42 @@ static inline void record(struct weir_loop *loop, const struct weir_op *op, stru
     }
 }
 
-static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
+/* An op that has no credit, was asked for or tried again, has a deadline, or is a timer. */
+static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
+                                                    const struct weir_event *event)
 {
     struct weir_op *op = event->op;
-    int64_t result = event->result;
-    if (weir_unlikely(weir_op_is_timer(op))) {
-        record(loop, op, weir_loop_task_of(loop, op), NULL, result);
+    if (weir_op_is_timer(op)) {
+        record(loop, op, weir_loop_task_of(loop, op), NULL, event->result);
         loop->timers--;
     } else {
         const struct weir_slot *slot = &loop->slots.slots[op->slot];
-        record(loop, op, slot->task, slot, result);
+        record(loop, op, slot->task, slot, event->result);
         loop->in_flight -= op->with != WEIR_CARRIER_NOBODY;
         weir_slots_free(&loop->slots, op->slot);
-        if (weir_unlikely(op->heap_index != 0)) {
+        if (op->heap_index != 0) {
             weir_heap_remove(&loop->heap, op);
         }
     }
-    op->result = result;
+    op->attempts = 0;
+}
+
+static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
+{
+    struct weir_op *op = event->op;
+    WEIR_CHECK(op->state == WEIR_DONE);
+    if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE) && op->heap_index == 0)) {
+        const struct weir_slot *slot = &loop->slots.slots[op->slot];
+        record(loop, op, slot->task, slot, event->result);
+        loop->in_flight--;
+        weir_slots_free(&loop->slots, op->slot);
+    } else {
+        hand_back_odd(loop, event);
+    }
+    op->result = event->result;
     op->deadline_ns = 0;
     op->intended_ns = 0;
-    op->asked = WEIR_ASKED_NONE;
-    op->with = WEIR_CARRIER_NOBODY;
-    op->retry = WEIR_RETRY_NONE;
-    op->attempts = 0;
-    weir_op_move(op, WEIR_WITH_CALLER);
+    weir_op_set_stand(op, 0); /* WITH_CALLER */
     loop->counters.finished++;
     op->callback(op);
 }
@@ -185,7 +200,7 @@ static void hand_back_all(struct weir_loop *loop, uint32_t count)
     weir_tasks_flush(&loop->tasks);
 }
 
-/* --- the turn -------------------------------------------------------------------------------------- */
+/* --- the turn --------------------------------------------------------------------------------- */
 
 #ifdef NDEBUG
 static void audit(const struct weir_loop *loop)
@@ -212,7 +227,6 @@ static void audit(const struct weir_loop *loop)
     WEIR_CHECK(waiting == loop->waiting_count);
     WEIR_CHECK(used == loop->slots.used);
     WEIR_CHECK(credits == loop->in_flight && loop->in_flight <= loop->depth);
-    WEIR_CHECK(weir_loop_is_live(loop) == (uint64_t)used + loop->timers);
 }
 #endif
 
@@ -275,7 +289,7 @@ int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)
 
 static bool keeps_running(const struct weir_loop *loop)
 {
-    return weir_loop_is_live(loop) > 0 || loop->holds > 0 || loop->rooms || loop->closed;
+    return weir_loop_count_live(loop) > 0 || loop->holds > 0 || loop->rooms || loop->closed;
 }
 
 int weir_loop_run(struct weir_loop *loop)
@@ -305,7 +319,7 @@ int weir_loop_wake(struct weir_loop *loop)
     if (!loop) {
         return -EINVAL;
     }
-    if (*loop->guard.alive == 0) {
+    if (weir_guard_forked(loop->guard)) {
         return -ECHILD;
     }
     /* Seq_cst, and before the bell: pairs with carry(). Also a release for the acquire there. */
@@ -318,7 +332,7 @@ int weir_loop_wake(struct weir_loop *loop)
 
 int weir_loop_stop(struct weir_loop *loop)
 {
-    if (loop && *loop->guard.alive != 0) {
+    if (loop && !weir_guard_forked(loop->guard)) {
         __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     }
     return weir_loop_wake(loop);

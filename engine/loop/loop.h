@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loop.h: the loop's own data, and what its files offer each other. Nothing outside loop/ includes it but
- * tests and the harness.
+ * loop.h: the loop's own data, and what its files offer each other. Nothing outside loop/ includes
+ * it but tests and the harness.
  */
 #ifndef WEIR_ENGINE_LOOP_H
 #define WEIR_ENGINE_LOOP_H
@@ -14,13 +14,14 @@
 #define WEIR_TIMERS_A_TURN 256 /* entries of the heap that one turn looks at when they are due */
 
 /*
- * Each op that is live is counted (submitted, not finished); one behind the gate (every kind but TIMEOUT) has a slot, and
- * from admission to its last hand-back a credit, counted in `in_flight`.
+ * Each op that is live is counted (submitted, not finished); one behind the gate (every kind but
+ * TIMEOUT) has a slot, and from admission to its last hand-back a credit, counted in `in_flight`.
  */
 struct weir_loop {
-    struct weir_guard guard;
+    struct weir_guard *guard;
     int refuse;   /* what submit answers: 0, -ESHUTDOWN, or `failed` */
     int failed;   /* 0, or the errno of the turn that could not go on */
+    bool unowned; /* waits for adoption */
     bool in_turn; /* callbacks may be running */
     bool closing;
 
@@ -37,11 +38,11 @@ struct weir_loop {
 
     /* Time. */
     struct weir_heap heap;
-    uint32_t timers;     /* live TIMEOUT ops */
+    uint32_t timers; /* live TIMEOUT ops */
     uint32_t timers_max;
-    uint64_t stamp_ns;   /* latest reading */
-    bool stamp_fresh;    /* it may be reused: in a turn, or a submit since then has read it */
-    uint64_t done_ns;    /* the reading after this turn's enter */
+    uint64_t stamp_ns; /* latest reading */
+    bool stamp_fresh;  /* it may be reused: in a turn, or a submit since then has read it */
+    uint64_t done_ns;  /* the reading after this turn's enter */
 
     /* Hand-back. */
     struct weir_queue early;   /* DONE outside a turn's reaping */
@@ -76,7 +77,6 @@ struct weir_loop {
     void *user;
     void *arena;
     size_t arena_size;
-    uint32_t *alive_page;
     struct weir_facts facts;
     struct weir_counters counters;
 };
@@ -84,7 +84,7 @@ struct weir_loop {
 /* NULL, after fork, wrong thread: what nearly every call begins with. */
 static inline int weir_loop_check(const struct weir_loop *loop)
 {
-    return weir_likely(loop != NULL) ? weir_guard_check(&loop->guard) : -EINVAL;
+    return weir_likely(loop != NULL) ? weir_guard_check(loop->guard) : -EINVAL;
 }
 
 static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
@@ -92,10 +92,10 @@ static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
 }
 
-/* Ops accepted and not handed back. */
-static inline uint64_t weir_loop_is_live(const struct weir_loop *loop)
+/* Ops accepted and not handed back: each has a slot, or is a timer. */
+static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
 {
-    return loop->counters.submitted - loop->counters.finished;
+    return (uint64_t)loop->slots.used + loop->timers;
 }
 
 /* Reads the clock for stamps. */
@@ -120,15 +120,17 @@ void weir_loop_admit(struct weir_loop *loop);
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op);
 /* An op that finished outside the backend's turn: its event is the next. */
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result);
-/* Decides for each of the first `count` events whether its op is DONE or goes on (short transfers, EAGAIN,
- * EINTR). The number of those that stand, moved together. */
+/* Decides for each of the first `count` events whether its op is DONE or goes on (short transfers,
+ * EAGAIN, EINTR). The number of those that stand, moved together. */
 uint32_t weir_loop_settle(struct weir_loop *loop, uint32_t count);
 
 /* cancel.c */
 /* Asks for a live op back. As weir_cancel(), but for -ENOENT. */
 int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked asked);
-/* Asks for all ops on fd but `but`. How many are live on it; *ret_asked: how many were asked now. */
-uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *but, int *ret_asked);
+/* Asks for all ops on fd but `but`. How many are live on it; *ret_asked: how many were asked
+ * now. */
+uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *but,
+                          int *ret_asked);
 /* Stages the CLOSE ops whose fd has nothing else live on it. */
 void weir_loop_step_closers(struct weir_loop *loop);
 /* A due entry of the heap, already taken out. True: the op is DONE with *ret_result. */

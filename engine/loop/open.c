@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * open.c: the loop's birth: options judged, memory taken, backend chosen; and the numbers one may ask for
- * later. All memory is one mapping, laid out here, beside the page that tells a fork.
+ * open.c: the loop's birth: options judged, memory taken, backend chosen; and the numbers one may
+ * ask for later. All memory is one mapping, laid out here, beside the page that tells a fork.
  */
 #include <engine/loop/loop.h>
 #include <string.h>
@@ -53,16 +53,27 @@ static void measure(const struct weir_options *options, struct weir_facts *facts
         aligned(weir_slots_size(slots)) + aligned((uint64_t)slots * sizeof(struct weir_live));
     facts->memory_timers = aligned(weir_heap_size((uint32_t)heap_places));
     facts->memory_events = aligned(events * sizeof(struct weir_event));
-    facts->memory_tasks = aligned(options->memory_max / sizeof(struct weir_task) *
-                                  sizeof(struct weir_task));
+    facts->memory_tasks =
+        aligned(options->memory_max / sizeof(struct weir_task) * sizeof(struct weir_task));
     facts->memory_loop += aligned(sizeof(struct weir_loop)) + (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 static void *map(size_t size)
 {
-    void *memory =
-        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return memory == MAP_FAILED ? NULL : memory;
+}
+
+/* A page of its own, zero in children (Linux 4.14). */
+static struct weir_guard *map_guard(size_t page)
+{
+    void *memory = map(page);
+    if (memory && madvise(memory, page, MADV_WIPEONFORK) < 0) {
+        munmap(memory, page);
+        return NULL;
+    }
+    return memory;
 }
 
 static int lay_out(struct weir_loop *loop, const struct weir_options *options, uint32_t slots)
@@ -77,7 +88,7 @@ static int lay_out(struct weir_loop *loop, const struct weir_options *options, u
     at += facts->memory_timers;
     loop->events = (struct weir_event *)(void *)at;
     at += facts->memory_events;
-    return weir_tasks_init(&loop->tasks, loop, &loop->guard, at, facts->memory_tasks);
+    return weir_tasks_init(&loop->tasks, loop, loop->guard, at, facts->memory_tasks);
 }
 
 static int make_loop(const struct weir_options *options, struct weir_facts *facts,
@@ -92,20 +103,18 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
                           facts->memory_timers + facts->memory_events + facts->memory_tasks;
 
     struct weir_loop *loop = map(arena_size);
-    uint32_t *alive_page = map(page);
-    if (!loop || !alive_page || madvise(alive_page, page, MADV_WIPEONFORK) < 0) {
-        int r = loop && alive_page ? -errno : -ENOMEM;
-        if (loop) {
-            munmap(loop, arena_size);
-        }
-        if (alive_page) {
-            munmap(alive_page, page);
-        }
-        return r;
+    if (!loop) {
+        return -ENOMEM;
     }
-    *alive_page = 1;
+    struct weir_guard *guard = map_guard(page);
+    if (!guard) {
+        munmap(loop, arena_size);
+        return -ENOMEM;
+    }
+    guard->owner = &weir_thread_nobody;
     *loop = (struct weir_loop){
-        .guard = {.alive = alive_page},
+        .guard = guard,
+        .unowned = true,
         .backend = backend,
         .depth = facts->depth,
         .admit_ops_max = options->admit_ops_max,
@@ -118,7 +127,6 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .user = options->user,
         .arena = loop,
         .arena_size = arena_size,
-        .alive_page = alive_page,
         .facts = *facts,
     };
     int r = lay_out(loop, options, slots);
@@ -134,7 +142,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
 
 void weir_loop_free(struct weir_loop *loop)
 {
-    munmap(loop->alive_page, (size_t)sysconf(_SC_PAGESIZE));
+    munmap(loop->guard, (size_t)sysconf(_SC_PAGESIZE));
     munmap(loop->arena, loop->arena_size);
 }
 
@@ -146,7 +154,8 @@ static int bind_to_thread(struct weir_loop *loop, const struct weir_options *opt
         loop->refuse = r;
         return r;
     }
-    loop->guard.owner = weir_thread_self();
+    loop->unowned = false;
+    loop->guard->owner = weir_thread_self();
     return 0;
 }
 
@@ -193,16 +202,16 @@ int weir_loop_adopt(struct weir_loop *loop)
     if (!loop) {
         return -EINVAL;
     }
-    if (*loop->guard.alive == 0) {
+    if (weir_guard_forked(loop->guard)) {
         return -ECHILD;
     }
-    if (loop->guard.owner || loop->failed) {
+    if (!loop->unowned || loop->failed) {
         return -EBUSY;
     }
     return bind_to_thread(loop, NULL);
 }
 
-/* --- what one may ask ------------------------------------------------------------------------------ */
+/* --- what one may ask ------------------------------------------------------------------------- */
 
 struct weir_backend *weir_loop_backend(struct weir_loop *loop)
 {
@@ -222,7 +231,7 @@ void *weir_loop_user(const struct weir_loop *loop)
 int64_t weir_loop_live(const struct weir_loop *loop)
 {
     int r = weir_loop_check(loop);
-    return r < 0 ? r : (int64_t)weir_loop_is_live(loop);
+    return r < 0 ? r : (int64_t)weir_loop_count_live(loop);
 }
 
 int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_counters)
@@ -232,6 +241,7 @@ int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_c
         return r < 0 ? r : -EINVAL;
     }
     *ret_counters = loop->counters;
+    ret_counters->submitted = loop->counters.finished + weir_loop_count_live(loop);
     ret_counters->in_flight = loop->in_flight;
     ret_counters->waiting = loop->waiting_count;
     ret_counters->timers = loop->timers;
@@ -271,7 +281,8 @@ struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
     }
     struct weir_task *end = loop->tasks.array + loop->tasks.used;
     for (task = task ? task + 1 : loop->tasks.array; task < end; task++) {
-        if (task->open && (!task->built_in || task->counters.submitted > 0 || weir_task_live(task) > 0)) {
+        if (task->open &&
+            (!task->built_in || task->counters.submitted > 0 || weir_task_live(task) > 0)) {
             return task;
         }
     }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * room.c: those who wait for the gate to have a place. First in, first out; as many are called as there
- * are places; with hysteresis, so that a full gate does not wake a waiter per completion, but never
- * waiting for a mark that idle ops may keep it from.
+ * room.c: those who wait for the gate to have a place. First in, first out; as many are called as
+ * there are places; with hysteresis, so that a full gate does not wake a waiter per completion, but
+ * never waiting for a mark that idle ops may keep it from.
  */
 #include <engine/loop/loop.h>
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * settle.c: whether a completion is the end of an op. Most are; a short transfer of a WHOLE op goes on, and
- * what the kernel answers instead of waiting (EAGAIN, EINTR, its internal restart codes) is tried again
- * without the caller seeing it. An op that was asked back is never staged again.
+ * settle.c: whether a completion is the end of an op. Most are; a short transfer of a WHOLE op goes
+ * on, and what the kernel answers instead of waiting (EAGAIN, EINTR, its internal restart codes) is
+ * tried again without the caller seeing it. An op that was asked back is never staged again.
  *
  * Invariant: an op that is staged again keeps state, slot and credit.
  */
@@ -10,11 +10,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define RESTART_FIRST 512 /* ERESTARTSYS and its kin, which must never leave the kernel (errno.h there) */
+/* ERESTARTSYS and its kin, which must never leave the kernel (errno.h there) */
+#define RESTART_FIRST 512
 #define RESTART_LAST 516
-#define POLLS_MAX 16         /* polls in a row that said ready and were not: then by timer */
-#define LATER_NS 1000000ULL  /* first pause before trying again, doubled up to */
-#define LATER_DOUBLINGS 6    /* 64 ms */
+#define POLLS_MAX 16        /* polls in a row that said ready and were not: then by timer */
+#define LATER_NS 1000000ULL /* first pause before trying again, doubled up to */
+#define LATER_DOUBLINGS 6   /* 64 ms */
 
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result)
 {
@@ -176,15 +177,21 @@ static bool settle_error(struct weir_loop *loop, struct weir_op *op, int64_t *re
     return true;
 }
 
+static __attribute__((noinline)) bool settle(struct weir_loop *loop, struct weir_op *op,
+                                             int64_t *result)
+{
+    return *result < 0 ? settle_error(loop, op, result) : settle_success(loop, op, result);
+}
+
 uint32_t weir_loop_settle(struct weir_loop *loop, uint32_t count)
 {
     uint32_t stand = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct weir_event *event = &loop->events[i];
         struct weir_op *op = event->op;
-        bool odd = event->result < 0 || op->asked || op->retry || op->flags & WEIR_WHOLE;
-        if (weir_unlikely(odd) && !(event->result < 0 ? settle_error(loop, op, &event->result)
-                                                      : settle_success(loop, op, &event->result))) {
+        bool plain = event->result >= 0 && op->flags == 0 &&
+                     weir_op_stand(op) == weir_op_plain_stand(WEIR_IN_FLIGHT);
+        if (weir_unlikely(!plain) && !settle(loop, op, &event->result)) {
             continue;
         }
         weir_op_move(op, WEIR_DONE);

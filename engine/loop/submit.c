@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * submit.c: the one door in. All checks come before the op is touched, so a refused op is as it was.
+ * submit.c: the one door in. All checks come before the op is touched, so a refused op is as it
+ * was.
  */
 #include <engine/loop/loop.h>
 
@@ -29,7 +30,8 @@ static int judge(const struct weir_loop *loop, const struct weir_op *op)
     return weir_op_is_timer(op) && op->deadline_ns != 0 ? -EINVAL : 0;
 }
 
-/* Kinds that take no more than a slot and a place in the FIFO: all but those that submit_checked() names. */
+/* Kinds that take no more than a slot and a place in the FIFO: all but those that submit_checked()
+ * names. */
 #define KIND(name) (1ULL << WEIR_KIND_##name)
 #define PLAIN_KINDS                                                                                \
     (((1ULL << WEIR_KIND_COUNT) - 1) &                                                             \
@@ -49,7 +51,6 @@ static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_
 {
     op->loop = loop;
     op->moved = 0;
-    loop->counters.submitted++;
     weir_relaxed_add(&task->counters.submitted, 1);
 }
 
@@ -124,13 +125,13 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     return 0;
 }
 
-/* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot. Nearly all
- * are, and 5 ns an op are saved by not asking one by one. */
+/* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot. Nearly
+ * all are, and 5 ns an op are saved by not asking one by one. */
 static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
 {
     return weir_loop_check(loop) == 0 && loop->refuse == 0 && loop->stamp_fresh &&
            loop->slots.used < loop->depth && op && op->callback &&
-           (op->flags | op->route | op->state) == 0 && op->deadline_ns == 0 &&
+           (op->flags | op->route | weir_op_stand(op)) == 0 && op->deadline_ns == 0 &&
            op->kind < WEIR_KIND_COUNT && (PLAIN_KINDS >> op->kind & 1) &&
            (!op->task || (op->task->tasks == &loop->tasks && op->task->open));
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * timer.h: a 4-ary heap of points in time with inline keys, over memory reserved at open. Holds TIMEOUT
- * ops, the deadlines of ops, and ops that are to be tried again; each op at most once, its place in
- * op->heap_index (1 is the root, 0 is none). Must not know what expiry means.
+ * timer.h: a 4-ary heap of points in time with inline keys, over memory reserved at open. Holds
+ * TIMEOUT ops, the deadlines of ops, and ops that are to be tried again; each op at most once, its
+ * place in op->heap_index (1 is the root, 0 is none). Must not know what expiry means.
  */
 #ifndef WEIR_ENGINE_TIMER_H
 #define WEIR_ENGINE_TIMER_H

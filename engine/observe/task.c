@@ -4,7 +4,8 @@
 #include <string.h>
 
 #define BUILT_IN (WEIR_KIND_COUNT - 1)
-#define READ_TRIES 1000 /* a reader meets at most a few resets; more is a loop that resets in a loop */
+/* a reader meets at most a few resets; more is a loop that resets in a loop */
+#define READ_TRIES 1000
 
 const char *weir_stage_name(enum weir_stage stage)
 {
@@ -12,8 +13,8 @@ const char *weir_stage_name(enum weir_stage stage)
     return (unsigned)stage < WEIR_STAGE_COUNT ? names[stage] : NULL;
 }
 
-int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop, const struct weir_guard *guard,
-                    void *memory, uint64_t size)
+int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop,
+                    const struct weir_guard *guard, void *memory, uint64_t size)
 {
     uint64_t capacity = size / sizeof(struct weir_task);
     if (capacity < BUILT_IN) {
@@ -108,7 +109,7 @@ int weir_task_close(struct weir_task *task)
 /* A child's copy of the counters means nothing. */
 static bool forked(const struct weir_task *task)
 {
-    return *task->tasks->guard->alive == 0;
+    return weir_guard_forked(task->tasks->guard);
 }
 
 /* In a callback the owner sees all that it has had back. */
@@ -175,7 +176,8 @@ int weir_task_reset(struct weir_task *task)
         return r;
     }
     weir_tasks_flush(task->tasks);
-    /* Odd while it lasts, as a sequence lock: a reader that saw any of the zeros sees the epoch move. */
+    /* Odd while it lasts, as a sequence lock: a reader that saw any of the zeros sees the epoch
+     * move. */
     __atomic_store_n(&task->epoch, task->epoch + 1, __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {

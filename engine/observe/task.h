@@ -2,9 +2,9 @@
 /*
  * task.h: the tasks of a loop and what is recorded on them.
  *
- * One clock reading serves many ops, so neighbours often have the very same four durations: they are
- * counted as a run and written to the histograms when it ends, at the latest at the end of the turn.
- * Invariant: between turns no run is open. Must not know ops or the loop.
+ * One clock reading serves many ops, so neighbours often have the very same four durations: they
+ * are counted as a run and written to the histograms when it ends, at the latest at the end of the
+ * turn. Invariant: between turns no run is open. Must not know ops or the loop.
  */
 #ifndef WEIR_ENGINE_TASK_H
 #define WEIR_ENGINE_TASK_H
@@ -27,7 +27,7 @@ struct weir_task {
     char name[WEIR_TASK_NAME_MAX + 1];
     bool open;
     bool built_in;
-    uint64_t epoch; /* odd while a reset is under way */
+    uint64_t epoch;                     /* odd while a reset is under way */
     struct weir_task_counters counters; /* since open; `live` is not kept but derived */
     struct weir_task_counters at_reset; /* what they were at the last reset */
     struct weir_histogram stages[WEIR_STAGE_COUNT];
@@ -41,16 +41,16 @@ struct weir_tasks {
     uint32_t capacity;
     uint32_t used; /* places ever used: none is open beyond */
 
-    struct weir_task *recording; /* whose run is open; NULL: none is */
-    uint64_t run;                /* ops in it */
-    uint64_t run_from_ns;        /* what they have in common: when latency counts from, */
-    uint64_t run_left_ns;        /* when they left, */
+    struct weir_task *recording;   /* whose run is open; NULL: none is */
+    uint64_t run;                  /* ops in it */
+    uint64_t run_from_ns;          /* what they have in common: when latency counts from, */
+    uint64_t run_left_ns;          /* when they left, */
     struct weir_sample run_sample; /* and so all durations */
 };
 
 /* memory: zeroed, `size` bytes. -EINVAL: too little for the built-in tasks. */
-int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop, const struct weir_guard *guard,
-                    void *memory, uint64_t size);
+int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop,
+                    const struct weir_guard *guard, void *memory, uint64_t size);
 
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task);
 

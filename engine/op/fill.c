@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * fill.c: the fill helpers. Each writes its kind and arguments and resets the optional ones; none clears
- * the op, which would cost as much as the rest of the engine's work on it.
+ * fill.c: the fill helpers. Each writes its kind and arguments and resets the optional ones; none
+ * clears the op, which would cost as much as the rest of the engine's work on it.
  */
 #include <engine/op/op.h>
 #include <weir/loop.h>

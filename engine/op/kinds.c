@@ -2,7 +2,6 @@
 /* kinds.c: the table of kinds, and the arithmetic of transfers that are continued. */
 #include <engine/op/op.h>
 
-#define FD WEIR_KIND_HAS_FD
 #define FD2 WEIR_KIND_HAS_FD2
 #define LATE WEIR_KIND_LATE_FD
 #define NEWFD WEIR_KIND_MAKES_FD
@@ -14,75 +13,59 @@
 #define READS WEIR_KIND_READS
 
 static const char *const names[WEIR_KIND_COUNT] = {
-    [WEIR_KIND_NONE] = "none",
-    [WEIR_KIND_NOP] = "nop",
-    [WEIR_KIND_READ] = "read",
-    [WEIR_KIND_WRITE] = "write",
-    [WEIR_KIND_READV] = "readv",
-    [WEIR_KIND_WRITEV] = "writev",
-    [WEIR_KIND_FSYNC] = "fsync",
-    [WEIR_KIND_SYNC_FILE_RANGE] = "sync_file_range",
-    [WEIR_KIND_FALLOCATE] = "fallocate",
-    [WEIR_KIND_OPENAT] = "openat",
-    [WEIR_KIND_CLOSE] = "close",
-    [WEIR_KIND_STATX] = "statx",
-    [WEIR_KIND_UNLINKAT] = "unlinkat",
-    [WEIR_KIND_RENAMEAT] = "renameat",
-    [WEIR_KIND_LINKAT] = "linkat",
-    [WEIR_KIND_SYMLINKAT] = "symlinkat",
-    [WEIR_KIND_MKDIRAT] = "mkdirat",
-    [WEIR_KIND_FADVISE] = "fadvise",
-    [WEIR_KIND_SOCKET] = "socket",
-    [WEIR_KIND_BIND] = "bind",
-    [WEIR_KIND_LISTEN] = "listen",
-    [WEIR_KIND_SETSOCKOPT] = "setsockopt",
-    [WEIR_KIND_ACCEPT] = "accept",
-    [WEIR_KIND_CONNECT] = "connect",
-    [WEIR_KIND_RECV] = "recv",
-    [WEIR_KIND_SEND] = "send",
-    [WEIR_KIND_RECVMSG] = "recvmsg",
-    [WEIR_KIND_SENDMSG] = "sendmsg",
-    [WEIR_KIND_SHUTDOWN] = "shutdown",
-    [WEIR_KIND_POLL] = "poll",
-    [WEIR_KIND_SPLICE] = "splice",
-    [WEIR_KIND_TIMEOUT] = "timeout",
+    [WEIR_KIND_NONE] = "none",           [WEIR_KIND_NOP] = "nop",
+    [WEIR_KIND_READ] = "read",           [WEIR_KIND_WRITE] = "write",
+    [WEIR_KIND_READV] = "readv",         [WEIR_KIND_WRITEV] = "writev",
+    [WEIR_KIND_FSYNC] = "fsync",         [WEIR_KIND_SYNC_FILE_RANGE] = "sync_file_range",
+    [WEIR_KIND_FALLOCATE] = "fallocate", [WEIR_KIND_OPENAT] = "openat",
+    [WEIR_KIND_CLOSE] = "close",         [WEIR_KIND_STATX] = "statx",
+    [WEIR_KIND_UNLINKAT] = "unlinkat",   [WEIR_KIND_RENAMEAT] = "renameat",
+    [WEIR_KIND_LINKAT] = "linkat",       [WEIR_KIND_SYMLINKAT] = "symlinkat",
+    [WEIR_KIND_MKDIRAT] = "mkdirat",     [WEIR_KIND_FADVISE] = "fadvise",
+    [WEIR_KIND_SOCKET] = "socket",       [WEIR_KIND_BIND] = "bind",
+    [WEIR_KIND_LISTEN] = "listen",       [WEIR_KIND_SETSOCKOPT] = "setsockopt",
+    [WEIR_KIND_ACCEPT] = "accept",       [WEIR_KIND_CONNECT] = "connect",
+    [WEIR_KIND_RECV] = "recv",           [WEIR_KIND_SEND] = "send",
+    [WEIR_KIND_RECVMSG] = "recvmsg",     [WEIR_KIND_SENDMSG] = "sendmsg",
+    [WEIR_KIND_SHUTDOWN] = "shutdown",   [WEIR_KIND_POLL] = "poll",
+    [WEIR_KIND_SPLICE] = "splice",       [WEIR_KIND_TIMEOUT] = "timeout",
 };
 
 const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT] = {
-    [WEIR_KIND_READ] = FD | WHOLE | BYTES | READS,
-    [WEIR_KIND_WRITE] = FD | WHOLE | BYTES,
-    [WEIR_KIND_READV] = FD | WHOLE | VECTOR | READS,
-    [WEIR_KIND_WRITEV] = FD | WHOLE | VECTOR,
-    [WEIR_KIND_FSYNC] = FD | LATE,
-    [WEIR_KIND_SYNC_FILE_RANGE] = FD | LATE | LENGTH32,
-    [WEIR_KIND_FALLOCATE] = FD | LATE,
-    [WEIR_KIND_OPENAT] = FD | LATE | NEWFD,
-    [WEIR_KIND_CLOSE] = FD | LATE,
-    [WEIR_KIND_STATX] = FD | LATE,
-    [WEIR_KIND_UNLINKAT] = FD | LATE,
-    [WEIR_KIND_RENAMEAT] = FD | FD2 | LATE,
-    [WEIR_KIND_LINKAT] = FD | FD2 | LATE,
-    [WEIR_KIND_SYMLINKAT] = FD | LATE,
-    [WEIR_KIND_MKDIRAT] = FD | LATE,
-    [WEIR_KIND_FADVISE] = FD | LATE | LENGTH32,
+    [WEIR_KIND_READ] = WHOLE | BYTES | READS,
+    [WEIR_KIND_WRITE] = WHOLE | BYTES,
+    [WEIR_KIND_READV] = WHOLE | VECTOR | READS,
+    [WEIR_KIND_WRITEV] = WHOLE | VECTOR,
+    [WEIR_KIND_FSYNC] = LATE,
+    [WEIR_KIND_SYNC_FILE_RANGE] = LATE | LENGTH32,
+    [WEIR_KIND_FALLOCATE] = LATE,
+    [WEIR_KIND_OPENAT] = LATE | NEWFD,
+    [WEIR_KIND_CLOSE] = LATE,
+    [WEIR_KIND_STATX] = LATE,
+    [WEIR_KIND_UNLINKAT] = LATE,
+    [WEIR_KIND_RENAMEAT] = FD2 | LATE,
+    [WEIR_KIND_LINKAT] = FD2 | LATE,
+    [WEIR_KIND_SYMLINKAT] = LATE,
+    [WEIR_KIND_MKDIRAT] = LATE,
+    [WEIR_KIND_FADVISE] = LATE | LENGTH32,
     [WEIR_KIND_SOCKET] = NEWFD,
-    [WEIR_KIND_BIND] = FD,
-    [WEIR_KIND_LISTEN] = FD,
-    [WEIR_KIND_SETSOCKOPT] = FD,
-    [WEIR_KIND_ACCEPT] = FD | NEWFD | READS,
-    [WEIR_KIND_CONNECT] = FD,
-    [WEIR_KIND_RECV] = FD | WHOLE | BYTES | READS,
-    [WEIR_KIND_SEND] = FD | WHOLE | BYTES,
-    [WEIR_KIND_RECVMSG] = FD | WHOLE | MESSAGE | READS,
-    [WEIR_KIND_SENDMSG] = FD | WHOLE | MESSAGE,
-    [WEIR_KIND_SHUTDOWN] = FD | LATE,
-    [WEIR_KIND_POLL] = FD,
-    [WEIR_KIND_SPLICE] = FD | FD2 | LATE | WHOLE | BYTES | READS,
+    [WEIR_KIND_ACCEPT] = NEWFD | READS,
+    [WEIR_KIND_RECV] = WHOLE | BYTES | READS,
+    [WEIR_KIND_SEND] = WHOLE | BYTES,
+    [WEIR_KIND_RECVMSG] = WHOLE | MESSAGE | READS,
+    [WEIR_KIND_SENDMSG] = WHOLE | MESSAGE,
+    [WEIR_KIND_SHUTDOWN] = LATE,
+    [WEIR_KIND_SPLICE] = FD2 | LATE | WHOLE | BYTES | READS,
 };
 
 const char *weir_kind_name(unsigned kind)
 {
     return kind < WEIR_KIND_COUNT ? names[kind] : NULL;
+}
+
+static uint64_t clamped(uint64_t value, uint64_t most)
+{
+    return value < most ? value : most;
 }
 
 /* The iovecs of a vector or message. */
@@ -108,16 +91,14 @@ uint64_t weir_op_bytes(const struct weir_op *op)
     }
     uint64_t count;
     const struct iovec *iov = vector_of(op, &count);
+    if (!(op->flags & WEIR_WHOLE)) {
+        count = clamped(count, WEIR_VECTOR_MAX); /* what the kernel looks at, and no further */
+    }
     uint64_t bytes = 0;
     for (uint64_t i = 0; i < count; i++) {
         bytes += iov[i].iov_len;
     }
     return bytes;
-}
-
-static uint64_t clamped(uint64_t value, uint64_t most)
-{
-    return value < most ? value : most;
 }
 
 /* Where `moved` bytes into the vector is: the rest of that buffer, or the vectors from there on. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * op.h: what an op is to the engine: its states and the one function that moves it between them, who
- * carries it, what its kind means.
+ * op.h: what an op is to the engine: its states and the one function that moves it between them,
+ * who carries it, what its kind means.
  *
  * The byte budget: an op is at most three cache lines. Must not know loop, gate or backends.
  */
@@ -11,12 +11,14 @@
 #include <engine/base/check.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <string.h>
 #include <weir/op.h>
 
 _Static_assert(sizeof(struct weir_op) <= 192, "an op is at most three cache lines");
 
-#define WEIR_TRANSFER_MAX 0x7ffff000ULL /* MAX_RW_COUNT of Linux: the most one read or write moves */
-#define WEIR_VECTOR_MAX 1024u           /* IOV_MAX of Linux, UIO_MAXIOV */
+/* MAX_RW_COUNT of Linux: the most one read or write moves */
+#define WEIR_TRANSFER_MAX 0x7ffff000ULL
+#define WEIR_VECTOR_MAX 1024u /* IOV_MAX of Linux, UIO_MAXIOV */
 
 /* Named after who holds the op; says who may touch it and which list its link is on. */
 enum weir_state {
@@ -52,16 +54,16 @@ enum weir_retry {
 
 /* enum weir_kind -> what the engine must know of it */
 enum weir_kind_traits {
-    WEIR_KIND_HAS_FD = 1 << 0,   /* op->fd is a file the op works on, or a directory */
-    WEIR_KIND_HAS_FD2 = 1 << 1,  /* and a second one: weir_op_fd2() */
-    WEIR_KIND_LATE_FD = 1 << 2,  /* numbers may be looked up by a worker, after the kernel took the op */
+    WEIR_KIND_HAS_FD2 = 1 << 1,  /* beside op->fd: weir_op_fd2() */
+    WEIR_KIND_LATE_FD = 1 << 2,  /* numbers may be looked up by a worker, after the kernel took the
+                                 * op */
     WEIR_KIND_MAKES_FD = 1 << 3, /* success is a new fd */
     WEIR_KIND_MAY_WHOLE = 1 << 4,
-    WEIR_KIND_VECTOR = 1 << 5, /* arg.io is iovecs */
-    WEIR_KIND_MESSAGE = 1 << 6, /* arg.io.buffer is a msghdr */
-    WEIR_KIND_BYTES = 1 << 7,  /* arg.io.length is bytes */
+    WEIR_KIND_VECTOR = 1 << 5,   /* arg.io is iovecs */
+    WEIR_KIND_MESSAGE = 1 << 6,  /* arg.io.buffer is a msghdr */
+    WEIR_KIND_BYTES = 1 << 7,    /* arg.io.length is bytes */
     WEIR_KIND_LENGTH32 = 1 << 8, /* and the kernel's request has 32 bits for them */
-    WEIR_KIND_READS = 1 << 9,  /* waits for POLLIN when it must wait; else for POLLOUT */
+    WEIR_KIND_READS = 1 << 9,    /* waits for POLLIN when it must wait; else for POLLOUT */
 };
 
 extern const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT];
@@ -69,6 +71,35 @@ extern const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT];
 static inline uint32_t weir_kind_traits(unsigned kind)
 {
     return weir_kind_traits_table[kind];
+}
+
+/* The four bytes that say where an op stands, as one word: most ops are looked at and moved on by
+ * one compare and one store. */
+_Static_assert(offsetof(struct weir_op, state) % 4 == 0 &&
+                   offsetof(struct weir_op, with) == offsetof(struct weir_op, state) + 3,
+               "state, asked, retry and with are one word");
+
+static inline uint32_t weir_op_stand(const struct weir_op *op)
+{
+    uint32_t word;
+    memcpy(&word, &op->state, sizeof word);
+    return word;
+}
+
+static inline void weir_op_set_stand(struct weir_op *op, uint32_t word)
+{
+    memcpy(&op->state, &word, sizeof word);
+}
+
+/* The word of an op with its backend, or DONE there, that nobody asked for and that is not tried
+ * again. */
+static inline uint32_t weir_op_plain_stand(enum weir_state state)
+{
+    const uint8_t bytes[4] = {(uint8_t)state, WEIR_ASKED_NONE, WEIR_RETRY_NONE,
+                              WEIR_CARRIER_BACKEND};
+    uint32_t word;
+    memcpy(&word, bytes, sizeof word);
+    return word;
 }
 
 /* The one mover. */
@@ -111,7 +142,8 @@ uint64_t weir_op_bytes(const struct weir_op *op);
 
 /* The part of a transfer that is still to do, as the system call that does it. */
 struct weir_part {
-    uint8_t kind; /* a vector or message that stands in the middle of a buffer moves that buffer's rest */
+    uint8_t kind; /* a vector or message that stands in the middle of a buffer moves that buffer's
+                   * rest */
     void *buffer;
     uint64_t length; /* clamped: bytes, or iovecs */
     uint64_t offset;
@@ -119,7 +151,7 @@ struct weir_part {
 
 void weir_op_part(const struct weir_op *op, struct weir_part *ret_part);
 
-/* --- a queue of ops by their link ----------------------------------------------------------------- */
+/* --- a queue of ops by their link ------------------------------------------------------------- */
 
 struct weir_queue {
     struct weir_op *head;

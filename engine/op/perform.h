@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * perform.h: kinds done by a plain system call, each written once: the quick ones, which cannot block and
- * so need no carrier. Must not know who asks.
+ * perform.h: kinds done by a plain system call, each written once: the quick ones, which cannot
+ * block and so need no carrier. Must not know who asks.
  */
 #ifndef WEIR_ENGINE_PERFORM_H
 #define WEIR_ENGINE_PERFORM_H

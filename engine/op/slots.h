@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * slots.h: one slot per op that may be live behind the gate. The kernel is given slot and generation,
- * never a pointer, so a stale completion can hit nothing; and the slot keeps what was submitted, so live
- * ops can be named without touching the caller's memory.
+ * slots.h: one slot per op that may be live behind the gate. The kernel is given slot and
+ * generation, never a pointer, so a stale completion can hit nothing; and the slot keeps whose op
+ * it is, what kind, since when and from where.
  *
  * Invariants: a slot's generation moves on when it is freed; used = taken - freed <= count.
  */
@@ -17,8 +17,6 @@ struct weir_slot {
     const char *site;
     uint64_t born_ns; /* when submit accepted it */
     uint64_t left_ns; /* when the gate let it through */
-    uint64_t offset;  /* with length: of kinds that move bytes */
-    uint64_t length;
     uint32_t generation;
     union {
         uint32_t kind;      /* taken */
@@ -28,7 +26,8 @@ struct weir_slot {
 
 struct weir_slots {
     struct weir_slot *slots;
-    int32_t *fds; /* each slot's fd, -1 for none: apart, so that all ops on an fd are found by a quick scan */
+    int32_t *fds; /* each slot's fd, -1 for none: apart, so that all ops on an fd are found by a
+                   * quick scan */
     uint32_t count;
     uint32_t used;
     uint32_t first_free;
@@ -40,7 +39,7 @@ size_t weir_slots_size(uint32_t count);
 /* memory: zeroed, of that size, aligned to a cache line. */
 void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory);
 
-/* Takes a slot for an op; there must be one. Sets op->slot. */
+/* Takes a slot for an op; there must be one. Sets op->slot and op->generation. */
 static inline struct weir_slot *weir_slots_take(struct weir_slots *slots, struct weir_op *op)
 {
     uint32_t index = slots->first_free;
@@ -50,9 +49,8 @@ static inline struct weir_slot *weir_slots_take(struct weir_slots *slots, struct
     slots->fds[index] = op->fd; /* the helpers of kinds without one write -1 */
     slot->op = op;
     slot->kind = op->kind;
-    slot->offset = op->arg.io.offset;
-    slot->length = op->arg.io.length;
     op->slot = index;
+    op->generation = slot->generation;
     return slot;
 }
 

@@ -21,7 +21,7 @@ extern "C" {
 
 /* The struct `type` whose field `member` is at `pointer`. */
 #define WEIR_CONTAINER(pointer, type, member)                                                      \
-    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 /* The place in the source where this stands, as one string literal: "file.c:12". */
 #define WEIR_SITE_LINE_(line) #line

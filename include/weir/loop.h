@@ -3,19 +3,21 @@
  * weir/loop.h: the loop: open, submit, turn, cancel, close.
  *
  * Threads. The thread that opened the loop (or adopted it) owns it. Every call answers -EPERM from
- * another thread, but those marked "any thread". After fork(2) every call answers -ECHILD in the child,
- * and the parent goes on undisturbed. Loops share nothing: any number of them, in any threads.
+ * another thread, but those marked "any thread". After fork(2) every call answers -ECHILD in the
+ * child, and the parent goes on undisturbed. Loops share nothing: any number of them, in any
+ * threads.
  *
- * Phases. open -> (submit, turn)* -> close. Callbacks run only inside weir_loop_turn(), weir_loop_run()
- * and weir_loop_close(), never inside submit or cancel; turn, run and close called from a callback
- * answer -EBUSY.
+ * Phases. open -> (submit, turn)* -> close. Callbacks run only inside weir_loop_turn(),
+ * weir_loop_run() and weir_loop_close(), never inside submit or cancel; turn, run and close called
+ * from a callback answer -EBUSY.
  *
  * Memory. All of it is taken at open; weir_loop_facts() shows it. Afterwards the engine neither
  * allocates nor frees.
  *
  * A turn that cannot go on (a seccomp filter added later, lost completions: EBADR) makes the loop
- * FAILED: turn, run and submit answer that errno from then on; weir_loop_close() hands back what never
- * reached the kernel with -ECANCELED, reports the rest and answers the errno; weir_loop_abandon() ends it.
+ * FAILED: turn, run and submit answer that errno from then on; weir_loop_close() hands back what
+ * never reached the kernel with -ECANCELED, reports the rest and answers the errno;
+ * weir_loop_abandon() ends it.
  */
 #ifndef WEIR_LOOP_H
 #define WEIR_LOOP_H
@@ -27,7 +29,7 @@
 extern "C" {
 #endif
 
-#define WEIR_DEPTH_MAX 32764 /* the kernel's 32768 submission entries, less 4 of the engine's own */
+#define WEIR_DEPTH_MAX 32764 /* half the kernel's 65536 completion entries, less 4 */
 #define WEIR_TIMERS_MAX (1u << 24)
 #define WEIR_WAITING_MAX (1u << 20)
 
@@ -40,99 +42,114 @@ enum weir_loop_flags {
 /* Zeroed options are good defaults. */
 struct weir_options {
     enum weir_policy policy;
-    uint32_t flags;           /* enum weir_loop_flags */
-    uint32_t depth;           /* ops in flight at most; 1 to WEIR_DEPTH_MAX; 0: 256 */
-    uint32_t waiting_max;     /* ops that may wait for the gate beyond depth; to WEIR_WAITING_MAX; 0: none */
-    uint32_t timers_max;      /* live TIMEOUT ops; to WEIR_TIMERS_MAX; 0: 1024 */
-    uint32_t admit_ops_max;   /* ops let through per turn; 0: 256 */
-    uint64_t admit_bytes_max; /* and their bytes (one larger op passes alone); 0: 8 MiB */
-    uint64_t memory_max;      /* bytes for tasks and histograms; 0: 4 MiB; -EINVAL if too little for the
-                               * built-in tasks (about 1.1 MiB) */
-    uint32_t workers_bounded;   /* cap of the kernel's file workers; 0: 4 per CPU, at most depth */
-    uint32_t workers_unbounded; /* and of those for what may block for ever; 0: depth, so that a blocked
-                                 * one never stands before the one that would unblock it */
-    void *user;                 /* what weir_loop_user() answers */
+    uint32_t flags; /* enum weir_loop_flags */
+
+    /* Ops in flight at most: 1 to WEIR_DEPTH_MAX; 0: 256. */
+    uint32_t depth;
+    /* Ops that may wait for the gate beyond depth: to WEIR_WAITING_MAX; 0: none. */
+    uint32_t waiting_max;
+    /* Live TIMEOUT ops: to WEIR_TIMERS_MAX; 0: 1024. */
+    uint32_t timers_max;
+    /* Ops let through per turn, 0: 256; and their bytes, 0: 8 MiB (one larger op passes alone). */
+    uint32_t admit_ops_max;
+    uint64_t admit_bytes_max;
+    /* Bytes for tasks and histograms; 0: 4 MiB; -EINVAL if too little for the built-in tasks, which
+     * take about 1.1 MiB (touched only as they are used). */
+    uint64_t memory_max;
+    /* Caps of the kernel's worker threads (per thread, not per ring: the last loop opened in it
+     * wins). Bounded ones do file I/O; 0: 4 per CPU, at most depth. Unbounded ones do what may
+     * block for ever; 0: depth, so that a blocked op never stands before the one that would unblock
+     * it. */
+    uint32_t workers_bounded;
+    uint32_t workers_unbounded;
+
+    void *user;                     /* what weir_loop_user() answers */
     struct weir_decision *decision; /* filled on success and on failure; NULL: not wanted */
 };
 
 /*
- * Opens a loop owned by the calling thread. options may be NULL: all defaults. *ret_loop is written on
- * success only. On kernels without RWF_NOSIGNAL (before 6.18) SIGPIPE is blocked in the owning thread
- * until close, since a WRITE to a broken pipe raises it there (weir_facts.sigpipe_blocked); weir installs
- * no signal handler.
- * 0; -EINVAL: NULL, a limit exceeded, an unknown policy or flag; -ENOSYS, -EPERM, -EACCES, -ENOTSUP:
- * io_uring is not to be had (the decision says why); -ENOMEM: also with a ring of 4 entries, see
- * RLIMIT_MEMLOCK; -EMFILE, -ENFILE.
+ * Opens a loop owned by the calling thread. options may be NULL: all defaults. *ret_loop is written
+ * on success only. On kernels without RWF_NOSIGNAL (before 6.18) SIGPIPE is blocked in the owning
+ * thread until close, since a WRITE to a broken pipe raises it there (weir_facts.sigpipe_blocked);
+ * weir installs no signal handler.
+ * 0; -EINVAL: NULL, a limit exceeded, an unknown policy or flag; -ENOSYS, -EPERM, -EACCES,
+ * -ENOTSUP: io_uring is not to be had (the decision says why); -ENOMEM: also with a ring of 4
+ * entries, see RLIMIT_MEMLOCK; -EMFILE, -ENFILE.
  */
 WEIR_API int weir_loop_open(const struct weir_options *options, struct weir_loop **ret_loop);
 
-/* Makes the calling thread the owner of a loop opened WEIR_FOR_ADOPTION; until then all calls but this,
- * wake, stop, close and abandon answer -EPERM. Once. 0; -EBUSY: has an owner; -ECHILD; others: the
- * kernel's, and the loop can only be closed. */
+/* Makes the calling thread the owner of a loop opened WEIR_FOR_ADOPTION; until then all calls but
+ * this, wake, stop, close and abandon answer -EPERM. Once. 0; -EBUSY: has an owner; -ECHILD;
+ * others: the kernel's, and the loop can only be closed. */
 WEIR_API int weir_loop_adopt(struct weir_loop *loop);
 
 /*
  * Submits an op of any kind. Outside a turn it leaves with the next turn; call weir_loop_turn().
  * 0: accepted, its callback will come exactly once. Refused, op untouched and no callback:
  * -EAGAIN: full: depth + waiting_max ops, or timers_max timers, are live (weir_wait_room());
- * -EBUSY: the op is live already; -EINVAL: NULL, no callback, unknown kind, flag or route, a flag the
- * kind does not know, a task of another loop, deadline_ns on a timer, a length past a stated limit;
+ * -EBUSY: the op is live already; -EINVAL: NULL, no callback, unknown kind, flag or route, a flag
+ * the kind does not know, a task of another loop, deadline_ns on a timer, a length past a stated
+ * limit;
  * -ESHUTDOWN: closing; -EPERM; -ECHILD; the loop's errno when it has FAILED.
  */
 #define weir_submit(loop, op) weir_submit_at((loop), (op), WEIR_SITE)
 WEIR_API int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site);
 
 /*
- * Asks for an op back: the one way out. At most one cancel per op reaches the kernel; asking again is
- * harmless. An op comes back with -ECANCELED, or with its own result if that was first.
+ * Asks for an op back: the one way out. At most one cancel per op reaches the kernel; asking again
+ * is harmless. An op comes back with -ECANCELED, or with its own result if that was first.
  * 0: its callback will come (a disk transfer in progress cannot be interrupted: when it is done);
- * -EALREADY: finished, its callback comes in this turn (outside one: in the next) with its own result;
+ * -EALREADY: finished, its callback comes in this turn (outside one: in the next) with its own
+ * result;
  * -ENOENT: not live, or not of this loop; -EINVAL: NULL; -EPERM; -ECHILD.
  */
 WEIR_API int weir_cancel(struct weir_loop *loop, struct weir_op *op);
-/* All live ops on an fd (either fd of those with two), or of a task. The number of ops asked for, not
- * counting those asked for before; or -EBADF: negative fd; -EINVAL; -EPERM; -ECHILD. */
+/* All live ops on an fd (either fd of those with two), or of a task. The number of ops asked for,
+ * not counting those asked for before; or -EBADF: negative fd; -EINVAL; -EPERM; -ECHILD. */
 WEIR_API int weir_cancel_fd(struct weir_loop *loop, int fd);
 WEIR_API int weir_cancel_task(struct weir_loop *loop, struct weir_task *task);
 
 /*
- * Announces that the caller is about to close(2) an fd that was used with this loop. Cancels what is
- * live on it. 0: close it now; its number may be reused at once (the kernel holds the old file for what
- * is still on its way back). -EBUSY: ops are in flight that look the number up late, in a worker (paths
- * relative to it, SPLICE, CLOSE, FSYNC, SYNC_FILE_RANGE, FALLOCATE, FADVISE, SHUTDOWN, and what is tried
- * again after EAGAIN): they are cancelled, close(2) after their callbacks. -EBADF: negative; -EPERM;
- * -ECHILD. A CLOSE op does all this by itself.
+ * Announces that the caller is about to close(2) an fd that was used with this loop. Cancels what
+ * is live on it. 0: close it now; its number may be reused at once (the kernel holds the old file
+ * for what is still on its way back). -EBUSY: ops are in flight that look the number up late, in a
+ * worker (paths relative to it, SPLICE, CLOSE, FSYNC, SYNC_FILE_RANGE, FALLOCATE, FADVISE,
+ * SHUTDOWN, and what is tried again after EAGAIN): they are cancelled, close(2) after their
+ * callbacks. -EBADF: negative; -EPERM; -ECHILD. A CLOSE op does all this by itself.
  */
 WEIR_API int weir_forget(struct weir_loop *loop, int fd);
 
 /*
- * One turn: lets waiting ops through, enters the kernel once, waits at most wait_ns ns (0: not at all;
- * negative: until something happens) if nothing is ready, and calls back what is finished. A signal or
- * weir_loop_wake() ends the wait.
- * The number of callbacks made; -EBUSY: inside a callback; -EPERM; -ECHILD; the errno of a FAILED loop.
+ * One turn: lets waiting ops through, enters the kernel once, waits at most wait_ns ns (0: not at
+ * all; negative: until something happens) if nothing is ready, and calls back what is finished. A
+ * signal or weir_loop_wake() ends the wait.
+ * The number of callbacks made; -EBUSY: inside a callback; -EPERM; -ECHILD; the errno of a FAILED
+ * loop.
  */
 WEIR_API int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns);
 
-/* Turns until nothing is live and nothing holds the loop, or weir_loop_stop(). 0; errors as turn's. */
+/* Turns until nothing is live and nothing holds the loop, or weir_loop_stop(). 0; errors as
+ * turn's. */
 WEIR_API int weir_loop_run(struct weir_loop *loop);
 
-/* Makes the present or the next turn not wait. Any thread, signal handlers too; the loop must stay open
- * meanwhile. 0; -EINVAL; -ECHILD. */
+/* Makes the present or the next turn not wait. Any thread, signal handlers too; the loop must stay
+ * open meanwhile. 0; -EINVAL; -ECHILD. */
 WEIR_API int weir_loop_wake(struct weir_loop *loop);
 /* The same, and the present or next weir_loop_run() answers 0 after its turn. */
 WEIR_API int weir_loop_stop(struct weir_loop *loop);
 
-/* A hold keeps weir_loop_run() going while nothing is live; each needs its release. 0; -EINVAL: more
- * releases than holds; -EPERM; -ECHILD. */
+/* A hold keeps weir_loop_run() going while nothing is live; each needs its release. 0; -EINVAL:
+ * more releases than holds; -EPERM; -ECHILD. */
 WEIR_API int weir_loop_hold(struct weir_loop *loop);
 WEIR_API int weir_loop_release(struct weir_loop *loop);
 
 /*
  * An epoll fd for somebody else's loop, readable (EPOLLIN, level) when weir_loop_turn(loop, 0) has
- * something to do: completions, timers, wakes. Made at the first call, closed by close; never read it.
- * From then on every turn submits before it returns what its callbacks submitted. After a weir_submit()
- * or weir_cancel() outside a turn, call weir_loop_turn(loop, 0). The kernel may once end the foreign
- * loop's sleep with EINTR though no signal came (seen on 6.18 after a ring was closed).
+ * something to do: completions, timers, wakes. Made at the first call, closed by close; never read
+ * it. From then on every turn submits before it returns what its callbacks submitted. After a
+ * weir_submit() or weir_cancel() outside a turn, call weir_loop_turn(loop, 0). The kernel may once
+ * end the foreign loop's sleep with EINTR though no signal came (seen on 6.18 after a ring was
+ * closed).
  * The fd; -EMFILE, -ENFILE, -ENOMEM; -EPERM; -ECHILD; the errno of a FAILED loop.
  */
 WEIR_API int weir_loop_fd(struct weir_loop *loop);
@@ -144,10 +161,11 @@ WEIR_API void *weir_loop_user(const struct weir_loop *loop);
 /* Ops accepted and not handed back, timers included. Or -EPERM, -ECHILD, -EINVAL. */
 WEIR_API int64_t weir_loop_live(const struct weir_loop *loop);
 
-/* --- room: being told when a full gate has a place again ------------------------------------------ */
+/* --- room: being told when a full gate has a place again -------------------------------------- */
 
 struct weir_room;
-/* result: 0: submit now, there is room (others called in the same turn may take it: then wait again);
+/* result: 0: submit now, there is room (others called in the same turn may take it: then wait
+ * again);
  * -ESHUTDOWN: the loop is closing. The node is the caller's again. */
 typedef void weir_room_callback(struct weir_room *room, int result);
 
@@ -162,20 +180,20 @@ struct weir_room {
 };
 
 /*
- * Asks to be called once, in a turn, when an op like `op` would be accepted. First in, first out; at
- * most as many are called as there are places. Hysteresis: waiters are called when the gate has come
- * down to the low mark (an eighth of its places free, 1 at least, 8 at most), or when a place has stood
- * free for one whole turn. The op is only looked at, not kept.
+ * Asks to be called once, in a turn, when an op like `op` would be accepted. First in, first out;
+ * at most as many are called as there are places. Hysteresis: waiters are called when the gate has
+ * come down to the low mark (an eighth of its places free, 1 at least, 8 at most), or when a place
+ * has stood free for one whole turn. The op is only looked at, not kept.
  * 0; -EBUSY: the node waits already; -EINVAL: NULL, no callback, an op without a gate (TIMEOUT);
  * -ESHUTDOWN; -EPERM; -ECHILD; the errno of a FAILED loop.
  */
 #define weir_wait_room(loop, room, op) weir_wait_room_at((loop), (room), (op), WEIR_SITE)
-WEIR_API int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const struct weir_op *op,
-                               const char *site);
+WEIR_API int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room,
+                               const struct weir_op *op, const char *site);
 /* Takes the node back without a call. 0; -ENOENT: it does not wait; -EINVAL; -EPERM; -ECHILD. */
 WEIR_API int weir_withdraw_room(struct weir_loop *loop, struct weir_room *room);
 
-/* --- closing --------------------------------------------------------------------------------------- */
+/* --- closing ---------------------------------------------------------------------------------- */
 
 /* One op that did not come back, as it was submitted. */
 struct weir_live {
@@ -192,55 +210,60 @@ struct weir_live {
 
 struct weir_report {
     size_t count;
-    const struct weir_live *ops; /* oldest first; the loop's memory, valid until it is closed or abandoned */
+    const struct weir_live *ops; /* oldest first; the loop's memory, valid until it is closed or
+                                  * abandoned */
 };
 
 /*
- * Ends the loop: no more submits, every live op is cancelled, callbacks run until all are back or wait_ns
- * have passed (0: what comes back without waiting; negative: as long as it takes), then all is torn down
- * and the loop is gone. An ACCEPT, OPENAT or SOCKET that succeeds because this cancel came late has its
- * new fd closed and comes back with -ECANCELED. ret_report may be NULL.
- * 0: gone (0 for NULL too). -ETIMEDOUT: *ret_report names what is still out, its memory must stay; the
- * loop is CLOSING: close again, or abandon it. -EBUSY: inside a callback; -EPERM; -ECHILD: in a child:
- * only the child's copies of the fds were closed; the errno of a FAILED loop, with a report; the loop
- * stays CLOSING and only abandon ends it.
+ * Ends the loop: no more submits, every live op is cancelled, callbacks run until all are back or
+ * wait_ns have passed (0: what comes back without waiting; negative: as long as it takes), then all
+ * is torn down and the loop is gone. An ACCEPT, OPENAT or SOCKET that succeeds because this cancel
+ * came late has its new fd closed and comes back with -ECANCELED. ret_report may be NULL.
+ * 0: gone (0 for NULL too). -ETIMEDOUT: *ret_report names what is still out, its memory must stay;
+ * the loop is CLOSING: close again, or abandon it. -EBUSY: inside a callback; -EPERM; -ECHILD: in a
+ * child: only the child's copies of the fds were closed; the errno of a FAILED loop, with a report;
+ * the loop stays CLOSING and only abandon ends it.
  */
-WEIR_API int weir_loop_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report *ret_report);
+WEIR_API int weir_loop_close(struct weir_loop *loop, int64_t wait_ns,
+                             struct weir_report *ret_report);
 
-/* result: 0 or -ETIMEDOUT as of weir_loop_close(), which the callback may not call; call it after the
- * turn: after 0 it answers 0 at once. */
+/* result: 0 or -ETIMEDOUT as of weir_loop_close(), which the callback may not call; call it after
+ * the turn: after 0 it answers 0 at once. */
 typedef void weir_closed_callback(struct weir_loop *loop, int result);
 
 /*
- * The asynchronous form, also from a callback: the same, carried out by the turns that the owner goes on
- * making; the callback is the last touch of one of them. 0; -EALREADY: closing already; -EINVAL; -EPERM;
+ * The asynchronous form, also from a callback: the same, carried out by the turns that the owner
+ * goes on making; the callback is the last touch of one of them. 0; -EALREADY: closing already;
+ * -EINVAL; -EPERM;
  * -ECHILD; the errno of a FAILED loop.
  */
 WEIR_API int weir_loop_close_begin(struct weir_loop *loop, int64_t wait_ns,
                                    weir_closed_callback *callback);
 
 /*
- * Gives a loop up without waiting: no callback will come, and all that the kernel may still touch (ring,
- * arena, wake fd) is leaked on purpose; the memory of live ops must stay as long as the process.
+ * Gives a loop up without waiting: no callback will come, and all that the kernel may still touch
+ * (ring, arena, wake fd) is leaked on purpose; the memory of live ops must stay as long as the
+ * process.
  * 0 (for NULL too); -EBUSY: inside a callback; -EPERM; -ECHILD.
  */
 WEIR_API int weir_loop_abandon(struct weir_loop *loop);
 
-/* --- numbers --------------------------------------------------------------------------------------- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 /* Since open. Ops unless said otherwise. */
 struct weir_counters {
     uint64_t submitted;
-    uint64_t refused;       /* answered -EAGAIN */
-    uint64_t waited;        /* found no credit at once, or stood behind one that had not */
-    uint64_t finished;      /* handed back */
+    uint64_t refused;  /* answered -EAGAIN */
+    uint64_t waited;   /* found no credit at once, or stood behind one that had not */
+    uint64_t finished; /* handed back */
     uint64_t turns;
     uint64_t enters;        /* io_uring_enter(2) calls */
     uint64_t enter_eintr;   /* of these answered EINTR: taken as a wake */
     uint64_t enter_eagain;  /* EAGAIN or ENOMEM: retried after reaping, with back-off */
     uint64_t enter_ebusy;   /* EBUSY: the same */
     uint64_t enter_short;   /* took fewer entries than offered */
-    uint64_t cq_overflow;   /* the kernel had to keep completions aside: the gate's arithmetic was wrong */
+    uint64_t cq_overflow;   /* the kernel had to keep completions aside: the gate's arithmetic was
+                           * wrong */
     uint64_t stale;         /* completions whose op was gone: answered by generation, dropped */
     uint64_t retried;       /* ops staged again after EINTR or EAGAIN */
     uint64_t continued;     /* short transfers of WHOLE ops staged again */

@@ -2,23 +2,23 @@
 /*
  * weir/op.h: one asynchronous operation, and a fill helper for each kind.
  *
- * Ownership. The op and all it points to (buffers, paths, iovecs, msghdr, addresses) are the caller's.
- * From a weir_submit() that answered 0 to the op's last callback they are the engine's: nothing is
- * copied, nothing may be changed or freed. In the callback the op is the caller's again: free it,
- * fill it again, submit it again.
+ * Ownership. The op and all it points to (buffers, paths, iovecs, msghdr, addresses) are the
+ * caller's. From a weir_submit() that answered 0 to the op's last callback they are the engine's:
+ * nothing is copied, nothing may be changed or freed. In the callback the op is the caller's again:
+ * free it, fill it again, submit it again.
  *
- * A zeroed op is ready to be filled. A helper writes the kind and its arguments, resets the optional
- * ones (rw_flags, ioprio, buffer fields) and touches nothing else: callback, user, task, flags and
- * route persist from one submit to the next; deadline_ns and intended_ns are consumed (0 again at the
- * last callback). Filling an op that is live is the caller's error.
+ * A zeroed op is ready to be filled. A helper writes the kind and its arguments, resets the
+ * optional ones (rw_flags, ioprio, buffer fields) and touches nothing else: callback, user, task,
+ * flags and route persist from one submit to the next; deadline_ns and intended_ns are consumed (0
+ * again at the last callback). Filling an op that is live is the caller's error.
  *
- * Results. op->result is >= 0 or a negative errno. -EINTR never surfaces; -EAGAIN only where the caller
- * set RWF_NOWAIT or MSG_DONTWAIT; -ECANCELED after a cancel or close that won, -ETIME after a deadline
- * that won; an op that succeeded before either keeps its success. Otherwise the errors are those of the
- * system call of the kind's name, and -EOPNOTSUPP where the running kernel cannot carry the kind out.
- * No op raises SIGPIPE. Transfers are at most 0x7ffff000 bytes and IOV_MAX buffers, longer ones are cut
- * to that (short), never wrapped; but a message of more than IOV_MAX buffers is -EMSGSIZE, as with
- * sendmsg(2), since the caller's msghdr is not modified.
+ * Results. op->result is >= 0 or a negative errno. -EINTR never surfaces; -EAGAIN only where the
+ * caller set RWF_NOWAIT or MSG_DONTWAIT; -ECANCELED after a cancel or close that won, -ETIME after
+ * a deadline that won; an op that succeeded before either keeps its success. Otherwise the errors
+ * are those of the system call of the kind's name, and -EOPNOTSUPP where the running kernel cannot
+ * carry the kind out. No op raises SIGPIPE. Transfers are at most 0x7ffff000 bytes and IOV_MAX
+ * buffers, longer ones are cut to that (short), never wrapped; but a message of more than IOV_MAX
+ * buffers is -EMSGSIZE, as with sendmsg(2), since the caller's msghdr is not modified.
  */
 #ifndef WEIR_OP_H
 #define WEIR_OP_H
@@ -73,11 +73,12 @@ enum weir_kind {
 /* weir_op.flags */
 enum weir_op_flags {
     /*
-     * The whole transfer: short ones are continued until all has moved, the end of file, or an error.
-     * Result: the bytes moved in all; or the error, with op->moved bytes moved before it. A cancel or
-     * deadline is seen before each continuation. For READ, WRITE, READV, WRITEV, RECV, SEND, RECVMSG,
-     * SENDMSG and SPLICE; -EINVAL for others. Datagrams gain nothing by it. The continuations of
-     * SENDMSG and RECVMSG move plain bytes: name and control data go with the first part.
+     * The whole transfer: short ones are continued until all has moved, the end of file, or an
+     * error. Result: the bytes moved in all; or the error, with op->moved bytes moved before it. A
+     * cancel or deadline is seen before each continuation. For READ, WRITE, READV, WRITEV, RECV,
+     * SEND, RECVMSG, SENDMSG and SPLICE; -EINVAL for others. Datagrams gain nothing by it. The
+     * continuations of SENDMSG and RECVMSG move plain bytes: name and control data go with the
+     * first part.
      */
     WEIR_WHOLE = 1u << 0,
 };
@@ -87,34 +88,66 @@ enum weir_route {
     WEIR_ROUTE_AUTO,
 };
 
-#define WEIR_CURRENT UINT64_MAX /* as an offset: the file's own position, as read(2) and write(2) use */
+/* as an offset: the file's own position, as read(2) and write(2) use */
+#define WEIR_CURRENT UINT64_MAX
 
 typedef void weir_callback(struct weir_op *op);
 
+/*
+ * The order of the fields is that of their use: what every op needs, the engine's part of it
+ * included, stands in the first two cache lines.
+ */
 struct weir_op {
-    /* The caller's. */
     weir_callback *callback; /* required; called once, on the loop's thread, inside a turn */
-    void *user;              /* anything; weir does not look at it */
     struct weir_task *task;  /* whose histograms; NULL: the built-in task of the kind */
     int64_t result;          /* valid in the callback */
     uint64_t deadline_ns;    /* CLOCK_MONOTONIC (weir_now); past it the result is -ETIME; 0: none */
-    uint64_t intended_ns;    /* when the work should have started, latency counts from it; 0: at submit */
+    uint64_t intended_ns;    /* when the work should have started, latency counts from it; 0:
+                           * submit */
     uint32_t flags;          /* enum weir_op_flags */
     uint8_t kind;            /* enum weir_kind; written by the helpers */
     uint8_t route;           /* enum weir_route */
-    uint8_t state;           /* the engine's; 0 while the op is the caller's */
-    uint8_t asked;           /* the engine's */
+    uint8_t attempts;        /* the engine's */
+    uint8_t reserved;
 
     /* Arguments, written by the helpers; rw_flags and ioprio may be set after them. */
     int32_t fd;
-    uint32_t rw_flags; /* READ, WRITE and their vectors: RWF_* of preadv2(2) */
-    uint16_t ioprio;   /* READ, WRITE and their vectors: ioprio_set(2); 0: the thread's own */
+    uint32_t rw_flags;     /* READ, WRITE and their vectors: RWF_* of preadv2(2) */
+    uint16_t ioprio;       /* READ, WRITE and their vectors: ioprio_set(2); 0: the thread's own */
     uint16_t buffer_index; /* reserved for registered buffers: 0 */
     uint16_t buffer_group; /* reserved for provided buffers: 0 */
     uint16_t buffer_id;    /* reserved for provided buffers: 0 */
+
+    uint64_t moved;         /* after a WHOLE op: bytes moved, also when it failed */
+    struct weir_loop *loop; /* valid from submit to the last callback */
+
+    /* The engine's alone. */
     union {
         struct {
-            void *buffer; /* or the first iovec */
+            struct weir_op *next;
+            struct weir_op *prev;
+        } link; /* on the gate's FIFO, the early list, or waiting to close its fd */
+        struct {
+            uint32_t position;
+            int32_t result;
+            uint32_t expected;
+        } carrier; /* in flight: the backend's */
+    } held;
+    uint32_t slot;
+    uint32_t generation;
+    uint32_t heap_index;
+    /* All zero while the op is the caller's. Read together, so in this order and aligned. */
+    uint8_t state;
+    uint8_t asked;
+    uint8_t retry;
+    uint8_t with;
+
+    void *user; /* anything; weir does not look at it */
+
+    /* More arguments. */
+    union {
+        struct {
+            void *buffer;    /* or the first iovec, or the msghdr */
             uint64_t length; /* bytes, or the number of iovecs */
             uint64_t offset;
             uint32_t flags; /* MSG_*, FALLOC_FL_*, SPLICE_F_*, ... */
@@ -140,41 +173,15 @@ struct weir_op {
         } timeout;
     } arg;
     uint64_t mode_or_offset2; /* OPENAT, MKDIRAT: mode; STATX: mask; SPLICE: the offset read from */
-
-    /* After a WHOLE op: bytes moved, also when it failed. */
-    uint64_t moved;
-
-    /* Valid from submit to the last callback. */
-    struct weir_loop *loop;
-
-    /* The engine's alone. */
-    union {
-        struct {
-            struct weir_op *next;
-            struct weir_op *prev;
-        } link; /* on the gate's FIFO, the early list, or waiting to close its fd */
-        struct {
-            uint32_t position;
-            int32_t result;
-            uint32_t flags;
-            uint32_t expected;
-        } carrier; /* in flight: the backend's */
-    } held;
-    uint32_t slot;
-    uint32_t heap_index;
-    uint8_t with;
-    uint8_t retry;
-    uint8_t attempts;
-    uint8_t reserved[5];
 };
 
 /* "read", "sync_file_range", ...; "none" for kind 0; NULL for no such kind. Any thread. */
 WEIR_API const char *weir_kind_name(unsigned kind);
 
 /*
- * The fill helpers. None can fail: bad arguments are found by weir_submit() (-EINVAL) or by the kernel
- * (the op's result). `result:` says what op->result is on success. An int fd is checked by the kernel:
- * -EBADF. Lengths are bytes. Any thread that owns the op.
+ * The fill helpers. None can fail: bad arguments are found by weir_submit() (-EINVAL) or by the
+ * kernel (the op's result). `result:` says what op->result is on success. An int fd is checked by
+ * the kernel: -EBADF. Lengths are bytes. Any thread that owns the op.
  */
 
 /* Goes all the way to the backend and back. result: 0. */
@@ -182,7 +189,8 @@ WEIR_API void weir_op_nop(struct weir_op *op);
 
 /* pread(2), pwrite(2); offset may be WEIR_CURRENT, and is ignored for what has no position (pipes,
  * sockets). result: bytes, 0 at end of file. */
-WEIR_API void weir_op_read(struct weir_op *op, int fd, void *buffer, uint64_t length, uint64_t offset);
+WEIR_API void weir_op_read(struct weir_op *op, int fd, void *buffer, uint64_t length,
+                           uint64_t offset);
 WEIR_API void weir_op_write(struct weir_op *op, int fd, const void *buffer, uint64_t length,
                             uint64_t offset);
 /* preadv2(2), pwritev2(2) with op->rw_flags. The iovecs are never modified. result: bytes. */
@@ -194,54 +202,63 @@ WEIR_API void weir_op_writev(struct weir_op *op, int fd, const struct iovec *iov
 /* fsync(2); fdatasync(2). result: 0. */
 WEIR_API void weir_op_fsync(struct weir_op *op, int fd);
 WEIR_API void weir_op_fdatasync(struct weir_op *op, int fd);
-/* sync_file_range(2), flags SYNC_FILE_RANGE_*; length at most 4 GiB - 1, -EINVAL past it: the kernel's
- * request has 32 bits; 0 means to the end of the file. result: 0. */
+/* sync_file_range(2), flags SYNC_FILE_RANGE_*; length at most 4 GiB - 1, -EINVAL past it: the
+ * kernel's request has 32 bits; 0 means to the end of the file. result: 0. */
 WEIR_API void weir_op_sync_file_range(struct weir_op *op, int fd, uint64_t offset, uint64_t length,
                                       unsigned flags);
 /* fallocate(2), mode FALLOC_FL_*. result: 0. */
-WEIR_API void weir_op_fallocate(struct weir_op *op, int fd, int mode, uint64_t offset, uint64_t length);
+WEIR_API void weir_op_fallocate(struct weir_op *op, int fd, int mode, uint64_t offset,
+                                uint64_t length);
 /* posix_fadvise(2), advice POSIX_FADV_*; length as in sync_file_range. result: 0. */
-WEIR_API void weir_op_fadvise(struct weir_op *op, int fd, uint64_t offset, uint64_t length, int advice);
+WEIR_API void weir_op_fadvise(struct weir_op *op, int fd, uint64_t offset, uint64_t length,
+                              int advice);
 
 /* openat(2); O_CLOEXEC is the caller's to set. result: a new fd. */
-WEIR_API void weir_op_openat(struct weir_op *op, int dirfd, const char *path, int flags, mode_t mode);
+WEIR_API void weir_op_openat(struct weir_op *op, int dirfd, const char *path, int flags,
+                             mode_t mode);
 /*
- * close(2), safely: at submit every live op on the fd is cancelled, the fd is closed once they are all
- * back, and this op's callback comes last. Submitting more on the fd before that is the caller's error
- * (such ops are cancelled too). If this op is itself cancelled or past its deadline while it waits
- * (-ECANCELED, -ETIME), the fd was not closed. result: 0; an error of the file system's, after which
- * the fd is closed all the same (close(2), "Dealing with error returns"); -EBADF.
+ * close(2), safely: at submit every live op on the fd is cancelled, the fd is closed once they are
+ * all back, and this op's callback comes last. Submitting more on the fd before that is the
+ * caller's error (such ops are cancelled too). If this op is itself cancelled or past its deadline
+ * while it waits (-ECANCELED, -ETIME), the fd was not closed. result: 0; an error of the file
+ * system's, after which the fd is closed all the same (close(2), "Dealing with error returns");
+ * -EBADF.
  */
 WEIR_API void weir_op_close(struct weir_op *op, int fd);
 
 /* statx(2), flags AT_*, mask STATX_*. result: 0. */
-WEIR_API void weir_op_statx(struct weir_op *op, int dirfd, const char *path, int flags, unsigned mask,
-                            struct statx *ret_statx);
+WEIR_API void weir_op_statx(struct weir_op *op, int dirfd, const char *path, int flags,
+                            unsigned mask, struct statx *ret_statx);
 /* unlinkat(2), renameat2(2), linkat(2), symlinkat(2), mkdirat(2). result: 0. */
 WEIR_API void weir_op_unlinkat(struct weir_op *op, int dirfd, const char *path, int flags);
-WEIR_API void weir_op_renameat(struct weir_op *op, int old_dirfd, const char *old_path, int new_dirfd,
-                               const char *new_path, unsigned flags);
+WEIR_API void weir_op_renameat(struct weir_op *op, int old_dirfd, const char *old_path,
+                               int new_dirfd, const char *new_path, unsigned flags);
 WEIR_API void weir_op_linkat(struct weir_op *op, int old_dirfd, const char *old_path, int new_dirfd,
                              const char *new_path, int flags);
-WEIR_API void weir_op_symlinkat(struct weir_op *op, const char *target, int dirfd, const char *path);
+WEIR_API void weir_op_symlinkat(struct weir_op *op, const char *target, int dirfd,
+                                const char *path);
 WEIR_API void weir_op_mkdirat(struct weir_op *op, int dirfd, const char *path, mode_t mode);
 
 /* socket(2), type with SOCK_CLOEXEC and SOCK_NONBLOCK as wanted. result: a new fd. */
 WEIR_API void weir_op_socket(struct weir_op *op, int domain, int type, int protocol);
 /* bind(2), listen(2), setsockopt(2). result: 0. */
-WEIR_API void weir_op_bind(struct weir_op *op, int fd, const struct sockaddr *address, socklen_t length);
+WEIR_API void weir_op_bind(struct weir_op *op, int fd, const struct sockaddr *address,
+                           socklen_t length);
 WEIR_API void weir_op_listen(struct weir_op *op, int fd, int backlog);
 WEIR_API void weir_op_setsockopt(struct weir_op *op, int fd, int level, int name, const void *value,
                                  socklen_t length);
-/* accept4(2), flags SOCK_CLOEXEC and SOCK_NONBLOCK; address and length may be NULL. result: a new fd. */
+/* accept4(2), flags SOCK_CLOEXEC and SOCK_NONBLOCK; address and length may be NULL. result: a new
+ * fd. */
 WEIR_API void weir_op_accept(struct weir_op *op, int fd, struct sockaddr *ret_address,
                              socklen_t *length, int flags);
 /* connect(2); blocking or not, the result comes when the connection stands or failed. result: 0. */
 WEIR_API void weir_op_connect(struct weir_op *op, int fd, const struct sockaddr *address,
                               socklen_t length);
-/* recv(2), send(2), recvmsg(2), sendmsg(2), flags MSG_*; MSG_NOSIGNAL is always added. result: bytes. */
+/* recv(2), send(2), recvmsg(2), sendmsg(2), flags MSG_*; MSG_NOSIGNAL is always added. result:
+ * bytes. */
 WEIR_API void weir_op_recv(struct weir_op *op, int fd, void *buffer, uint64_t length, int flags);
-WEIR_API void weir_op_send(struct weir_op *op, int fd, const void *buffer, uint64_t length, int flags);
+WEIR_API void weir_op_send(struct weir_op *op, int fd, const void *buffer, uint64_t length,
+                           int flags);
 WEIR_API void weir_op_recvmsg(struct weir_op *op, int fd, struct msghdr *message, int flags);
 WEIR_API void weir_op_sendmsg(struct weir_op *op, int fd, const struct msghdr *message, int flags);
 /* shutdown(2), how SHUT_*. result: 0. */
@@ -249,17 +266,19 @@ WEIR_API void weir_op_shutdown(struct weir_op *op, int fd, int how);
 
 /* Waits once for poll(2) events. A regular file is ready at once. result: the ready events, > 0. */
 WEIR_API void weir_op_poll(struct weir_op *op, int fd, unsigned events);
-/* splice(2), flags SPLICE_F_*; offsets WEIR_CURRENT for pipes and files' own positions. result: bytes. */
+/* splice(2), flags SPLICE_F_*; offsets WEIR_CURRENT for pipes and files' own positions. result:
+ * bytes. */
 WEIR_API void weir_op_splice(struct weir_op *op, int fd_in, uint64_t offset_in, int fd_out,
                              uint64_t offset_out, uint64_t length, unsigned flags);
 
 /*
- * A timer: comes back at at_ns (CLOCK_MONOTONIC), never early; a past time: in the next turn. The second
- * form: wait_ns from weir_now(loop). result: 0. deadline_ns on it is -EINVAL. Timers take no place
- * behind the gate: weir_options.timers_max bounds them.
+ * A timer: comes back at at_ns (CLOCK_MONOTONIC), never early; a past time: in the next turn. The
+ * second form: wait_ns from weir_now(loop). result: 0. deadline_ns on it is -EINVAL. Timers take no
+ * place behind the gate: weir_options.timers_max bounds them.
  */
 WEIR_API void weir_op_timeout(struct weir_op *op, uint64_t at_ns);
-WEIR_API void weir_op_timeout_in(struct weir_op *op, const struct weir_loop *loop, uint64_t wait_ns);
+WEIR_API void weir_op_timeout_in(struct weir_op *op, const struct weir_loop *loop,
+                                 uint64_t wait_ns);
 
 #ifdef __cplusplus
 }

@@ -23,7 +23,8 @@ enum weir_cause {
     WEIR_CAUSE_KERNEL_TOO_OLD, /* no io_uring, or one without what weir needs (Linux 5.11) */
     WEIR_CAUSE_SYSCTL,         /* kernel.io_uring_disabled is 1 or 2 (Linux 6.6) */
     WEIR_CAUSE_SECCOMP,        /* a system call filter */
-    WEIR_CAUSE_MEMLOCK,        /* RLIMIT_MEMLOCK: ring memory is charged to it before 5.12 and from 6.14 */
+    WEIR_CAUSE_MEMLOCK,        /* RLIMIT_MEMLOCK: ring memory is charged to it before 5.12 and from
+                         * 6.14 */
     WEIR_CAUSE_FD_LIMIT,       /* RLIMIT_NOFILE or the system's file table */
     WEIR_CAUSE_OTHER,          /* the errno says it */
 };
@@ -58,15 +59,17 @@ struct weir_facts {
     uint32_t waiting_max;
     uint32_t timers_max;
 
-    uint32_t sq_entries;            /* io_uring: ring sizes, flags and features as the kernel granted them */
+    /* io_uring: ring sizes, IORING_SETUP_* and IORING_FEAT_* as the kernel granted them. */
+    uint32_t sq_entries;
     uint32_t cq_entries;
-    uint32_t ring_flags;            /* IORING_SETUP_* */
-    uint32_t ring_features;         /* IORING_FEAT_* */
-    uint8_t ring_fd_registered;     /* entering the kernel skips the fd lookup */
-    uint8_t no_iowait;              /* waiting is not accounted as iowait (Linux 6.15) */
-    uint8_t sigpipe_blocked;        /* SIGPIPE is blocked in the loop's thread, see weir_loop_open() */
-    uint32_t workers_bounded;       /* caps of the kernel's worker threads; 0: the kernel sets none */
-    uint32_t workers_unbounded;     /* (Linux 5.15; they count per thread, not per ring) */
+    uint32_t ring_flags;
+    uint32_t ring_features;
+    uint8_t ring_fd_registered; /* entering the kernel skips the fd lookup */
+    uint8_t no_iowait;          /* waiting is not accounted as iowait (Linux 6.15) */
+    uint8_t sigpipe_blocked;    /* SIGPIPE is blocked in the loop's thread: weir_loop_open() */
+    /* Caps of the kernel's worker threads (Linux 5.15); 0: the kernel takes none. */
+    uint32_t workers_bounded;
+    uint32_t workers_unbounded;
 
     uint64_t memory_ring;   /* rings and submission entries, kernel's */
     uint64_t memory_slots;  /* a slot per op that may be live, and the report's entries */

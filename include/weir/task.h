@@ -1,26 +1,27 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * weir/task.h: a task is a named kind of work ("wal append") that ops belong to, and owns their
- * latency histograms. An op without a task falls into the built-in task of its kind ("read"), so the
- * numbers exist without asking.
+ * latency histograms. An op without a task falls into the built-in task of its kind ("read"), so
+ * the numbers exist without asking.
  *
- * Stages. With the stamps `intended` (op->intended_ns, else `born`: when submit accepted it), `left`
- * (the gate let it through), `done` (the turn that reaped it looked at the clock) and `called` (just
- * before the callback):
+ * Stages. With the stamps `intended` (op->intended_ns, else `born`: when submit accepted it),
+ * `left` (the gate let it through), `done` (the turn that reaped it looked at the clock) and
+ * `called` (just before the callback):
  *
  *   WEIR_STAGE_WAIT      intended -> left    backpressure: time spent behind the gate
  *   WEIR_STAGE_FLIGHT    left -> done        kernel, device or worker
  *   WEIR_STAGE_DELIVERY  done -> called      time behind other callbacks of the same turn
  *   WEIR_STAGE_TOTAL     intended -> called  what the user of the service feels
  *
- * A timer has no WAIT; its FLIGHT is its lateness (due -> done), its TOTAL is due -> called. Ops that
- * were cancelled are counted, not sampled; ops that missed their deadline after they had left are both.
+ * A timer has no WAIT; its FLIGHT is its lateness (due -> done), its TOTAL is due -> called. Ops
+ * that were cancelled are counted, not sampled; ops that missed their deadline after they had left
+ * are both.
  *
- * Bias. Clock readings are shared: one after the kernel was entered and one after every 16 callbacks;
- * `left` reuses the latest, and so does `born` for ops submitted in callbacks, and after the first one
- * submitted between two turns. So FLIGHT contains the tail of the turn that let the op leave (up to 16
- * callbacks), and DELIVERY is exact to 16 callbacks. Samples that would be negative count as 0 and in
- * weir_counters.clock_clamped.
+ * Bias. Clock readings are shared: one after the kernel was entered and one after every 16
+ * callbacks; `left` reuses the latest, and so does `born` for ops submitted in callbacks, and after
+ * the first one submitted between two turns. So FLIGHT contains the tail of the turn that let the
+ * op leave (up to 16 callbacks), and DELIVERY is exact to 16 callbacks. Samples that would be
+ * negative count as 0 and in weir_counters.clock_clamped.
  */
 #ifndef WEIR_TASK_H
 #define WEIR_TASK_H
@@ -52,12 +53,13 @@ struct weir_task_counters {
     uint64_t failed;    /* of these: with an error of their own */
     uint64_t cancelled; /* of these: with -ECANCELED */
     uint64_t expired;   /* of these: with -ETIME, past their deadline */
-    uint64_t live;      /* accepted and not handed back: submitted - finished since open, not since reset */
+    uint64_t live;      /* accepted and not handed back: submitted - finished since open, not since
+                    * reset */
 };
 
 /*
- * Opens a task on `loop`. Its memory was taken when the loop was opened (weir_options.memory_max); a
- * task belongs to one loop. Loop's thread.
+ * Opens a task on `loop`. Its memory was taken when the loop was opened (weir_options.memory_max);
+ * a task belongs to one loop. Loop's thread.
  * 0; -EINVAL: NULL, no name; -ENAMETOOLONG; -ENOSPC: memory_max holds no further task; -ESHUTDOWN:
  * closing; -EPERM: wrong thread; -ECHILD: after fork.
  */
@@ -78,7 +80,8 @@ WEIR_API int weir_task_close(struct weir_task *task);
  */
 WEIR_API int weir_task_read(const struct weir_task *task, enum weir_stage stage,
                             struct weir_histogram *ret_histogram);
-WEIR_API int weir_task_counters(const struct weir_task *task, struct weir_task_counters *ret_counters);
+WEIR_API int weir_task_counters(const struct weir_task *task,
+                                struct weir_task_counters *ret_counters);
 
 /* Empties histograms and counters (all but `live`) and starts a new epoch. Loop's thread.
  * 0; -EINVAL: NULL; -EPERM; -ECHILD. */

@@ -62,12 +62,14 @@ struct item {
     int fds[2]; /* as the engine knows them; -1: none */
     int task;   /* -1: none */
     bool reads;
-    bool may_cancel;   /* something asked for it */
-    bool may_again;    /* RWF_NOWAIT */
-    uint64_t asked_ns; /* a cancel was promised at; 0: none */
+    bool may_cancel;     /* something asked for it */
+    bool may_again;      /* RWF_NOWAIT */
+    uint64_t asked_ns;   /* a cancel was promised at; 0: none */
+    uint64_t asked_turn; /* and after this turn began */
     uint64_t deadline_ns;
     uint64_t at_ns;
-    uint64_t due_turn; /* cancel said -EALREADY: the turn it must come in; 0: not said */
+    uint64_t due_turn;  /* cancel said -EALREADY: the turn it must come in; 0: not said */
+    uint64_t next_turn; /* cancel said 0 in a callback: the turn before which it cannot come */
     unsigned char *buffer;
     size_t length;
     uint64_t offset;
@@ -146,8 +148,11 @@ void storm_step(struct world *world);
 
 /* storm_channel.c */
 void channel_open(struct world *world, unsigned place);
-bool channel_usable(const struct channel *channel);
-/* Closes all ends, by forget and close(2), or by CLOSE ops. */
+/* An end that ops may be submitted on, or -1. */
+int channel_open_end(struct world *world, const struct channel *channel);
+/* One of two ends is closed, or on its way. */
+bool channel_ended(const struct channel *channel);
+/* Closes the ends that are open, or one of two, by forget and close(2) or by CLOSE ops. */
 void channel_close(struct world *world, struct channel *channel);
 /* After an op on it came back: closes what only waited for that; a channel that is gone is
  * replaced. */

@@ -70,10 +70,19 @@ static bool has_two_ends(const struct channel *channel)
     return channel->type == CHANNEL_PIPE || channel->type == CHANNEL_SOCKET;
 }
 
-bool channel_usable(const struct channel *channel)
+bool channel_ended(const struct channel *channel)
 {
-    return channel->state[0] == END_OPEN &&
-           (channel->state[1] == END_OPEN || !has_two_ends(channel));
+    return channel->state[0] != END_OPEN ||
+           (has_two_ends(channel) && channel->state[1] != END_OPEN);
+}
+
+int channel_open_end(struct world *world, const struct channel *channel)
+{
+    int end = (int)storm_random(world, 2);
+    if (channel->state[end] != END_OPEN) {
+        end = 1 - end;
+    }
+    return channel->state[end] == END_OPEN ? end : -1;
 }
 
 static bool is_gone(const struct channel *channel)
@@ -165,11 +174,14 @@ static void replace(struct world *world, struct channel *channel)
 
 void channel_close(struct world *world, struct channel *channel)
 {
+    int first = channel_open_end(world, channel);
+    bool half = !world->closing && !channel_ended(channel) && storm_random(world, 2) == 0;
     channel->refs++; /* it may be replaced on the way */
-    for (int end = 0; end < 2; end++) {
-        if (channel->state[end] == END_OPEN) {
-            close_end(world, channel, end);
-        }
+    if (first >= 0) {
+        close_end(world, channel, first);
+    }
+    if (first >= 0 && !half && channel->state[1 - first] == END_OPEN) {
+        close_end(world, channel, 1 - first);
     }
     channel->refs--;
     replace(world, channel);

@@ -180,7 +180,7 @@ static void fill_stream(struct item *item)
         return;
     }
     give_buffer(item, storm_random(world, 4) == 0 ? STORM_BUFFER_MAX : 300);
-    item->op.flags = storm_random(world, 4) == 0 ? WEIR_WHOLE : 0;
+    item->op.flags = storm_random(world, 2) == 0 ? WEIR_WHOLE : 0;
     if (item->reads) {
         fill_stream_read(item);
     } else {
@@ -233,10 +233,10 @@ static struct item *random_without_channel(struct world *world)
 static struct item *random_on_channel(struct world *world)
 {
     struct channel *channel = world->channels[storm_random(world, STORM_CHANNELS)];
-    if (!channel_usable(channel)) {
+    int end = channel_open_end(world, channel);
+    if (end < 0) {
         return NULL;
     }
-    int end = channel->state[1] == END_OPEN ? (int)storm_random(world, 2) : 0;
     struct item *item = item_new(world, channel, end);
     switch (channel->type) {
     case CHANNEL_FILE:
@@ -306,7 +306,7 @@ static void judge_bytes(struct item *item, size_t moved)
 /* A peer that was closed explains the end of a stream. */
 static bool stream_ended(const struct item *item)
 {
-    return item->channel->type != CHANNEL_FILE && !channel_usable(item->channel);
+    return item->channel->type != CHANNEL_FILE && channel_ended(item->channel);
 }
 
 static void judge_transfer(struct item *item)
@@ -423,6 +423,9 @@ void item_judge(struct item *item)
     }
     if (item->due_turn != 0 && !item->world->closing && item->world->turn > item->due_turn) {
         implausible(item, "-EALREADY promised it for an earlier turn");
+    }
+    if (item->next_turn != 0 && !item->world->closing && item->world->turn < item->next_turn) {
+        implausible(item, "it was finished when cancel answered 0");
     }
     if (item->op.result < 0) {
         judge_error(item);

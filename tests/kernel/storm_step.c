@@ -145,11 +145,16 @@ static struct item *random_live(struct world *world)
 
 void storm_cancel(struct world *world, struct item *item)
 {
+    bool asked = item->may_cancel || item->deadline_ns != 0;
     int answer = weir_cancel(world->loop, &item->op);
     if (answer == 0) {
         item->may_cancel = true;
         if (item->asked_ns == 0) {
             item->asked_ns = weir_now(world->loop);
+            item->asked_turn = world->turn;
+        }
+        if (!asked && world->in_callback) {
+            item->next_turn = world->turn + 1;
         }
     } else if (answer == -EALREADY) {
         item->due_turn = world->in_callback ? world->turn : world->turn + 1;
@@ -167,20 +172,30 @@ static void cancel_dead(struct world *world)
     item_free(item);
 }
 
-static void cancel_many(struct world *world)
+static void cancel_fd(struct world *world)
 {
-    if (storm_random(world, 2) == 0) {
-        int fd = world->channels[storm_random(world, STORM_CHANNELS)]->fd[0];
-        STORM_CHECK(world, weir_cancel_fd(world->loop, fd) >= 0);
-        channel_mark(world, fd);
-        return;
-    }
+    int fd = world->channels[storm_random(world, STORM_CHANNELS)]->fd[0];
+    STORM_CHECK(world, weir_cancel_fd(world->loop, fd) >= 0);
+    channel_mark(world, fd);
+}
+
+static void cancel_task(struct world *world)
+{
     int task = (int)storm_random(world, STORM_TASKS);
-    STORM_CHECK(world, weir_cancel_task(world->loop, world->tasks[task]) >= 0);
+    uint64_t now = weir_now(world->loop);
+    int least = 0; /* timers that are not due cannot be finished */
+    int most = 0;
     for (unsigned i = 0; i < world->places; i++) {
-        if (world->items[i] != NULL && world->items[i]->task == task) {
-            world->items[i]->may_cancel = true;
+        struct item *item = world->items[i];
+        if (item != NULL && item->task == task) {
+            most++;
+            least += !item->may_cancel && item->at_ns > now + WEIR_MS;
+            item->may_cancel = true;
         }
+    }
+    int asked = weir_cancel_task(world->loop, world->tasks[task]);
+    if (weir_now(world->loop) < now + WEIR_MS && (asked < least || asked > most)) {
+        storm_fail(world, WEIR_SITE, "cancel_task answered %d, not %d to %d", asked, least, most);
     }
 }
 
@@ -204,10 +219,7 @@ void storm_step(struct world *world)
     unsigned choice = (unsigned)storm_random(world, 1000);
     struct item *item = NULL;
     if (choice < world->closes) {
-        struct channel *channel = world->channels[storm_random(world, STORM_CHANNELS)];
-        if (channel_usable(channel)) {
-            channel_close(world, channel);
-        }
+        channel_close(world, world->channels[storm_random(world, STORM_CHANNELS)]);
     } else if (choice < world->closes + world->cancels) {
         item = random_live(world);
         if (item != NULL) {
@@ -220,8 +232,10 @@ void storm_step(struct world *world)
         }
     } else if (choice < 970) {
         cancel_dead(world);
+    } else if (choice < 975) {
+        cancel_fd(world);
     } else if (choice < 980) {
-        cancel_many(world);
+        cancel_task(world);
     } else {
         try_the_forbidden(world);
     }

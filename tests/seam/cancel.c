@@ -274,6 +274,38 @@ SEAM_TEST(a_cancelled_file_transfer_comes_back_once_with_either_result)
     close(file);
 }
 
+SEAM_TEST(an_accept_cancelled_too_late_keeps_its_fd_and_in_time_its_connection)
+{
+    struct weir_loop *loop = seam_loop();
+    struct sockaddr_in address;
+    int listener = seam_listener(0, &address);
+    int fds = seam_fds_open();
+    for (int i = 0; i < 100; i++) {
+        struct tracked op = {0};
+        weir_op_accept(&op.op, listener, NULL, NULL, SOCK_CLOEXEC);
+        seam_submit(loop, &op);
+        seam_turns(loop, i % 3);
+        int client = seam_client(&address);
+        int answer = seam_cancel(loop, &op);
+        expect_equal(answer, 0);
+        seam_await(loop, &op);
+        int accepted = (int)op.result;
+        if (accepted < 0) {
+            expect_equal(accepted, -ECANCELED);
+            accepted = accept4(listener, NULL, NULL, SOCK_CLOEXEC); /* nobody took it */
+        }
+        expect(accepted >= 0);
+        seam_write(client, "a", 1);
+        char got;
+        seam_read(accepted, &got, 1);
+        close(accepted);
+        close(client);
+    }
+    expect_equal(seam_fds_open(), fds);
+    close(listener);
+    seam_end(loop);
+}
+
 SEAM_TEST(by_fd_all_that_is_live_on_it_and_nothing_else_is_asked_for)
 {
     struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 8, .waiting_max = 8});
@@ -290,7 +322,8 @@ SEAM_TEST(by_fd_all_that_is_live_on_it_and_nothing_else_is_asked_for)
     }
     seam_turns(loop, 2);
     expect_equal(weir_cancel_fd(loop, a.out), 0);
-    expect_equal(weir_cancel_fd(loop, a.in), 11); /* in flight and at the gate; splice's either fd */
+    /* In flight and at the gate, and the splice by either of its fds. */
+    expect_equal(weir_cancel_fd(loop, a.in), 11);
     expect_equal(weir_cancel_fd(loop, a.in), 0);
     for (int i = 0; i < 10; i++) {
         seam_await(loop, &on_a[i]);
@@ -365,6 +398,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_cancel_in_the_batch_of_its_target_never_overtakes_it),
     cmocka_unit_test(cancels_are_never_refused_for_want_of_room),
     cmocka_unit_test(a_cancelled_file_transfer_comes_back_once_with_either_result),
+    cmocka_unit_test(an_accept_cancelled_too_late_keeps_its_fd_and_in_time_its_connection),
     cmocka_unit_test(by_fd_all_that_is_live_on_it_and_nothing_else_is_asked_for),
     cmocka_unit_test(by_task_all_of_its_ops_and_no_others_are_asked_for),
 };

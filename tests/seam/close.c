@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* close.c: rule 25: closing, its report, the asynchronous form, abandon, and what is free at once. */
+/* close.c: rule 25: closing, its report, the asynchronous form, abandon, and what is free at
+ * once. */
 #include "seam.h"
 
 #include <sched.h>
@@ -86,7 +87,7 @@ SEAM_TEST(loops_leave_no_fd_behind)
     seam_pair_close(&pipe);
 }
 
-/* --- the asynchronous form --------------------------------------------------------------------------- */
+/* --- the asynchronous form ------------------------------------------------------------------- */
 
 static unsigned closings;
 static int closing_result;
@@ -170,7 +171,7 @@ SEAM_TEST(close_begin_refuses_as_the_header_says)
     seam_end(loop);
 }
 
-/* --- late success ------------------------------------------------------------------------------------ */
+/* --- late success ---------------------------------------------------------------------------- */
 
 static void close_what_succeeded(struct tracked *op)
 {
@@ -218,7 +219,7 @@ SEAM_TEST(an_fd_that_a_late_success_made_while_closing_does_not_leak)
     close(listener);
 }
 
-/* --- abandon ----------------------------------------------------------------------------------------- */
+/* --- abandon --------------------------------------------------------------------------------- */
 
 SEAM_TEST(an_abandoned_loop_calls_nobody_back)
 {
@@ -256,7 +257,7 @@ SEAM_TEST(a_loop_that_is_closing_may_be_abandoned)
     expect_equal(closings, 0);
 }
 
-/* --- what is free at once ------------------------------------------------------------------------------ */
+/* --- what is free at once -------------------------------------------------------------------- */
 
 SEAM_TEST(a_port_with_an_armed_accept_rebinds_at_once_after_close)
 {

@@ -162,7 +162,7 @@ SEAM_TEST(two_CLOSEs_of_one_fd_close_it_once)
     close(pipe.out);
 }
 
-/* --- forget ----------------------------------------------------------------------------------------- */
+/* --- forget ---------------------------------------------------------------------------------- */
 
 /* A read on `number` is live; forget it, and let another pipe take the number. */
 static void forget_and_reuse(struct weir_loop *loop, int turns)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* deadline.c: rules 10 and 21: deadlines of ops: absolute, never early, never refused, first wins. */
+/* deadline.c: rules 10 and 21: deadlines of ops: absolute, never early, never refused, first
+ * wins. */
 #include "seam.h"
 
 static uint64_t not_before[1000];

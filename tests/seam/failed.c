@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * failed.c: rule 8: a turn that cannot go on. In a child, since the system call filter that brings it
- * about cannot be taken off again.
+ * failed.c: rule 8: a turn that cannot go on. In a child, since the system call filter that brings
+ * it about cannot be taken off again.
  */
 #include "seam.h"
 
@@ -16,11 +16,11 @@ static int deny_turns(void)
 {
     struct sock_filter filter[32];
     unsigned short n = 0;
-    filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
-                                               offsetof(struct seccomp_data, nr));
+    filter[n++] =
+        (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
     for (const long *number = seam_backend.turn_syscalls; *number >= 0; number++) {
-        filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
-                                                   (unsigned)*number, 0, 1);
+        filter[n++] =
+            (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)*number, 0, 1);
         filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
     }
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);

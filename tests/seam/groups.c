@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* groups.c: the groups of the contract program. memory.c, a program of its own, has its own list. */
+/* groups.c: the groups of the contract program. memory.c, a program of its own, has its own
+ * list. */
 #include "seam.h"
 
 extern const struct seam_group cancel_group;
@@ -28,11 +29,33 @@ extern const struct seam_group threads_group;
 extern const struct seam_group timers_group;
 extern const struct seam_group whole_group;
 
+/* One a line, in the contract's order. */
+/* clang-format off */
 const struct seam_group *const seam_groups[] = {
-    &handback_group,    &refill_group,      &inside_group,        &results_group, &whole_group,
-    &clamp_group,       &nonblock_group,    &poll_group,          &cancel_group,  &deadline_group,
-    &closing_fds_group, &timers_group,      &threads_group,       &fork_group,    &failed_group,
-    &loopfd_group,      &close_group,       &stuck_group,         &room_group,    &gate_group,
-    &signals_group,     &tasks_group,       &kinds_files_group,   &kinds_paths_group,
-    &kinds_sockets_group, NULL,
+    &handback_group,
+    &refill_group,
+    &inside_group,
+    &results_group,
+    &whole_group,
+    &clamp_group,
+    &nonblock_group,
+    &poll_group,
+    &cancel_group,
+    &deadline_group,
+    &closing_fds_group,
+    &timers_group,
+    &threads_group,
+    &fork_group,
+    &failed_group,
+    &loopfd_group,
+    &close_group,
+    &stuck_group,
+    &room_group,
+    &gate_group,
+    &signals_group,
+    &tasks_group,
+    &kinds_files_group,
+    &kinds_paths_group,
+    &kinds_sockets_group,
+    NULL,
 };

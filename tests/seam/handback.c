@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* handback.c: ownership and hand-back, rules 1 to 3: accepted once, back once, then the caller's. */
+/* handback.c: ownership and hand-back, rules 1 to 3: accepted once, back once, then the
+ * caller's. */
 #include "seam.h"
 
 SEAM_TEST(submit_returns_before_any_callback_runs)
@@ -48,7 +49,8 @@ static void fill_one_of_many(struct weir_loop *loop, struct tracked *op, int i,
 
 SEAM_TEST(every_accepted_op_comes_back_exactly_once)
 {
-    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 32, .waiting_max = MANY});
+    struct weir_loop *loop =
+        seam_loop_with((struct weir_options){.depth = 32, .waiting_max = MANY});
     struct seam_pair pipe = seam_pipe(0);
     int file = seam_file(64);
     static struct tracked ops[MANY];
@@ -77,7 +79,8 @@ SEAM_TEST(every_accepted_op_comes_back_exactly_once)
 
 SEAM_TEST(cancelled_and_expired_ops_come_back_exactly_once_too)
 {
-    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 16, .waiting_max = MANY});
+    struct weir_loop *loop =
+        seam_loop_with((struct weir_options){.depth = 16, .waiting_max = MANY});
     struct seam_pair pipe = seam_pipe(0);
     static struct tracked ops[MANY];
     memset(ops, 0, sizeof ops);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* kinds_files.c: the kinds that move and keep data, end to end: files, vectors, RWF flags, splices. */
+/* kinds_files.c: the kinds that move and keep data, end to end: files, vectors, RWF flags,
+ * splices. */
 #include "seam.h"
 
 #include <linux/falloc.h>

@@ -192,10 +192,8 @@ static void pass_fd(struct weir_loop *loop, unsigned flags)
     struct iovec iov = {text, 2};
     struct iovec iov_in = {got, 2};
     struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
-    struct msghdr received = {.msg_iov = &iov_in,
-                              .msg_iovlen = 1,
-                              .msg_control = &in,
-                              .msg_controllen = sizeof in.space};
+    struct msghdr received = {
+        .msg_iov = &iov_in, .msg_iovlen = 1, .msg_control = &in, .msg_controllen = sizeof in.space};
     put_fd(&message, &out, pipe.out);
     weir_op_sendmsg(&op.op, sockets.out, &message, 0);
     expect_equal(seam_carry_out(loop, &op), 2);
@@ -245,18 +243,14 @@ SEAM_TEST(datagrams_carry_their_senders_name)
     }
     char text[] = "hi";
     struct iovec iov = {text, 2};
-    struct msghdr message = {.msg_name = &names[1],
-                             .msg_namelen = sizeof names[1],
-                             .msg_iov = &iov,
-                             .msg_iovlen = 1};
+    struct msghdr message = {
+        .msg_name = &names[1], .msg_namelen = sizeof names[1], .msg_iov = &iov, .msg_iovlen = 1};
     weir_op_sendmsg(&op.op, fds[0], &message, 0);
     expect_equal(seam_carry_out(loop, &op), 2);
     struct sockaddr_in from = {0};
     struct iovec iov_in = {op.data, sizeof op.data};
-    struct msghdr received = {.msg_name = &from,
-                              .msg_namelen = sizeof from,
-                              .msg_iov = &iov_in,
-                              .msg_iovlen = 1};
+    struct msghdr received = {
+        .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov_in, .msg_iovlen = 1};
     weir_op_recvmsg(&op.op, fds[1], &received, 0);
     expect_equal(seam_carry_out(loop, &op), 2);
     expect_equal(received.msg_namelen, sizeof from);

@@ -317,6 +317,77 @@ SEAM_TEST(cancels_made_in_callbacks_make_it_readable)
     seam_pair_close(&pipe);
 }
 
+static unsigned rooms_called;
+
+static void count_room(struct weir_room *room, int result)
+{
+    (void)room;
+    expect_equal(result, 0);
+    rooms_called++;
+}
+
+SEAM_TEST(room_waiters_make_it_readable)
+{
+    struct foreign foreign = foreign_open((struct weir_options){.depth = 64});
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked idle[64] = {0};
+    struct weir_room room = {.callback = count_room};
+    for (int i = 0; i < 64; i++) {
+        seam_read_byte(foreign.loop, &idle[i], pipe.in);
+    }
+    expect(seam_turn(foreign.loop, 0) >= 0);
+    rooms_called = 0;
+    for (unsigned i = 1; i <= 50; i++) {
+        expect_equal(weir_wait_room(foreign.loop, &room, &idle[0].op), 0);
+        expect(seam_turn(foreign.loop, 0) >= 0);
+        seam_write(pipe.out, "a",
+                   1); /* far from the low mark: a place that stood free for a turn */
+        while (rooms_called < i) {
+            foreign_turn(&foreign);
+        }
+    }
+    seam_write(pipe.out, "bcdefghijklmno", 14);
+    foreign_drain(&foreign);
+    foreign_close(&foreign);
+    seam_pair_close(&pipe);
+}
+
+static int closing_result;
+
+static void closed(struct weir_loop *loop, int result)
+{
+    (void)loop;
+    closing_result = result;
+}
+
+SEAM_TEST(closing_makes_it_readable_until_it_is_done)
+{
+    struct foreign foreign = foreign_open((struct weir_options){.depth = 2, .waiting_max = 8});
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked idle[10] = {0};
+    struct tracked timer = {0};
+    for (int i = 0; i < 10; i++) {
+        seam_read_byte(foreign.loop, &idle[i], pipe.in);
+    }
+    weir_op_timeout_in(&timer.op, foreign.loop, 3600 * WEIR_S);
+    seam_submit(foreign.loop, &timer);
+    expect(seam_turn(foreign.loop, 0) >= 0);
+    closing_result = 1;
+    expect_equal(weir_loop_close_begin(foreign.loop, 20 * WEIR_S, closed), 0);
+    expect(seam_turn(foreign.loop, 0) >= 0);
+    while (closing_result > 0) {
+        foreign_turn(&foreign);
+    }
+    expect_equal(closing_result, 0);
+    for (int i = 0; i < 10; i++) {
+        expect_equal(idle[i].result, -ECANCELED);
+    }
+    expect_equal(timer.result, -ECANCELED);
+    expect_equal(seam_close(foreign.loop, 0, NULL), 0);
+    close(foreign.epoll);
+    seam_pair_close(&pipe);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_thousand_timers_fire),
     cmocka_unit_test(timers_one_after_another_move_the_earliest_deadline),
@@ -327,6 +398,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_thousand_wakes_make_it_readable),
     cmocka_unit_test(what_is_over_the_budget_makes_it_readable),
     cmocka_unit_test(cancels_made_in_callbacks_make_it_readable),
+    cmocka_unit_test(room_waiters_make_it_readable),
+    cmocka_unit_test(closing_makes_it_readable_until_it_is_done),
 };
 
 const struct seam_group loopfd_group = SEAM_GROUP("loopfd", tests);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * memory.c: rule 28: between open and close nothing allocates, frees or maps. A program of its own: it
- * stands in for the C library's allocator and mmap, and counts while it is told to.
+ * memory.c: rule 28: between open and close nothing allocates, frees or maps. A program of its own:
+ * it stands in for the C library's allocator and mmap, and counts while it is told to.
  */
 #include "seam.h"
 
@@ -68,7 +68,8 @@ static int file_fd;
 static unsigned long submitted;
 static struct weir_task *task;
 
-/* Some of every sort: files, pipes, WHOLE, timers, deadlines, failures; a task for every other one. */
+/* Some of every sort: files, pipes, WHOLE, timers, deadlines, failures; a task for every other
+ * one. */
 static void submit_some(struct tracked *op)
 {
     unsigned long n = submitted++;

@@ -230,6 +230,46 @@ SEAM_TEST(a_connect_to_a_full_unix_backlog_waits_whether_it_blocks_or_not)
     with_both(connect_to_full_backlog);
 }
 
+static void splice_waits(struct weir_loop *loop, bool blocking, unsigned flags)
+{
+    struct seam_pair from = seam_pipe(pipe_flags(blocking));
+    struct seam_pair to = seam_pipe(pipe_flags(blocking));
+    struct tracked op = {0};
+    weir_op_splice(&op.op, from.in, WEIR_CURRENT, to.out, WEIR_CURRENT, 8192, flags);
+    seam_submit(loop, &op);
+    expect_turning(loop);
+    expect_equal(op.calls, 0); /* no source */
+    seam_write(from.out, "a", 1);
+    seam_await(loop, &op);
+    expect_equal(op.result, 1);
+    static char block[65536];
+    expect_equal(fcntl(to.out, F_SETFL, O_NONBLOCK), 0);
+    while (write(to.out, block, sizeof block) > 0) {
+    }
+    expect_equal(fcntl(to.out, F_SETFL, pipe_flags(blocking)), 0);
+    seam_write(from.out, "b", 1);
+    weir_op_splice(&op.op, from.in, WEIR_CURRENT, to.out, WEIR_CURRENT, 8192, flags);
+    seam_submit(loop, &op);
+    expect_turning(loop);
+    expect_equal(op.calls, 1); /* no room */
+    seam_read(to.in, block, 8192);
+    seam_await(loop, &op);
+    expect_equal(op.result, 1);
+    seam_pair_close(&from);
+    seam_pair_close(&to);
+}
+
+static void splice_empty_and_full(struct weir_loop *loop, bool blocking)
+{
+    splice_waits(loop, blocking, 0);
+    splice_waits(loop, blocking, SPLICE_F_NONBLOCK);
+}
+
+SEAM_TEST(a_splice_waits_for_source_and_target_whether_they_block_or_not)
+{
+    with_both(splice_empty_and_full);
+}
+
 static void two_readers(struct weir_loop *loop, bool blocking)
 {
     struct seam_pair pipe = seam_pipe(pipe_flags(blocking));
@@ -363,6 +403,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(eventfd_and_timerfd_reads_wait_whether_they_block_or_not),
     cmocka_unit_test(accept_and_connect_wait_whether_the_socket_blocks_or_not),
     cmocka_unit_test(a_connect_to_a_full_unix_backlog_waits_whether_it_blocks_or_not),
+    cmocka_unit_test(a_splice_waits_for_source_and_target_whether_they_block_or_not),
     cmocka_unit_test(two_readers_on_one_fd_never_block_the_loop),
     cmocka_unit_test(a_byte_taken_between_readiness_and_read_does_not_block_the_loop),
     cmocka_unit_test(a_connection_taken_between_readiness_and_accept_does_not_block_the_loop),

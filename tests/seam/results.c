@@ -161,7 +161,7 @@ SEAM_TEST(fds_in_short_supply_give_EMFILE_and_the_loop_goes_on)
     seam_end(loop);
 }
 
-/* --- rule 13 ---------------------------------------------------------------------------------------- */
+/* --- rule 13 --------------------------------------------------------------------------------- */
 
 static volatile sig_atomic_t pipe_signals;
 

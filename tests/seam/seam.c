@@ -6,7 +6,7 @@
 #include <signal.h>
 #include <sys/random.h>
 
-#define GUARD_SECONDS 240
+#define GUARD_SECONDS 120
 #define GUARD_SECONDS_LONG 14400
 
 static uint64_t seed;
@@ -70,7 +70,7 @@ void seam_skip(const char *why)
     skip();
 }
 
-/* --- loops ------------------------------------------------------------------------------------------ */
+/* --- loops ----------------------------------------------------------------------------------- */
 
 int seam_open(struct weir_options options, struct weir_loop **ret_loop)
 {
@@ -134,7 +134,7 @@ int seam_turns(struct weir_loop *loop, int count)
     return called;
 }
 
-/* --- ops -------------------------------------------------------------------------------------------- */
+/* --- ops ------------------------------------------------------------------------------------- */
 
 struct tracked *seam_of(struct weir_op *op)
 {
@@ -219,7 +219,7 @@ void seam_read_byte(struct weir_loop *loop, struct tracked *tracked, int fd)
     seam_submit(loop, tracked);
 }
 
-/* --- main ------------------------------------------------------------------------------------------- */
+/* --- main ------------------------------------------------------------------------------------ */
 
 extern const struct seam_group *const seam_groups[];
 

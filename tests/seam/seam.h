@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * seam.h: what the contract's tests share. The tests know no backend: the one they run on is
- * `seam_backend`, set by each backend's thin main, and every loop is opened through seam_loop_with().
+ * `seam_backend`, set by each backend's thin main, and every loop is opened through
+ * seam_loop_with().
  *
- * Every callback of a tracked op checks what holds for all of them: it runs inside a turn and outside
- * submit and cancel, and the op is the caller's again.
+ * Every callback of a tracked op checks what holds for all of them: it runs inside a turn and
+ * outside submit and cancel, and the op is the caller's again.
  */
 #ifndef TESTS_SEAM_SEAM_H
 #define TESTS_SEAM_SEAM_H
@@ -52,7 +53,7 @@ int seam_main(int argc, char **argv);
 
 #define SEAM_TEST(sentence) static void sentence(void **state __attribute__((unused)))
 
-/* --- expectations: print place, values and the seed ------------------------------------------------ */
+/* --- expectations: print place, values and the seed ------------------------------------------ */
 
 #define expect(condition) seam_expect((condition) ? 1 : 0, #condition, __FILE__, __LINE__)
 #define expect_equal(got, want)                                                                    \
@@ -68,7 +69,7 @@ bool seam_long(void);
 /* Ends the test as skipped, saying why: only for what kernel, privilege or tool lacks. */
 void seam_skip(const char *why);
 
-/* --- loops ------------------------------------------------------------------------------------------ */
+/* --- loops ----------------------------------------------------------------------------------- */
 
 struct weir_loop *seam_loop(void);
 struct weir_loop *seam_loop_with(struct weir_options options);
@@ -84,7 +85,7 @@ int seam_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report *ret_
 /* Some turns without waiting. The callbacks made. */
 int seam_turns(struct weir_loop *loop, int count);
 
-/* --- ops -------------------------------------------------------------------------------------------- */
+/* --- ops ------------------------------------------------------------------------------------- */
 
 struct tracked {
     struct weir_op op;
@@ -100,8 +101,7 @@ struct tracked *seam_of(struct weir_op *op);
 void seam_called(struct weir_op *op);
 
 /* Submits; must be accepted. */
-#define seam_submit(loop, tracked)                                                                 \
-    expect_equal(seam_try_submit((loop), (tracked), WEIR_SITE), 0)
+#define seam_submit(loop, tracked) expect_equal(seam_try_submit((loop), (tracked), WEIR_SITE), 0)
 int seam_try_submit(struct weir_loop *loop, struct tracked *tracked, const char *site);
 /* Submits; must be refused with `want`, the op left as it was. */
 void seam_refused(struct weir_loop *loop, struct tracked *tracked, int want);
@@ -115,7 +115,7 @@ int64_t seam_carry_out_at(struct weir_loop *loop, struct tracked *tracked, const
 /* Submits a READ of one byte into tracked->data. */
 void seam_read_byte(struct weir_loop *loop, struct tracked *tracked, int fd);
 
-/* --- the world around -------------------------------------------------------------------------------- */
+/* --- the world around ------------------------------------------------------------------------ */
 
 struct seam_pair {
     int in;  /* read from here (a pipe), or one end */

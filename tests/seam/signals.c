@@ -183,7 +183,7 @@ SEAM_TEST(weir_installs_no_handler_and_gives_the_mask_back)
     }
 }
 
-/* --- how a run ends ---------------------------------------------------------------------------------- */
+/* --- how a run ends -------------------------------------------------------------------------- */
 
 static void release_hold(struct tracked *op)
 {

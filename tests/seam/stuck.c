@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stuck.c: rule 25: close while an op cannot be interrupted. The op is a read of a memory file into a
- * page that userfaultfd keeps missing: whoever carries it out stays in the kernel until the page comes.
+ * stuck.c: rule 25: close while an op cannot be interrupted. The op is a read of a memory file into
+ * a page that userfaultfd keeps missing: whoever carries it out stays in the kernel until the page
+ * comes.
  */
 #include "seam.h"
 

@@ -244,7 +244,8 @@ SEAM_TEST(memory_max_bounds_the_tasks_and_a_closed_one_makes_room)
     expect_equal(counters_of(more).submitted, 0);
     expect_equal(samples(more, WEIR_STAGE_TOTAL), 0);
     expect(strcmp(weir_task_name(more), "again") == 0);
-    expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "x"}, &tasks[0]), -ENOSPC);
+    expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "x"}, &tasks[0]),
+                 -ENOSPC);
     struct weir_facts facts;
     expect_equal(weir_loop_facts(loop, &facts), 0);
     expect(facts.memory_tasks <= 2u << 20);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* threads.c: rules 6 and 22: who may call what, adoption, many loops, and wakes that are not lost. */
+/* threads.c: rules 6 and 22: who may call what, adoption, many loops, and wakes that are not
+ * lost. */
 #include "seam.h"
 
 #include <pthread.h>
 
-/* A thread may not use the expectations: they leave by longjmp. It fills this in, and main looks. */
+/* A thread may not use the expectations: they leave by longjmp. It fills this in, and main
+ * looks. */
 struct answers {
     struct weir_loop *loop;
     struct weir_task *task;
@@ -142,7 +144,7 @@ SEAM_TEST(wake_stop_and_the_reading_calls_may_come_from_any_thread)
     seam_end(loop);
 }
 
-/* --- adoption ---------------------------------------------------------------------------------------- */
+/* --- adoption -------------------------------------------------------------------------------- */
 
 struct adoption {
     struct answers before; /* what the owner alone may, asked while there is none */
@@ -248,7 +250,7 @@ SEAM_TEST(another_loop_may_be_turned_inside_a_callback)
     seam_end(loop);
 }
 
-/* --- wakes ------------------------------------------------------------------------------------------- */
+/* --- wakes ----------------------------------------------------------------------------------- */
 
 SEAM_TEST(a_wake_before_the_sleep_returns_at_once)
 {

@@ -141,7 +141,8 @@ SEAM_TEST(a_million_timers_go_through_the_same_submit_and_cancel)
     expect(timers != NULL);
     uint64_t start = weir_now(loop);
     for (size_t i = 0; i < MILLION; i++) {
-        uint64_t wait = i % 2 == 0 ? seam_random() % WEIR_MS : 3600 * WEIR_S + seam_random() % WEIR_S;
+        uint64_t wait =
+            i % 2 == 0 ? seam_random() % WEIR_MS : 3600 * WEIR_S + seam_random() % WEIR_S;
         weir_op_timeout(&timers[i].op, start + wait);
         seam_submit(loop, &timers[i]);
     }
@@ -198,7 +199,7 @@ SEAM_TEST(timers_re_arm_themselves_in_their_callbacks)
     seam_end(loop);
 }
 
-/* --- rule 29 ---------------------------------------------------------------------------------------- */
+/* --- rule 29 --------------------------------------------------------------------------------- */
 
 static bool enough;
 

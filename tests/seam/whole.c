@@ -196,7 +196,8 @@ SEAM_TEST(whole_writev_and_sendmsg_leave_their_iovecs_alone)
 {
     struct weir_loop *loop = seam_loop();
     char *data = pattern_of(BIG);
-    struct iovec iov[] = {{data, 3}, {data + 3, 0}, {data + 3, BIG / 2}, {data + 3 + BIG / 2, BIG / 2 - 3}};
+    struct iovec iov[] = {
+        {data, 3}, {data + 3, 0}, {data + 3, BIG / 2}, {data + 3 + BIG / 2, BIG / 2 - 3}};
     struct iovec before[SEAM_COUNT(iov)];
     memcpy(before, iov, sizeof iov);
     struct msghdr message = {.msg_iov = iov, .msg_iovlen = SEAM_COUNT(iov)};
@@ -310,6 +311,9 @@ SEAM_TEST(a_whole_op_cancelled_between_its_parts_comes_back_before_the_next)
     seam_await(loop, &op);
     expect_equal(op.result, -ECANCELED);
     expect_equal(op.op.moved, 10);
+    struct weir_counters counters;
+    expect_equal(weir_loop_counters(loop, &counters), 0);
+    expect_equal(counters.cancels, 0); /* the next part was still here */
     seam_write(pipe.out, "a", 1);
     expect_equal(seam_turns(loop, 3), 0);
     char left;

@@ -43,8 +43,7 @@ int seam_listener(int flags, struct sockaddr_in *ret_address)
 {
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
     expect(fd >= 0);
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof address;
     expect_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     expect_equal(listen(fd, 64), 0);
