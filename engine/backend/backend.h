@@ -91,8 +91,8 @@ struct weir_backend_table {
 
     /*
      * Sends what was staged, sleeps until an event, a wake or until_ns (CLOCK_MONOTONIC; or one of
-     * the two above), and fills events. With max 0 it only sends. The number of events; -errno: it
-     * cannot go on, now or later.
+     * the two above), and fills events, finishing the plain ones (weir_op_finish_plain). With max 0
+     * it only sends. The number of events; -errno: it cannot go on, now or later.
      */
     int (*turn)(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                 uint32_t max);
@@ -113,6 +113,7 @@ struct weir_backend {
     const struct weir_backend_table *table;
     struct weir_slots *slots;
     struct weir_counters *counters;
+    bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
 };
 
 #endif

@@ -251,6 +251,10 @@ static bool reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe, s
         }
         return false;
     }
+    if (!op->asked) {
+        *event = (struct weir_event){.op = op, .result = cqe->res};
+        return true;
+    }
     if (op->held.carrier.expected == WITHDRAWN) {
         *event = (struct weir_event){.op = op, .result = -ECANCELED};
         return true;
@@ -275,14 +279,16 @@ static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t ma
     unsigned ready = io_uring_smp_load_acquire(cq->ktail) - head;
     uint32_t count = 0;
 
+    uring->base.unsettled = false;
     for (unsigned i = 0; i < ready && count < max; i++, head++) {
         const struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
         uint32_t slot = (uint32_t)cqe->user_data >> 1;
         struct weir_op *op = weir_slots_find(slots, slot, (uint32_t)(cqe->user_data >> 32));
-        if (weir_likely(op && !op->asked)) {
+        if (weir_likely(op && weir_op_finish_plain(op, cqe->res))) {
             events[count++] = (struct weir_event){.op = op, .result = cqe->res};
-        } else {
-            count += reap_odd(uring, cqe, op, &events[count]);
+        } else if (reap_odd(uring, cqe, op, &events[count])) {
+            uring->base.unsettled = true;
+            count++;
         }
     }
     io_uring_smp_store_release(cq->khead, head);

@@ -163,6 +163,16 @@ int weir_forget(struct weir_loop *loop, int fd)
     return 0;
 }
 
+bool weir_loop_close_waits(struct weir_loop *loop, struct weir_op *op)
+{
+    if (weir_loop_ask_fd(loop, op->fd, op, NULL) == 0) {
+        return false;
+    }
+    op->with = WEIR_CARRIER_CLOSER;
+    weir_queue_push(&loop->closers, op);
+    return true;
+}
+
 void weir_loop_step_closers(struct weir_loop *loop)
 {
     struct weir_op *next;

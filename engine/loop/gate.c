@@ -27,7 +27,10 @@ void weir_loop_admit(struct weir_loop *loop)
         loop->waiting_count--;
         loop->in_flight++;
         loop->slots.slots[op->slot].left_ns = loop->stamp_ns;
-        weir_op_move(op, WEIR_IN_FLIGHT);
+        WEIR_CHECK(weir_op_move_plain(op, WEIR_AT_GATE, WEIR_IN_FLIGHT));
+        if (weir_unlikely(op->kind == WEIR_KIND_CLOSE) && weir_loop_close_waits(loop, op)) {
+            continue;
+        }
         weir_loop_stage(loop, op);
     }
 }

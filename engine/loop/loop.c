@@ -153,6 +153,7 @@ static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
                                                     const struct weir_event *event)
 {
     struct weir_op *op = event->op;
+    WEIR_CHECK(op->state == WEIR_DONE);
     if (weir_op_is_timer(op)) {
         record(loop, op, weir_loop_task_of(loop, op), NULL, event->result);
         loop->timers--;
@@ -171,8 +172,8 @@ static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
 static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
 {
     struct weir_op *op = event->op;
-    WEIR_CHECK(op->state == WEIR_DONE);
-    if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE) && op->heap_index == 0)) {
+    uint32_t plain = weir_op_plain_stand(WEIR_DONE, WEIR_CARRIER_BACKEND);
+    if (weir_likely(weir_op_stand(op) == plain && op->heap_index == 0)) {
         const struct weir_slot *slot = &loop->slots.slots[op->slot];
         record(loop, op, slot->task, slot, event->result);
         loop->in_flight--;

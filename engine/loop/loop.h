@@ -131,6 +131,8 @@ int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked as
  * now. */
 uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *but,
                           int *ret_asked);
+/* Asks for the others on the fd of a CLOSE op. True: there are some, it waits for them. */
+bool weir_loop_close_waits(struct weir_loop *loop, struct weir_op *op);
 /* Stages the CLOSE ops whose fd has nothing else live on it. */
 void weir_loop_step_closers(struct weir_loop *loop);
 /* A due entry of the heap, already taken out. True: the op is DONE with *ret_result. */

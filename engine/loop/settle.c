@@ -31,23 +31,8 @@ static __attribute__((noinline)) void stage_odd(struct weir_loop *loop, struct w
     weir_loop_finish_early(loop, op, staged == WEIR_FINISHED ? op->result : -EOPNOTSUPP);
 }
 
-/* True: the CLOSE op waits for the others on its fd. */
-static __attribute__((noinline)) bool close_waits(struct weir_loop *loop, struct weir_op *op)
-{
-    if (weir_loop_ask_fd(loop, op->fd, op, NULL) == 0) {
-        return false;
-    }
-    op->with = WEIR_CARRIER_CLOSER;
-    weir_queue_push(&loop->closers, op);
-    return true;
-}
-
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
-    if (weir_unlikely(op->kind == WEIR_KIND_CLOSE && op->with == WEIR_CARRIER_NOBODY &&
-                      close_waits(loop, op))) {
-        return;
-    }
     op->with = WEIR_CARRIER_BACKEND;
     enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
     if (weir_unlikely(staged != WEIR_TAKEN)) {
@@ -177,28 +162,24 @@ static bool settle_error(struct weir_loop *loop, struct weir_op *op, int64_t *re
     return true;
 }
 
-static __attribute__((noinline)) bool settle(struct weir_loop *loop, struct weir_op *op,
-                                             int64_t *result)
-{
-    return *result < 0 ? settle_error(loop, op, result) : settle_success(loop, op, result);
-}
-
 uint32_t weir_loop_settle(struct weir_loop *loop, uint32_t count)
 {
+    if (weir_likely(!loop->backend->unsettled)) {
+        return count;
+    }
     uint32_t stand = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct weir_event *event = &loop->events[i];
-        struct weir_op *op = event->op;
-        bool plain = event->result >= 0 && op->flags == 0 &&
-                     weir_op_stand(op) == weir_op_plain_stand(WEIR_IN_FLIGHT);
-        if (weir_unlikely(!plain) && !settle(loop, op, &event->result)) {
-            continue;
+        struct weir_event event = loop->events[i];
+        struct weir_op *op = event.op;
+        if (op->state != WEIR_DONE) {
+            bool ends = event.result < 0 ? settle_error(loop, op, &event.result)
+                                         : settle_success(loop, op, &event.result);
+            if (!ends) {
+                continue;
+            }
+            weir_op_move(op, WEIR_DONE);
         }
-        weir_op_move(op, WEIR_DONE);
-        if (weir_unlikely(stand < i)) {
-            loop->events[stand] = *event;
-        }
-        stand++;
+        loop->events[stand++] = event;
     }
     return stand;
 }

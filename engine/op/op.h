@@ -91,12 +91,10 @@ static inline void weir_op_set_stand(struct weir_op *op, uint32_t word)
     memcpy(&op->state, &word, sizeof word);
 }
 
-/* The word of an op with its backend, or DONE there, that nobody asked for and that is not tried
- * again. */
-static inline uint32_t weir_op_plain_stand(enum weir_state state)
+/* The word of an op that nobody asked for and that is not tried again. */
+static inline uint32_t weir_op_plain_stand(enum weir_state state, enum weir_carrier with)
 {
-    const uint8_t bytes[4] = {(uint8_t)state, WEIR_ASKED_NONE, WEIR_RETRY_NONE,
-                              WEIR_CARRIER_BACKEND};
+    const uint8_t bytes[4] = {(uint8_t)state, WEIR_ASKED_NONE, WEIR_RETRY_NONE, (uint8_t)with};
     uint32_t word;
     memcpy(&word, bytes, sizeof word);
     return word;
@@ -113,6 +111,24 @@ static inline void weir_op_move(struct weir_op *op, enum weir_state to)
     };
     WEIR_CHECK(may_come_from[to] >> op->state & 1);
     op->state = (uint8_t)to;
+}
+
+/* The same for an op that stands as nearly all do: from its gate to the backend, and from there to
+ * DONE. False: it does not, and nothing was done. */
+static inline bool weir_op_move_plain(struct weir_op *op, enum weir_state from, enum weir_state to)
+{
+    enum weir_carrier with = from == WEIR_AT_GATE ? WEIR_CARRIER_NOBODY : WEIR_CARRIER_BACKEND;
+    if (weir_unlikely(weir_op_stand(op) != weir_op_plain_stand(from, with))) {
+        return false;
+    }
+    weir_op_set_stand(op, weir_op_plain_stand(to, WEIR_CARRIER_BACKEND));
+    return true;
+}
+
+/* For backends: a completion that is simply the end of its op. False: the loop has to look. */
+static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
+{
+    return result >= 0 && op->flags == 0 && weir_op_move_plain(op, WEIR_IN_FLIGHT, WEIR_DONE);
 }
 
 static inline bool weir_op_is_timer(const struct weir_op *op)

@@ -143,6 +143,8 @@ _Noreturn void storm_fail(struct world *world, const char *site, const char *for
 /* storm_step.c: the engine's answers must be what the model says. */
 void storm_submit(struct world *world, struct item *item);
 void storm_cancel(struct world *world, struct item *item);
+/* The engine has promised to give it back. */
+void storm_asked(struct item *item);
 /* One random thing, also from a callback. */
 void storm_step(struct world *world);
 

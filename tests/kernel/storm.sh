@@ -8,17 +8,18 @@ program=$1
 
 seeds()
 {
-    local last=2 failed=0 seed
+    local fixed="6 8" count=0 failed=0 seed # a gate of one, and a wide one
     if [ "${WEIR_LONG:-0}" = 1 ]; then
-        last=199
+        fixed=$(seq 1 199)
     fi
-    for seed in $(seq 1 "$last") "$(date +%s%N)"; do
+    for seed in $fixed "$(date +%s%N)"; do
+        count=$((count + 1))
         if ! "$program" --seed "$seed" --ops 100000; then
             echo "FAILED: $program --seed $seed --ops 100000"
             failed=$((failed + 1))
         fi
     done
-    echo "$failed of $((last + 1)) seeds failed"
+    echo "$failed of $count seeds failed"
     [ "$failed" = 0 ]
 }
 

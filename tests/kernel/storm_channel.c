@@ -106,7 +106,7 @@ void channel_mark(struct world *world, int fd)
     for (unsigned i = 0; i < world->places; i++) {
         struct item *item = world->items[i];
         if (item != NULL && (item->fds[0] == fd || item->fds[1] == fd)) {
-            item->may_cancel = true;
+            storm_asked(item);
         }
     }
 }

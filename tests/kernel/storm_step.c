@@ -143,16 +143,21 @@ static struct item *random_live(struct world *world)
     return NULL;
 }
 
+void storm_asked(struct item *item)
+{
+    item->may_cancel = true;
+    if (item->asked_ns == 0) {
+        item->asked_ns = weir_now(item->world->loop);
+        item->asked_turn = item->world->turn;
+    }
+}
+
 void storm_cancel(struct world *world, struct item *item)
 {
     bool asked = item->may_cancel || item->deadline_ns != 0;
     int answer = weir_cancel(world->loop, &item->op);
     if (answer == 0) {
-        item->may_cancel = true;
-        if (item->asked_ns == 0) {
-            item->asked_ns = weir_now(world->loop);
-            item->asked_turn = world->turn;
-        }
+        storm_asked(item);
         if (!asked && world->in_callback) {
             item->next_turn = world->turn + 1;
         }
@@ -190,7 +195,7 @@ static void cancel_task(struct world *world)
         if (item != NULL && item->task == task) {
             most++;
             least += !item->may_cancel && item->at_ns > now + WEIR_MS;
-            item->may_cancel = true;
+            storm_asked(item);
         }
     }
     int asked = weir_cancel_task(world->loop, world->tasks[task]);

@@ -286,6 +286,28 @@ SEAM_TEST(what_is_over_the_budget_makes_it_readable)
     foreign_close(&foreign);
 }
 
+SEAM_TEST(what_is_over_the_budget_makes_it_readable_though_nothing_completes)
+{
+    struct foreign foreign = foreign_open((struct weir_options){.depth = 64, .admit_ops_max = 2});
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked idle[40] = {0};
+    struct tracked last = {0};
+    for (int i = 0; i < 40; i++) {
+        seam_read_byte(foreign.loop, &idle[i], pipe.in);
+    }
+    weir_op_nop(&last.op);
+    seam_submit(foreign.loop, &last);
+    expect(seam_turn(foreign.loop, 0) >= 0);
+    while (last.calls == 0) {
+        foreign_turn(&foreign);
+    }
+    expect_equal(weir_cancel_fd(foreign.loop, pipe.in), 40);
+    expect(seam_turn(foreign.loop, 0) >= 0);
+    foreign_drain(&foreign);
+    foreign_close(&foreign);
+    seam_pair_close(&pipe);
+}
+
 static void cancel_in_callback(struct tracked *op)
 {
     struct tracked *idle = op->context;
@@ -397,6 +419,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_thousand_file_reads_submitted_in_callbacks_complete),
     cmocka_unit_test(a_thousand_wakes_make_it_readable),
     cmocka_unit_test(what_is_over_the_budget_makes_it_readable),
+    cmocka_unit_test(what_is_over_the_budget_makes_it_readable_though_nothing_completes),
     cmocka_unit_test(cancels_made_in_callbacks_make_it_readable),
     cmocka_unit_test(room_waiters_make_it_readable),
     cmocka_unit_test(closing_makes_it_readable_until_it_is_done),

@@ -209,39 +209,57 @@ SEAM_TEST(a_hold_keeps_a_run_going_and_its_release_ends_it)
     seam_end(loop);
 }
 
+struct stopper {
+    struct weir_loop *loop;
+    int stopped;
+};
+
 static void *stop_later(void *context)
 {
+    struct stopper *stopper = context;
     struct timespec wait = {0, 5 * WEIR_MS};
     nanosleep(&wait, NULL);
-    weir_loop_stop(context);
+    __atomic_store_n(&stopper->stopped, 1, __ATOMIC_RELEASE);
+    weir_loop_stop(stopper->loop);
     return NULL;
 }
 
 SEAM_TEST(a_held_run_with_nothing_live_waits_until_it_is_stopped)
 {
     struct weir_loop *loop = seam_loop();
+    struct stopper stopper = {.loop = loop};
     pthread_t thread;
     expect_equal(weir_loop_hold(loop), 0);
     expect_equal(weir_loop_hold(loop), 0);
     expect_equal(weir_loop_release(loop), 0); /* one of two */
-    expect_equal(pthread_create(&thread, NULL, stop_later, loop), 0);
+    expect_equal(pthread_create(&thread, NULL, stop_later, &stopper), 0);
     expect_equal(seam_run(loop), 0);
+    expect_equal(__atomic_load_n(&stopper.stopped, __ATOMIC_ACQUIRE), 1);
     expect_equal(pthread_join(thread, NULL), 0);
     expect_equal(weir_loop_release(loop), 0);
     seam_end(loop);
 }
 
+static void ten_times(struct tracked *op)
+{
+    if (op->calls < 10) {
+        weir_op_nop(&op->op);
+        seam_submit(op->context, op);
+    }
+}
+
 SEAM_TEST(a_stop_ends_one_run_and_not_the_next)
 {
     struct weir_loop *loop = seam_loop();
-    struct tracked timer = {0};
-    weir_op_timeout_in(&timer.op, loop, 5 * WEIR_MS);
-    seam_submit(loop, &timer);
+    struct tracked op = {.then = ten_times, .context = loop}; /* each time takes a turn */
+    weir_op_nop(&op.op);
+    seam_submit(loop, &op);
     expect_equal(weir_loop_stop(loop), 0);
     expect_equal(seam_run(loop), 0);
+    expect(op.calls <= 1);
     expect_equal(weir_loop_live(loop), 1);
     expect_equal(seam_run(loop), 0);
-    expect_equal(timer.calls, 1);
+    expect_equal(op.calls, 10);
     seam_end(loop);
 }
 

@@ -15,13 +15,14 @@ struct stuck {
     int fault;
     int file;
     size_t page;
-    char *memory; /* one page that is missing */
+    size_t length; /* to ask for; the file has 5 */
+    char *memory;  /* one page that is missing */
     struct tracked op;
 };
 
 static bool stuck_make(struct stuck *stuck)
 {
-    *stuck = (struct stuck){.page = (size_t)sysconf(_SC_PAGESIZE)};
+    *stuck = (struct stuck){.page = (size_t)sysconf(_SC_PAGESIZE), .length = 5};
     stuck->fault = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     if (stuck->fault < 0) {
         return false;
@@ -46,7 +47,7 @@ static bool stuck_make(struct stuck *stuck)
 static void stuck_start(struct stuck *stuck, struct weir_loop *loop)
 {
     struct uffd_msg message;
-    weir_op_read(&stuck->op.op, stuck->file, stuck->memory, 5, 0);
+    weir_op_read(&stuck->op.op, stuck->file, stuck->memory, stuck->length, 0);
     seam_submit(loop, &stuck->op);
     while (read(stuck->fault, &message, sizeof message) != (ssize_t)sizeof message) {
         expect_equal(errno, EAGAIN);
@@ -195,6 +196,36 @@ SEAM_TEST(a_deadline_of_such_a_transfer_passes_and_its_success_stays)
     stuck_end(&stuck);
 }
 
+/* A WHOLE read of more than there is, whose only part comes after it was asked back. */
+static void expect_no_next_part(int64_t want)
+{
+    struct stuck stuck;
+    stuck_or_skip(&stuck);
+    struct weir_loop *loop = seam_loop();
+    stuck.length = 10;
+    stuck.op.op.flags = WEIR_WHOLE;
+    stuck.op.op.deadline_ns = want == -ETIME ? weir_now(loop) + WEIR_MS : 0;
+    stuck_start(&stuck, loop);
+    if (want == -ECANCELED) {
+        expect_equal(seam_cancel(loop, &stuck.op), 0);
+    }
+    struct tracked timer = {0};
+    weir_op_timeout_in(&timer.op, loop, 5 * WEIR_MS);
+    expect_equal(seam_carry_out(loop, &timer), 0);
+    stuck_release(&stuck);
+    seam_await(loop, &stuck.op);
+    expect_equal(stuck.op.result, want);
+    expect_equal(stuck.op.op.moved, 5);
+    seam_end(loop);
+    stuck_end(&stuck);
+}
+
+SEAM_TEST(a_whole_transfer_asked_back_in_the_middle_of_a_part_makes_no_other)
+{
+    expect_no_next_part(-ECANCELED);
+    expect_no_next_part(-ETIME);
+}
+
 SEAM_TEST(CLOSE_waits_for_a_transfer_that_cannot_be_interrupted)
 {
     struct stuck stuck;
@@ -248,6 +279,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(close_begin_calls_back_with_ETIMEDOUT_and_close_may_go_on),
     cmocka_unit_test(a_transfer_that_cannot_be_interrupted_comes_back_when_it_is_done),
     cmocka_unit_test(a_deadline_of_such_a_transfer_passes_and_its_success_stays),
+    cmocka_unit_test(a_whole_transfer_asked_back_in_the_middle_of_a_part_makes_no_other),
     cmocka_unit_test(CLOSE_waits_for_a_transfer_that_cannot_be_interrupted),
     cmocka_unit_test(a_loop_with_such_a_transfer_may_be_abandoned),
 };
