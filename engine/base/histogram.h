@@ -29,6 +29,10 @@ static inline void weir_relaxed_add(uint64_t *word, uint64_t more)
 static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t value_ns,
                                       uint64_t times)
 {
+    if (value_ns == 0) { /* neither waited nor queued: the most frequent value of all */
+        weir_relaxed_add(&histogram->buckets[0], times);
+        return;
+    }
     weir_relaxed_add(&histogram->sum, value_ns * times);
     if (value_ns > histogram->max) {
         weir_relaxed_store(&histogram->max, value_ns);

@@ -254,7 +254,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     count = collect_early(loop, count);
     count = collect_timers(loop, count);
     hand_back_all(loop, count);
-    weir_loop_announce_room(loop);
+    if (loop->rooms) {
+        weir_loop_announce_room(loop);
+    }
     audit(loop);
     if (loop->epoll_fd >= 0 && loop->failed == 0) {
         weir_loop_arm_foreign(loop);

@@ -56,7 +56,7 @@ struct weir_loop {
     /* Room. */
     struct weir_room *rooms;
     struct weir_room *rooms_tail;
-    bool room_stood; /* there was room when the last turn ended */
+    bool room_stood; /* somebody waited and there was room when the last turn ended */
 
     /* From other threads. */
     struct weir_bell bell;

@@ -47,7 +47,7 @@ void weir_loop_announce_room(struct weir_loop *loop)
             call_first(loop, 0);
         }
     }
-    loop->room_stood = places(loop) > 0;
+    loop->room_stood = loop->rooms && places(loop) > 0;
 }
 
 int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const struct weir_op *op,
@@ -67,6 +67,7 @@ int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const stru
     if (room->loop) {
         return -EBUSY;
     }
+    loop->room_stood = loop->room_stood && loop->rooms;
     room->loop = loop;
     room->site = site;
     room->next = NULL;

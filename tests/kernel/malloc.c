@@ -316,6 +316,7 @@ static void trap_mappings(void)
 
 static void check_trap(void)
 {
+    printf("one on purpose: ");
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
