@@ -72,6 +72,24 @@ static void a_filter_added_later_makes_the_loop_fail(void)
     failed_check(&failed, weir_loop_turn(loop, 0), -EPERM);
 }
 
+static void a_failed_loop_with_nothing_out_is_still_ended_by_abandon_alone(void)
+{
+    struct weir_loop *loop = check_open(NULL);
+    struct weir_op op = {.callback = check_on_done};
+    weir_op_nop(&op);
+    CHECK_EQUAL(weir_submit(loop, &op), 0);
+    check_deny(ENTER, ENTER, EPERM);
+    CHECK_EQUAL(weir_loop_turn(loop, -1), -EPERM);
+    for (int i = 0; i < 2; i++) {
+        struct weir_report left = {.count = 7};
+        CHECK_EQUAL(weir_loop_close(loop, WEIR_S, &left), -EPERM);
+        CHECK_EQUAL(left.count, 0);
+        CHECK_EQUAL(check_handed, 1);
+        CHECK_EQUAL(op.result, -ECANCELED);
+    }
+    CHECK_EQUAL(weir_loop_abandon(loop), 0);
+}
+
 int main(int argc, char **argv)
 {
     static const struct check_test tests[] = {
@@ -79,6 +97,7 @@ int main(int argc, char **argv)
         CHECK_TEST(a_filter_that_denies_only_the_enter_is_found_by_the_probe),
         CHECK_TEST(a_filter_that_hides_io_uring_may_be_an_old_kernel_and_the_hint_says_both),
         CHECK_TEST(a_filter_added_later_makes_the_loop_fail),
+        CHECK_TEST(a_failed_loop_with_nothing_out_is_still_ended_by_abandon_alone),
     };
     check_guard(60);
     return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);

@@ -43,6 +43,7 @@ void storm_fail(struct world *world, const char *site, const char *format, ...)
     vfprintf(stderr, format, arguments);
     va_end(arguments);
     fputc('\n', stderr);
+    unlink(world->path);
     _exit(1);
 }
 

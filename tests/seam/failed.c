@@ -33,13 +33,15 @@ static int deny_turns(void)
 
 #define NO_SECCOMP 77
 
+#define AT_GATE 600
+
 static char late_byte[2];
 
-/* A loop with one op in flight and three that never left, whose next turn fails. */
+/* A loop with one op in flight and many that never left, whose next turn fails. */
 struct failing {
     struct weir_loop *loop;
     struct tracked in_flight;
-    struct tracked at_gate[2];
+    struct tracked at_gate[AT_GATE]; /* more than a turn of so shallow a loop brings back */
     struct tracked timer;
 };
 
@@ -47,13 +49,13 @@ static int failing_make(struct failing *f)
 {
     int fds[2];
     *f = (struct failing){0};
-    struct weir_options options = {.depth = 1, .waiting_max = 4};
+    struct weir_options options = {.depth = 1, .waiting_max = AT_GATE};
     child_expect(pipe(fds) == 0);
     child_expect(seam_open(options, &f->loop) == 0);
     weir_op_read(&f->in_flight.op, fds[0], late_byte, 1, WEIR_CURRENT);
     child_expect(seam_try_submit(f->loop, &f->in_flight, WEIR_SITE) == 0);
     child_expect(seam_turn(f->loop, 0) == 0);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < AT_GATE; i++) {
         weir_op_nop(&f->at_gate[i].op);
         child_expect(seam_try_submit(f->loop, &f->at_gate[i], WEIR_SITE) == 0);
     }
@@ -72,7 +74,7 @@ static int failing_make(struct failing *f)
 static int fail_then_close(void *context)
 {
     (void)context;
-    struct failing f;
+    static struct failing f;
     int made = failing_make(&f);
     if (made != 0) {
         return made;
@@ -83,10 +85,10 @@ static int fail_then_close(void *context)
     child_expect(more.op.state == 0);
     child_expect(seam_turn(f.loop, 0) == -EPERM);
     child_expect(seam_run(f.loop) == -EPERM);
-    child_expect(weir_loop_live(f.loop) == 4);
+    child_expect(weir_loop_live(f.loop) == AT_GATE + 2);
     struct weir_report report = {0};
     child_expect(seam_close(f.loop, WEIR_MS, &report) == -EPERM);
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < AT_GATE; i++) {
         child_expect(f.at_gate[i].calls == 1 && f.at_gate[i].result == -ECANCELED);
     }
     child_expect(f.timer.calls == 1 && f.timer.result == -ECANCELED);
@@ -119,7 +121,7 @@ SEAM_TEST(a_loop_whose_turn_fails_hands_back_what_never_left_and_reports_the_res
 static int fail_then_abandon(void *context)
 {
     (void)context;
-    struct failing f;
+    static struct failing f;
     int made = failing_make(&f);
     if (made != 0) {
         return made;

@@ -209,7 +209,7 @@ static void connect_to_full_backlog(struct weir_loop *loop, bool blocking)
     expect(accepted >= 0);
     seam_await(loop, &op);
     expect_equal(op.result, 0);
-    /* And it can be cancelled while it waits. */
+    /* And it can be cancelled and can expire while it waits. */
     int third = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | socket_flags(blocking), 0);
     weir_op_connect(&op.op, third, (struct sockaddr *)&address, length);
     seam_submit(loop, &op);
@@ -218,6 +218,9 @@ static void connect_to_full_backlog(struct weir_loop *loop, bool blocking)
     expect_equal(seam_cancel(loop, &op), 0);
     seam_await(loop, &op);
     expect_equal(op.result, -ECANCELED);
+    weir_op_connect(&op.op, third, (struct sockaddr *)&address, length);
+    op.op.deadline_ns = weir_now(loop) + 3 * WEIR_MS;
+    expect_equal(seam_carry_out(loop, &op), -ETIME);
     close(first);
     close(second);
     close(third);

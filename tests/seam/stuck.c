@@ -216,6 +216,9 @@ static void expect_no_next_part(int64_t want)
     seam_await(loop, &stuck.op);
     expect_equal(stuck.op.result, want);
     expect_equal(stuck.op.op.moved, 5);
+    struct weir_counters counters;
+    expect_equal(weir_loop_counters(loop, &counters), 0);
+    expect_equal(counters.continued, 0);
     seam_end(loop);
     stuck_end(&stuck);
 }
