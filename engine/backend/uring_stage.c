@@ -107,9 +107,10 @@ static void prepare_splice(const struct weir_op *op, struct io_uring_sqe *sqe)
     struct weir_part part;
     weir_op_part(op, &part);
     uint64_t offset_in = op->mode_or_offset2;
+    uint64_t moved = op->flags & WEIR_WHOLE ? op->moved : 0;
     sqe->opcode = IORING_OP_SPLICE;
     sqe->splice_fd_in = op->arg.io.fd2;
-    sqe->splice_off_in = offset_in == WEIR_CURRENT ? offset_in : offset_in + op->moved;
+    sqe->splice_off_in = offset_in == WEIR_CURRENT ? offset_in : offset_in + moved;
     sqe->off = part.offset;
     sqe->len = (uint32_t)part.length;
     sqe->splice_flags = op->arg.io.flags;

@@ -39,7 +39,6 @@ int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked as
     op->asked = (uint8_t)asked;
     if (op->state == WEIR_AT_GATE) {
         weir_queue_remove(&loop->waiting, op);
-        loop->waiting_count--;
         weir_loop_finish_early(loop, op, weir_op_asked_result(op));
     } else {
         ask_carrier(loop, op);
@@ -180,6 +179,7 @@ void weir_loop_step_closers(struct weir_loop *loop)
         next = op->held.link.next;
         if (weir_loop_ask_fd(loop, op->fd, op, NULL) == 0) {
             weir_queue_remove(&loop->closers, op);
+            op->with = WEIR_CARRIER_BACKEND;
             weir_loop_stage(loop, op);
         }
     }
@@ -213,6 +213,7 @@ bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_n
         return true;
     }
     op->retry = WEIR_RETRY_NONE;
+    op->with = WEIR_CARRIER_BACKEND;
     if (op->deadline_ns != 0) {
         weir_loop_arm(loop, op, op->deadline_ns);
     }

@@ -18,6 +18,7 @@ static void begin(struct weir_loop *loop)
     loop->closing = true;
     if (loop->failed == 0) {
         loop->refuse = -ESHUTDOWN;
+        loop->plain_max = 0;
     }
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         if (loop->slots.slots[i].op) {
@@ -68,17 +69,17 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
         if (!slot->op) {
             continue;
         }
-        bool bytes = weir_kind_traits(slot->kind) & WEIR_KIND_BYTES;
+        bool bytes = weir_kind_traits(slot->op->kind) & WEIR_KIND_BYTES;
         loop->report[count++] = (struct weir_live){
             .op = slot->op,
             .task = slot->task->name,
-            .kind = weir_kind_name(slot->kind),
+            .kind = weir_kind_name(slot->op->kind),
             .state = states[slot->op->state],
             .site = slot->site,
             .fd = loop->slots.fds[i],
             .offset = bytes ? slot->op->arg.io.offset : 0,
             .length = bytes ? slot->op->arg.io.length : 0,
-            .age_ns = now_ns > slot->born_ns ? now_ns - slot->born_ns : 0,
+            .age_ns = now_ns > slot->op->born_ns ? now_ns - slot->op->born_ns : 0,
         };
     }
     sort_report(loop->report, count);

@@ -39,6 +39,7 @@ void weir_loop_arm_foreign(struct weir_loop *loop)
     if (r < 0) {
         loop->failed = r; /* the next turn says so */
         loop->refuse = r;
+        loop->plain_max = 0;
     }
     arm_timer(loop);
     __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);

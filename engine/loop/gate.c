@@ -6,27 +6,31 @@
  */
 #include <engine/loop/loop.h>
 
+/* Whether the next op's bytes are too many for this turn; the first passes whatever its size. */
+static bool over_bytes(const struct weir_loop *loop, const struct weir_op *op, uint64_t *bytes)
+{
+    bool first = *bytes == 0;
+    *bytes += weir_op_bytes(op);
+    return *bytes > loop->admit_bytes_max && !first;
+}
+
 void weir_loop_admit(struct weir_loop *loop)
 {
-    uint32_t ops = loop->admit_ops_max;
-    uint64_t bytes = 0;
-
-    if (loop->closers.head) {
+    if (weir_unlikely(loop->closers.head != NULL)) {
         weir_loop_step_closers(loop);
     }
-    while (loop->waiting.head && loop->in_flight < loop->depth && ops > 0) {
+    uint32_t credits = loop->depth - loop->in_flight;
+    uint32_t places = credits < loop->admit_ops_max ? credits : loop->admit_ops_max;
+    uint64_t bytes = 0;
+    for (; places > 0 && loop->waiting.head; places--) {
         struct weir_op *op = loop->waiting.head;
-        if (weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) {
-            bytes += weir_op_bytes(op); /* kinds that move none are not even asked */
-            if (bytes > loop->admit_bytes_max && ops < loop->admit_ops_max) {
-                break; /* the next turn's; the first of a turn passes whatever its size */
-            }
+        bool moves_bytes = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
+        if (moves_bytes && over_bytes(loop, op, &bytes)) {
+            break;
         }
-        ops--;
         weir_queue_pop(&loop->waiting);
-        loop->waiting_count--;
         loop->in_flight++;
-        loop->slots.slots[op->slot].left_ns = loop->stamp_ns;
+        op->left_ns = loop->stamp_ns;
         WEIR_CHECK(weir_op_move_plain(op, WEIR_AT_GATE, WEIR_IN_FLIGHT));
         if (weir_unlikely(op->kind == WEIR_KIND_CLOSE) && weir_loop_close_waits(loop, op)) {
             continue;

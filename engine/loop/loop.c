@@ -131,7 +131,7 @@ static __attribute__((noinline)) void count_error(struct weir_task *task, int64_
 
 /* What was cancelled, or never left, is counted and not sampled. */
 static inline void record(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
-                          const struct weir_slot *slot, int64_t result)
+                          int64_t result)
 {
     if (weir_unlikely(result < 0)) {
         count_error(task, result);
@@ -140,9 +140,9 @@ static inline void record(struct weir_loop *loop, const struct weir_op *op, stru
             return;
         }
     }
-    if (slot) {
-        uint64_t from_ns = weir_unlikely(op->intended_ns != 0) ? op->intended_ns : slot->born_ns;
-        record_transit(loop, task, from_ns, slot->left_ns);
+    if (weir_likely(!weir_op_is_timer(op))) {
+        uint64_t from_ns = weir_unlikely(op->intended_ns != 0) ? op->intended_ns : op->born_ns;
+        record_transit(loop, task, from_ns, op->left_ns);
     } else {
         record_timer(loop, op, task);
     }
@@ -155,11 +155,10 @@ static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
     struct weir_op *op = event->op;
     WEIR_CHECK(op->state == WEIR_DONE);
     if (weir_op_is_timer(op)) {
-        record(loop, op, weir_loop_task_of(loop, op), NULL, event->result);
+        record(loop, op, weir_loop_task_of(loop, op), event->result);
         loop->timers--;
     } else {
-        const struct weir_slot *slot = &loop->slots.slots[op->slot];
-        record(loop, op, slot->task, slot, event->result);
+        record(loop, op, loop->slots.slots[op->slot].task, event->result);
         loop->in_flight -= op->with != WEIR_CARRIER_NOBODY;
         weir_slots_free(&loop->slots, op->slot);
         if (op->heap_index != 0) {
@@ -174,8 +173,7 @@ static inline void hand_back(struct weir_loop *loop, const struct weir_event *ev
     struct weir_op *op = event->op;
     uint32_t plain = weir_op_plain_stand(WEIR_DONE, WEIR_CARRIER_BACKEND);
     if (weir_likely(weir_op_stand(op) == plain && op->heap_index == 0)) {
-        const struct weir_slot *slot = &loop->slots.slots[op->slot];
-        record(loop, op, slot->task, slot, event->result);
+        record(loop, op, loop->slots.slots[op->slot].task, event->result);
         loop->in_flight--;
         weir_slots_free(&loop->slots, op->slot);
     } else {
@@ -217,6 +215,9 @@ static void audit(const struct weir_loop *loop)
         WEIR_CHECK(op->state == WEIR_AT_GATE);
         waiting++;
     }
+    for (const struct weir_op *op = loop->early.head; op; op = op->held.link.next) {
+        waiting += op->with == WEIR_CARRIER_NOBODY; /* cancelled before it left */
+    }
     uint32_t credits = 0;
     uint32_t used = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
@@ -225,8 +226,7 @@ static void audit(const struct weir_loop *loop)
         credits += op && weir_op_has_credit(op);
         WEIR_CHECK(!op || op->slot == i);
     }
-    WEIR_CHECK(waiting == loop->waiting_count);
-    WEIR_CHECK(used == loop->slots.used);
+    WEIR_CHECK(used == loop->slots.used && used == waiting + credits);
     WEIR_CHECK(credits == loop->in_flight && loop->in_flight <= loop->depth);
 }
 #endif
@@ -242,6 +242,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         if (weir_unlikely(carried < 0)) {
             loop->failed = carried;
             loop->refuse = carried;
+            loop->plain_max = 0;
             loop->in_turn = false;
             return carried;
         }
@@ -250,6 +251,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     weir_loop_stamp(loop);
     loop->done_ns = loop->stamp_ns;
     loop->stamp_fresh = true;
+    weir_loop_set_plain(loop);
     count = weir_loop_settle(loop, count);
     count = collect_early(loop, count);
     count = collect_timers(loop, count);
@@ -262,6 +264,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         weir_loop_arm_foreign(loop);
     }
     loop->stamp_fresh = false;
+    loop->plain_max = 0;
     loop->in_turn = false;
     if (weir_unlikely(loop->closing)) {
         weir_loop_step_closing(loop);

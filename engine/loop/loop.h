@@ -30,7 +30,6 @@ struct weir_loop {
 
     /* The gate. */
     struct weir_queue waiting;
-    uint32_t waiting_count;
     uint32_t in_flight;
     uint32_t depth;
     uint32_t admit_ops_max;
@@ -40,9 +39,10 @@ struct weir_loop {
     struct weir_heap heap;
     uint32_t timers; /* live TIMEOUT ops */
     uint32_t timers_max;
-    uint64_t stamp_ns; /* latest reading */
-    bool stamp_fresh;  /* it may be reused: in a turn, or a submit since then has read it */
-    uint64_t done_ns;  /* the reading after this turn's enter */
+    uint64_t stamp_ns;  /* latest reading */
+    bool stamp_fresh;   /* it may be reused: in a turn, or a submit since then has read it */
+    uint32_t plain_max; /* below it, slots.used lets submit take its short way: 0 or depth */
+    uint64_t done_ns;   /* the reading after this turn's enter */
 
     /* Hand-back. */
     struct weir_queue early;   /* DONE outside a turn's reaping */
@@ -104,6 +104,12 @@ static inline void weir_loop_stamp(struct weir_loop *loop)
     loop->stamp_ns = loop->backend->table->now(loop->backend, WEIR_NOW_STAMP);
 }
 
+/* The short way of submit is for an open loop whose stamp may be used and that has a credit. */
+static inline void weir_loop_set_plain(struct weir_loop *loop)
+{
+    loop->plain_max = loop->refuse == 0 && loop->stamp_fresh ? loop->depth : 0;
+}
+
 static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const struct weir_op *op)
 {
     return op->task ? op->task : loop->tasks.of_kind[op->kind];
@@ -116,7 +122,7 @@ struct weir_backend *weir_loop_backend(struct weir_loop *loop);
 void weir_loop_admit(struct weir_loop *loop);
 
 /* settle.c */
-/* Gives an op that holds a credit to its carrier. */
+/* Gives an op that holds a credit, and is marked as with the backend, to it. */
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op);
 /* An op that finished outside the backend's turn: its event is the next. */
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result);

@@ -243,7 +243,10 @@ int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_c
     *ret_counters = loop->counters;
     ret_counters->submitted = loop->counters.finished + weir_loop_count_live(loop);
     ret_counters->in_flight = loop->in_flight;
-    ret_counters->waiting = loop->waiting_count;
+    ret_counters->waiting = 0;
+    for (const struct weir_op *op = loop->waiting.head; op; op = op->held.link.next) {
+        ret_counters->waiting++;
+    }
     ret_counters->timers = loop->timers;
     return 0;
 }

@@ -33,7 +33,6 @@ static __attribute__((noinline)) void stage_odd(struct weir_loop *loop, struct w
 
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
-    op->with = WEIR_CARRIER_BACKEND;
     enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
     if (weir_unlikely(staged != WEIR_TAKEN)) {
         stage_odd(loop, op, staged);

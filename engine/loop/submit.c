@@ -50,7 +50,6 @@ static int refuse_full(struct weir_loop *loop, struct weir_task *task)
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
     op->loop = loop;
-    op->moved = 0;
     weir_relaxed_add(&task->counters.submitted, 1);
 }
 
@@ -61,10 +60,8 @@ static inline void take_slot(struct weir_loop *loop, struct weir_op *op, struct 
     struct weir_slot *slot = weir_slots_take(&loop->slots, op);
     slot->task = task;
     slot->site = site;
-    slot->born_ns = loop->stamp_ns;
-    weir_op_move(op, WEIR_AT_GATE);
+    op->born_ns = loop->stamp_ns;
     weir_queue_push(&loop->waiting, op);
-    loop->waiting_count++;
 }
 
 static int submit_timer(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
@@ -115,9 +112,12 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     if (!loop->stamp_fresh) {
         weir_loop_stamp(loop);
         loop->stamp_fresh = true;
+        weir_loop_set_plain(loop);
     }
     loop->counters.waited += loop->slots.used >= loop->depth;
     loop->slots.two_fds += !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
+    op->moved = 0;
+    weir_op_move(op, WEIR_AT_GATE);
     take_slot(loop, op, task, site);
     if (op->deadline_ns != 0) {
         weir_heap_insert(&loop->heap, op, op->deadline_ns);
@@ -129,8 +129,7 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
  * all are, and 5 ns an op are saved by not asking one by one. */
 static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
 {
-    return weir_loop_check(loop) == 0 && loop->refuse == 0 && loop->stamp_fresh &&
-           loop->slots.used < loop->depth && op && op->callback &&
+    return weir_loop_check(loop) == 0 && loop->slots.used < loop->plain_max && op && op->callback &&
            (op->flags | op->route | weir_op_stand(op)) == 0 && op->deadline_ns == 0 &&
            op->kind < WEIR_KIND_COUNT && (PLAIN_KINDS >> op->kind & 1) &&
            (!op->task || (op->task->tasks == &loop->tasks && op->task->open));
@@ -141,6 +140,8 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     if (weir_unlikely(!is_plain(loop, op))) {
         return submit_checked(loop, op, site);
     }
+    /* is_plain() has looked: the op is WITH_CALLER. */
+    weir_op_set_stand(op, weir_op_plain_stand(WEIR_AT_GATE, WEIR_CARRIER_NOBODY));
     take_slot(loop, op, weir_loop_task_of(loop, op), site);
     return 0;
 }

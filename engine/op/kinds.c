@@ -133,16 +133,17 @@ static void vector_part(const struct weir_op *op, struct weir_part *part)
 void weir_op_part(const struct weir_op *op, struct weir_part *part)
 {
     uint32_t traits = weir_kind_traits(op->kind);
+    uint64_t moved = op->flags & WEIR_WHOLE ? op->moved : 0;
     part->kind = op->kind;
     part->buffer = op->arg.io.buffer;
     part->offset = op->arg.io.offset;
-    if (op->moved != 0 && part->offset != WEIR_CURRENT) {
-        part->offset += op->moved;
+    if (moved != 0 && part->offset != WEIR_CURRENT) {
+        part->offset += moved;
     }
     if (traits & BYTES) {
-        part->buffer = (char *)part->buffer + op->moved;
-        part->length = clamped(op->arg.io.length - op->moved, WEIR_TRANSFER_MAX);
-    } else if (op->moved == 0) {
+        part->buffer = (char *)part->buffer + moved;
+        part->length = clamped(op->arg.io.length - moved, WEIR_TRANSFER_MAX);
+    } else if (moved == 0) {
         part->length = clamped(op->arg.io.length, WEIR_VECTOR_MAX);
     } else {
         vector_part(op, part);

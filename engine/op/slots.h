@@ -2,7 +2,7 @@
 /*
  * slots.h: one slot per op that may be live behind the gate. The kernel is given slot and
  * generation, never a pointer, so a stale completion can hit nothing; and the slot keeps whose op
- * it is, what kind, since when and from where.
+ * and task it is, and from where it came.
  *
  * Invariants: a slot's generation moves on when it is freed; used = taken - freed <= count.
  */
@@ -15,13 +15,8 @@ struct weir_slot {
     struct weir_op *op; /* NULL: free */
     struct weir_task *task;
     const char *site;
-    uint64_t born_ns; /* when submit accepted it */
-    uint64_t left_ns; /* when the gate let it through */
     uint32_t generation;
-    union {
-        uint32_t kind;      /* taken */
-        uint32_t next_free; /* free */
-    };
+    uint32_t next_free; /* of a free slot */
 };
 
 struct weir_slots {
@@ -48,7 +43,6 @@ static inline struct weir_slot *weir_slots_take(struct weir_slots *slots, struct
     slots->used++;
     slots->fds[index] = op->fd; /* the helpers of kinds without one write -1 */
     slot->op = op;
-    slot->kind = op->kind;
     op->slot = index;
     op->generation = slot->generation;
     return slot;
@@ -58,7 +52,7 @@ static inline void weir_slots_free(struct weir_slots *slots, uint32_t index)
 {
     struct weir_slot *slot = &slots->slots[index];
     if (weir_unlikely(slots->two_fds > 0)) {
-        slots->two_fds -= !!(weir_kind_traits(slot->kind) & WEIR_KIND_HAS_FD2);
+        slots->two_fds -= !!(weir_kind_traits(slot->op->kind) & WEIR_KIND_HAS_FD2);
     }
     slot->op = NULL;
     slot->generation++;

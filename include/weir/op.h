@@ -118,7 +118,6 @@ struct weir_op {
     uint16_t buffer_group; /* reserved for provided buffers: 0 */
     uint16_t buffer_id;    /* reserved for provided buffers: 0 */
 
-    uint64_t moved;         /* after a WHOLE op: bytes moved, also when it failed */
     struct weir_loop *loop; /* valid from submit to the last callback */
 
     /* The engine's alone. */
@@ -141,6 +140,9 @@ struct weir_op {
     uint8_t asked;
     uint8_t retry;
     uint8_t with;
+
+    uint64_t born_ns;
+    uint64_t left_ns;
 
     void *user; /* anything; weir does not look at it */
 
@@ -173,6 +175,7 @@ struct weir_op {
         } timeout;
     } arg;
     uint64_t mode_or_offset2; /* OPENAT, MKDIRAT: mode; STATX: mask; SPLICE: the offset read from */
+    uint64_t moved; /* after a WHOLE op: bytes moved, also when it failed; else as it was */
 };
 
 /* "read", "sync_file_range", ...; "none" for kind 0; NULL for no such kind. Any thread. */

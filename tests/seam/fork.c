@@ -107,7 +107,7 @@ static int look_for_rings(void *context)
     FILE *maps = fopen("/proc/self/maps", "re");
     child_expect(maps != NULL);
     while (fgets(line, sizeof line, maps) != NULL) {
-        child_expect(strstr(line, "io_uring") == NULL);
+        child_expect(strstr(line, "[io_uring]") == NULL);
     }
     fclose(maps);
     return 0;

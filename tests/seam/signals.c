@@ -82,9 +82,10 @@ SEAM_TEST(a_signal_ends_the_wait_of_a_loop_with_nothing_live)
 {
     struct weir_loop *loop = seam_loop();
     struct ticker ticker = ticker_start(on_signal, 0, 10 * WEIR_MS);
-    expect_equal(seam_turn(loop, -1), 0);
+    do {
+        expect_equal(seam_turn(loop, -1), 0);
+    } while (signals == 0); /* the kernel may end one when it takes an earlier ring down */
     ticker_stop(&ticker);
-    expect(signals > 0);
     seam_end(loop);
 }
 

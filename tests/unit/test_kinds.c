@@ -72,6 +72,7 @@ static void the_current_position_is_not_moved_by_the_engine(void **state)
     struct weir_op op = {0};
     struct weir_part part;
     weir_op_write(&op, 3, buffer, sizeof buffer, WEIR_CURRENT);
+    op.flags = WEIR_WHOLE;
     op.moved = 4;
     weir_op_part(&op, &part);
     assert_true(part.offset == WEIR_CURRENT);
@@ -112,6 +113,7 @@ static void check_all_moves_once(struct weir_op *op, const struct iovec *iov, ui
     char *addresses[sizeof memory] = {0};
     uint64_t total = weir_op_bytes(op);
     uint64_t moved = 0;
+    op->flags = WEIR_WHOLE;
     while (moved < total) {
         struct weir_part part;
         op->moved = moved;
