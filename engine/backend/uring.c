@@ -312,6 +312,18 @@ static bool arm_wake(struct weir_uring *uring)
     return true;
 }
 
+/* Takes the poll back if the enter did not take it, so that the SQ is the ops' again. The kernel
+ * did not sleep then: an enter that takes less than it is offered returns at once. */
+static void disarm_unsent_wake(struct weir_uring *uring)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    const struct io_uring_sqe *last = &sq->sqes[(sq->sqe_tail - 1) & sq->ring_mask];
+    if (unpublished(uring) > 0 && last->user_data == WEIR_URING_WAKE) {
+        sq->sqe_tail--;
+        uring->wake_armed = false;
+    }
+}
+
 /* Whether an enter would bring completions that the tail does not show. */
 static bool kernel_holds(const struct weir_uring *uring)
 {
@@ -333,7 +345,8 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
                 uint32_t max)
 {
     struct weir_uring *uring = weir_uring_of(backend);
-    if (weir_unlikely(!uring->wake_armed) && !arm_wake(uring)) {
+    bool arms = !uring->wake_armed;
+    if (weir_unlikely(arms) && !arm_wake(uring)) {
         return uring->failed ? uring->error : reap(uring, events, max);
     }
     if (weir_unlikely(uring->ready_fd >= 0 && max > 0)) {
@@ -346,6 +359,9 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
         if (weir_unlikely(r < 0)) {
             return r;
         }
+    }
+    if (weir_unlikely(arms)) {
+        disarm_unsent_wake(uring);
     }
     if (weir_unlikely(max == 0)) {
         leave_ready(uring);

@@ -26,7 +26,7 @@ struct weir_uring {
     bool wake_armed;
     bool failed; /* an enter answered `error`: nothing more reaches the kernel */
     int error;
-    bool restore_sigpipe;    /* SIGPIPE was blocked by us in the owner */
+    bool blocks_sigpipe;     /* counted among the loops that want SIGPIPE blocked */
     uint32_t write_flags;    /* RWF_NOSIGNAL where the kernel has it */
     uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
     uint64_t native;         /* bit per opcode the kernel has */

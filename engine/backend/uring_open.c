@@ -54,7 +54,7 @@ static int try_ring(struct weir_uring *uring, uint32_t depth, bool disabled)
             uring->ring.features = params.features;
         }
     }
-    return r;
+    return r == -EINVAL ? -ENOTSUP : r; /* not even without flags */
 }
 
 /* The ring, for as much of the depth as there is memory. */
@@ -230,6 +230,12 @@ static int round_trip(struct weir_uring *uring)
     return -EAGAIN;
 }
 
+/* Loops of this thread that need SIGPIPE blocked, and whether the first of them had to block it. */
+static __thread struct {
+    unsigned loops;
+    bool ours;
+} sigpipe;
+
 /* Where writes cannot be asked to keep quiet, SIGPIPE is blocked in the owner's thread. */
 static void block_sigpipe(struct weir_uring *uring, struct weir_facts *facts)
 {
@@ -241,14 +247,21 @@ static void block_sigpipe(struct weir_uring *uring, struct weir_facts *facts)
     sigemptyset(&pipe_set);
     sigaddset(&pipe_set, SIGPIPE);
     pthread_sigmask(SIG_BLOCK, &pipe_set, &before);
-    uring->restore_sigpipe = !sigismember(&before, SIGPIPE);
+    if (sigpipe.loops++ == 0) {
+        sigpipe.ours = !sigismember(&before, SIGPIPE);
+    }
+    uring->blocks_sigpipe = true;
     facts->sigpipe_blocked = 1;
 }
 
 static void unblock_sigpipe(struct weir_uring *uring)
 {
     sigset_t pipe_set;
-    if (!uring->restore_sigpipe) {
+    if (!uring->blocks_sigpipe) {
+        return;
+    }
+    uring->blocks_sigpipe = false;
+    if (--sigpipe.loops > 0 || !sigpipe.ours) {
         return;
     }
     sigemptyset(&pipe_set);
@@ -283,7 +296,14 @@ int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts)
         facts->workers_unbounded = 0;
     }
     block_sigpipe(uring, facts);
-    return round_trip(uring);
+    int r = round_trip(uring);
+    if (r < 0) { /* undone here: both belong to this thread, and another one may close the loop */
+        unblock_sigpipe(uring);
+        if (uring->enter_flags & IORING_ENTER_REGISTERED_RING) {
+            io_uring_unregister_ring_fd(&uring->ring);
+        }
+    }
+    return r;
 }
 
 /*

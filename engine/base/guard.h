@@ -33,19 +33,32 @@ static inline const void *weir_thread_self(void)
     return &weir_thread_byte;
 }
 
+/* Relaxed: adoption may write it while another thread asks whether it is the owner, which it is
+ * not. */
+static inline const void *weir_guard_owner(const struct weir_guard *guard)
+{
+    return __atomic_load_n(&guard->owner, __ATOMIC_RELAXED);
+}
+
+static inline void weir_guard_set(struct weir_guard *guard, const void *owner)
+{
+    __atomic_store_n(&guard->owner, owner, __ATOMIC_RELAXED);
+}
+
 /* 0, -ECHILD or -EPERM. */
 static inline int weir_guard_check(const struct weir_guard *guard)
 {
-    if (weir_likely(guard->owner == weir_thread_self())) {
+    const void *owner = weir_guard_owner(guard);
+    if (weir_likely(owner == weir_thread_self())) {
         return 0;
     }
-    return guard->owner ? -EPERM : -ECHILD;
+    return owner ? -EPERM : -ECHILD;
 }
 
 /* Whether this is a child of the process that opened. */
 static inline bool weir_guard_forked(const struct weir_guard *guard)
 {
-    return guard->owner == NULL;
+    return weir_guard_owner(guard) == NULL;
 }
 
 #endif

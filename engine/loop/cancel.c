@@ -30,13 +30,17 @@ static void ask_carrier(struct weir_loop *loop, struct weir_op *op)
 
 int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked asked)
 {
-    if (op->asked) {
+    if (op->state == WEIR_DONE) {
+        return op->asked ? 0 : -EALREADY;
+    }
+    /* Once the backend has failed, what was asked back before may be withdrawn after all. */
+    bool failed = loop->failed && op->state == WEIR_IN_FLIGHT && op->with == WEIR_CARRIER_BACKEND;
+    if (op->asked && !failed) {
         return 0;
     }
-    if (op->state == WEIR_DONE) {
-        return -EALREADY;
+    if (!op->asked) {
+        op->asked = (uint8_t)asked;
     }
-    op->asked = (uint8_t)asked;
     if (op->state == WEIR_AT_GATE) {
         weir_queue_remove(&loop->waiting, op);
         weir_loop_finish_early(loop, op, weir_op_asked_result(op));
@@ -196,7 +200,6 @@ void weir_loop_arm(struct weir_loop *loop, struct weir_op *op, uint64_t at_ns)
 bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_ns,
                       int64_t *ret_result)
 {
-    bool late = op->deadline_ns != 0 && op->deadline_ns <= now_ns;
     if (weir_op_is_timer(op)) {
         *ret_result = 0;
         weir_op_move(op, WEIR_DONE);
@@ -206,7 +209,7 @@ bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_n
         weir_loop_ask(loop, op, WEIR_ASKED_DEADLINE);
         return false;
     }
-    if (late) {
+    if (op->deadline_ns != 0 && op->deadline_ns <= now_ns) {
         op->asked = WEIR_ASKED_DEADLINE;
         *ret_result = weir_op_asked_result(op);
         weir_op_move(op, WEIR_DONE);

@@ -123,7 +123,7 @@ static int close_forked(struct weir_loop *loop)
 
 static bool is_owner(const struct weir_loop *loop)
 {
-    return loop->unowned || loop->guard->owner == weir_thread_self();
+    return loop->unowned || weir_guard_owner(loop->guard) == weir_thread_self();
 }
 
 int weir_loop_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report *ret_report)
@@ -142,6 +142,10 @@ int weir_loop_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report 
     }
     if (loop->in_turn) {
         return -EBUSY;
+    }
+    if (loop->unowned) { /* never adopted: nothing was ever submitted */
+        tear_down(loop);
+        return 0;
     }
     loop->closed = NULL; /* this call takes over from weir_loop_close_begin() */
     begin(loop);
@@ -215,6 +219,6 @@ int weir_loop_abandon(struct weir_loop *loop)
     }
     /* Leaked on purpose: the kernel may write to ring, buffers and wake fd at any time. */
     loop->unowned = false;
-    loop->guard->owner = &weir_thread_nobody; /* every call answers -EPERM */
+    weir_guard_set(loop->guard, &weir_thread_nobody); /* every call answers -EPERM */
     return 0;
 }

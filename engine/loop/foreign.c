@@ -43,10 +43,7 @@ void weir_loop_arm_foreign(struct weir_loop *loop)
     }
     arm_timer(loop);
     __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
-    bool over_budget = loop->waiting.head && loop->in_flight < loop->depth;
-    bool ready = loop->early.head || over_budget || (loop->rooms && weir_loop_has_room(loop)) ||
-                 (loop->closed && weir_loop_count_live(loop) == 0) || loop->failed ||
-                 __atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST);
+    bool ready = weir_loop_has_work(loop) || __atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST);
     if (ready && weir_bell_ring(&loop->bell)) {
         backend->table->wake(backend);
     }

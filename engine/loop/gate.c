@@ -10,8 +10,10 @@
 static bool over_bytes(const struct weir_loop *loop, const struct weir_op *op, uint64_t *bytes)
 {
     bool first = *bytes == 0;
-    *bytes += weir_op_bytes(op);
-    return *bytes > loop->admit_bytes_max && !first;
+    uint64_t left = loop->admit_bytes_max - *bytes;
+    uint64_t wanted = weir_op_bytes(op);
+    *bytes = wanted < left ? *bytes + wanted : loop->admit_bytes_max;
+    return wanted > left && !first;
 }
 
 void weir_loop_admit(struct weir_loop *loop)

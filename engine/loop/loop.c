@@ -12,11 +12,18 @@
 
 /* --- carry: the only sleep -------------------------------------------------------------------- */
 
+bool weir_loop_has_work(const struct weir_loop *loop)
+{
+    bool over_budget = loop->waiting.head && loop->in_flight < loop->depth;
+    bool room_to_tell = loop->rooms && weir_loop_has_room(loop);
+    bool closed = loop->closed && weir_loop_count_live(loop) == 0;
+    return loop->early.head || over_budget || room_to_tell || closed || loop->failed;
+}
+
 /* How long the turn may sleep: not at all if it has anything to do. */
 static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
 {
-    bool over_budget = loop->waiting.head && loop->in_flight < loop->depth;
-    if (loop->early.head || over_budget || (loop->rooms && weir_loop_has_room(loop))) {
+    if (weir_loop_has_work(loop)) {
         return WEIR_NO_SLEEP;
     }
     uint64_t timer_ns = weir_heap_next(&loop->heap);
@@ -165,7 +172,6 @@ static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
             weir_heap_remove(&loop->heap, op);
         }
     }
-    op->attempts = 0;
 }
 
 static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
@@ -311,8 +317,10 @@ int weir_loop_run(struct weir_loop *loop)
         return loop->failed;
     }
     while (r >= 0 && keeps_running(loop)) {
-        r = weir_loop_turn_once(loop, WEIR_SLEEP_FOREVER);
-        if (__atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE)) {
+        /* A stop from before has woken a turn that is over: it must not be slept through. */
+        bool stopped = __atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE);
+        r = weir_loop_turn_once(loop, stopped ? WEIR_NO_SLEEP : WEIR_SLEEP_FOREVER);
+        if (stopped || __atomic_load_n(&loop->stop, __ATOMIC_ACQUIRE)) {
             break;
         }
     }

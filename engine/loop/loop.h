@@ -75,8 +75,7 @@ struct weir_loop {
     struct weir_live *report;
 
     void *user;
-    void *arena;
-    size_t arena_size;
+    size_t arena_size; /* of the mapping that begins here */
     struct weir_facts facts;
     struct weir_counters counters;
 };
@@ -147,7 +146,9 @@ bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_n
 /* Puts an op into the heap until at_ns, or its deadline if that is earlier. */
 void weir_loop_arm(struct weir_loop *loop, struct weir_op *op, uint64_t at_ns);
 
-/* loop.c: one turn, also of a closing or failed loop. The number handed back. */
+/* loop.c: whether a turn would find something to do without the backend. */
+bool weir_loop_has_work(const struct weir_loop *loop);
+/* One turn, also of a closing or failed loop. The number handed back. */
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns);
 
 /* room.c */

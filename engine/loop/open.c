@@ -23,7 +23,7 @@ const char *weir_version(void)
 static int judge_options(const struct weir_options *options)
 {
     bool bad = options->depth > WEIR_DEPTH_MAX || options->waiting_max > WEIR_WAITING_MAX ||
-               options->timers_max > WEIR_TIMERS_MAX ||
+               options->timers_max > WEIR_TIMERS_MAX || options->memory_max > WEIR_MEMORY_MAX ||
                options->flags & ~(uint32_t)WEIR_FOR_ADOPTION ||
                (options->policy != WEIR_AUTO && options->policy != WEIR_IO_URING);
     return bad ? -EINVAL : 0;
@@ -79,7 +79,7 @@ static struct weir_guard *map_guard(size_t page)
 static int lay_out(struct weir_loop *loop, const struct weir_options *options, uint32_t slots)
 {
     struct weir_facts *facts = &loop->facts;
-    char *at = (char *)loop->arena + aligned(sizeof *loop);
+    char *at = (char *)loop + aligned(sizeof *loop);
     weir_slots_init(&loop->slots, slots, at);
     at += aligned(weir_slots_size(slots));
     loop->report = (struct weir_live *)(void *)at;
@@ -88,7 +88,7 @@ static int lay_out(struct weir_loop *loop, const struct weir_options *options, u
     at += facts->memory_timers;
     loop->events = (struct weir_event *)(void *)at;
     at += facts->memory_events;
-    return weir_tasks_init(&loop->tasks, loop, loop->guard, at, facts->memory_tasks);
+    return weir_tasks_init(&loop->tasks, loop->guard, at, facts->memory_tasks);
 }
 
 static int make_loop(const struct weir_options *options, struct weir_facts *facts,
@@ -111,7 +111,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         munmap(loop, arena_size);
         return -ENOMEM;
     }
-    guard->owner = &weir_thread_nobody;
+    weir_guard_set(guard, &weir_thread_nobody);
     *loop = (struct weir_loop){
         .guard = guard,
         .unowned = true,
@@ -125,7 +125,6 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .epoll_fd = -1,
         .timer_fd = -1,
         .user = options->user,
-        .arena = loop,
         .arena_size = arena_size,
         .facts = *facts,
     };
@@ -142,8 +141,11 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
 
 void weir_loop_free(struct weir_loop *loop)
 {
+    if (!loop) {
+        return;
+    }
     munmap(loop->guard, (size_t)sysconf(_SC_PAGESIZE));
-    munmap(loop->arena, loop->arena_size);
+    munmap(loop, loop->arena_size);
 }
 
 static int bind_to_thread(struct weir_loop *loop, const struct weir_options *options)
@@ -155,7 +157,7 @@ static int bind_to_thread(struct weir_loop *loop, const struct weir_options *opt
         return r;
     }
     loop->unowned = false;
-    loop->guard->owner = weir_thread_self();
+    weir_guard_set(loop->guard, weir_thread_self());
     return 0;
 }
 
@@ -181,16 +183,15 @@ int weir_loop_open(const struct weir_options *given, struct weir_loop **ret_loop
         return r;
     }
     r = make_loop(&options, &facts, backend, &loop);
-    if (r < 0) {
-        backend->table->close(backend, false);
-        return r;
-    }
-    if (!(options.flags & WEIR_FOR_ADOPTION)) {
+    if (r == 0 && !(options.flags & WEIR_FOR_ADOPTION)) {
         r = bind_to_thread(loop, &options);
     }
     if (r < 0) {
         backend->table->close(backend, false);
         weir_loop_free(loop);
+        if (options.decision) {
+            options.decision->chosen = NULL;
+        }
         return r;
     }
     *ret_loop = loop;

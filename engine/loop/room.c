@@ -35,17 +35,20 @@ static void call_first(struct weir_loop *loop, int result)
 
 void weir_loop_announce_room(struct weir_loop *loop)
 {
-    while (loop->closing && loop->rooms) {
-        call_first(loop, -ESHUTDOWN);
-    }
     uint32_t low = loop->slots.count / LOW_SHARE;
     low = low < 1 ? 1 : low > LOW_MOST ? LOW_MOST : low;
     uint32_t room = places(loop);
     if (room >= low || loop->room_stood) {
-        /* Those who wait again in their callback are not called twice: at most `room` calls. */
-        for (; room > 0 && loop->rooms && places(loop) > 0; room--) {
+        /* Those who have come in this turn, maybe from their own callback, are the next one's. */
+        for (; room > 0 && loop->rooms && loop->rooms->turn != loop->counters.turns; room--) {
+            if (places(loop) == 0 || loop->closing) {
+                break;
+            }
             call_first(loop, 0);
         }
+    }
+    while (loop->closing && loop->rooms) {
+        call_first(loop, -ESHUTDOWN);
     }
     loop->room_stood = loop->rooms && places(loop) > 0;
 }
@@ -70,6 +73,7 @@ int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const stru
     loop->room_stood = loop->room_stood && loop->rooms;
     room->loop = loop;
     room->site = site;
+    room->turn = loop->counters.turns;
     room->next = NULL;
     room->prev = loop->rooms_tail;
     *(room->prev ? &room->prev->next : &loop->rooms) = room;

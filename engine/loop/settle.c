@@ -135,11 +135,12 @@ static bool settle_error(struct weir_loop *loop, struct weir_op *op, int64_t *re
 {
     int64_t error = -*result;
     bool interrupted = error == EINTR || (error >= RESTART_FIRST && error <= RESTART_LAST);
-    bool again = (error == EAGAIN && !caller_polls(op)) ||
+    bool again = (error == EAGAIN && !caller_polls(op) && op->kind != WEIR_KIND_CLOSE) ||
                  (error == EALREADY && op->kind == WEIR_KIND_CONNECT);
 
     if (interrupted && op->kind == WEIR_KIND_CLOSE) {
-        *result = 0; /* close(2): Linux has closed it all the same */
+        *result = 0; /* close(2): Linux has closed it all the same, and a second try might hit a
+                * stranger */
         return true;
     }
     if (error == EISCONN && op->kind == WEIR_KIND_CONNECT && op->attempts > 0) {

@@ -50,6 +50,7 @@ static int refuse_full(struct weir_loop *loop, struct weir_task *task)
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
     op->loop = loop;
+    op->attempts = 0;
     weir_relaxed_add(&task->counters.submitted, 1);
 }
 

@@ -5,7 +5,6 @@
 
 #define BUILT_IN (WEIR_KIND_COUNT - 1)
 /* a reader meets at most a few resets; more is a loop that resets in a loop */
-#define READ_TRIES 1000
 
 const char *weir_stage_name(enum weir_stage stage)
 {
@@ -13,8 +12,8 @@ const char *weir_stage_name(enum weir_stage stage)
     return (unsigned)stage < WEIR_STAGE_COUNT ? names[stage] : NULL;
 }
 
-int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop,
-                    const struct weir_guard *guard, void *memory, uint64_t size)
+int weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, void *memory,
+                    uint64_t size)
 {
     uint64_t capacity = size / sizeof(struct weir_task);
     if (capacity < BUILT_IN) {
@@ -22,7 +21,6 @@ int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop,
     }
     memset(tasks, 0, sizeof *tasks);
     tasks->guard = guard;
-    tasks->loop = loop;
     tasks->array = memory;
     tasks->capacity = (uint32_t)capacity;
     tasks->used = BUILT_IN;
@@ -115,9 +113,26 @@ static bool forked(const struct weir_task *task)
 /* In a callback the owner sees all that it has had back. */
 static void see_own_run(const struct weir_task *task)
 {
-    if (task->tasks->guard->owner == weir_thread_self()) {
+    if (weir_guard_owner(task->tasks->guard) == weir_thread_self()) {
         weir_tasks_flush(task->tasks);
     }
+}
+
+/* A reset is a sequence lock: the epoch is odd while it lasts. A reader that meets one tries
+ * again. */
+static uint64_t begin_read(const struct weir_task *task)
+{
+    uint64_t epoch;
+    do { /* acquire: pairs with the releases in weir_task_reset(), which takes microseconds */
+        epoch = __atomic_load_n(&task->epoch, __ATOMIC_ACQUIRE);
+    } while (epoch & 1);
+    return epoch;
+}
+
+static bool end_read(const struct weir_task *task, uint64_t epoch)
+{
+    __atomic_thread_fence(__ATOMIC_ACQUIRE);
+    return epoch == __atomic_load_n(&task->epoch, __ATOMIC_RELAXED);
 }
 
 int weir_task_read(const struct weir_task *task, enum weir_stage stage,
@@ -130,16 +145,30 @@ int weir_task_read(const struct weir_task *task, enum weir_stage stage,
         return -ECHILD;
     }
     see_own_run(task);
-    for (int tries = 0; tries < READ_TRIES; tries++) {
-        /* Acquire: pairs with the releases in weir_task_reset(). */
-        uint64_t epoch = __atomic_load_n(&task->epoch, __ATOMIC_ACQUIRE);
+    uint64_t epoch;
+    do {
+        epoch = begin_read(task);
         weir_histogram_copy(ret_histogram, &task->stages[stage]);
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        if ((epoch & 1) == 0 && epoch == __atomic_load_n(&task->epoch, __ATOMIC_RELAXED)) {
-            break;
-        }
-    }
+    } while (!end_read(task, epoch));
     return 0;
+}
+
+/* finished before submitted: what is finished then has been submitted too, and live is not
+ * negative. */
+static void copy_counters(const struct weir_task *task, struct weir_task_counters *ret_counters)
+{
+    const struct weir_task_counters *from = &task->counters;
+    const struct weir_task_counters *since = &task->at_reset;
+    uint64_t finished = __atomic_load_n(&from->finished, __ATOMIC_ACQUIRE);
+    uint64_t submitted = weir_relaxed_load(&from->submitted);
+    ret_counters->live = submitted - finished;
+    ret_counters->submitted = submitted - weir_relaxed_load(&since->submitted);
+    ret_counters->finished = finished - weir_relaxed_load(&since->finished);
+    ret_counters->refused = weir_relaxed_load(&from->refused) - weir_relaxed_load(&since->refused);
+    ret_counters->failed = weir_relaxed_load(&from->failed) - weir_relaxed_load(&since->failed);
+    ret_counters->cancelled =
+        weir_relaxed_load(&from->cancelled) - weir_relaxed_load(&since->cancelled);
+    ret_counters->expired = weir_relaxed_load(&from->expired) - weir_relaxed_load(&since->expired);
 }
 
 int weir_task_counters(const struct weir_task *task, struct weir_task_counters *ret_counters)
@@ -151,18 +180,11 @@ int weir_task_counters(const struct weir_task *task, struct weir_task_counters *
         return -ECHILD;
     }
     see_own_run(task);
-    const struct weir_task_counters *from = &task->counters;
-    const struct weir_task_counters *since = &task->at_reset;
-    uint64_t finished = weir_relaxed_load(&from->finished);
-    uint64_t submitted = weir_relaxed_load(&from->submitted);
-    ret_counters->live = submitted - finished;
-    ret_counters->submitted = submitted - weir_relaxed_load(&since->submitted);
-    ret_counters->finished = finished - weir_relaxed_load(&since->finished);
-    ret_counters->refused = weir_relaxed_load(&from->refused) - weir_relaxed_load(&since->refused);
-    ret_counters->failed = weir_relaxed_load(&from->failed) - weir_relaxed_load(&since->failed);
-    ret_counters->cancelled =
-        weir_relaxed_load(&from->cancelled) - weir_relaxed_load(&since->cancelled);
-    ret_counters->expired = weir_relaxed_load(&from->expired) - weir_relaxed_load(&since->expired);
+    uint64_t epoch;
+    do {
+        epoch = begin_read(task);
+        copy_counters(task, ret_counters);
+    } while (!end_read(task, epoch));
     return 0;
 }
 

@@ -35,7 +35,6 @@ struct weir_task {
 
 struct weir_tasks {
     const struct weir_guard *guard;
-    struct weir_loop *loop;
     struct weir_task *array;
     struct weir_task *of_kind[WEIR_KIND_COUNT]; /* the built-in ones */
     uint32_t capacity;
@@ -49,8 +48,8 @@ struct weir_tasks {
 };
 
 /* memory: zeroed, `size` bytes. -EINVAL: too little for the built-in tasks. */
-int weir_tasks_init(struct weir_tasks *tasks, struct weir_loop *loop,
-                    const struct weir_guard *guard, void *memory, uint64_t size);
+int weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, void *memory,
+                    uint64_t size);
 
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task);
 

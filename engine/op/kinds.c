@@ -113,8 +113,7 @@ static void vector_part(const struct weir_op *op, struct weir_part *part)
         skip -= iov[i].iov_len;
         i++;
     }
-    WEIR_CHECK(i < count);
-    if (skip == 0 && !message) {
+    if (skip == 0 && !message) { /* also when all that is left is empty */
         part->buffer = (void *)(uintptr_t)&iov[i];
         part->length = clamped(count - i, WEIR_VECTOR_MAX);
         return;
@@ -143,7 +142,7 @@ void weir_op_part(const struct weir_op *op, struct weir_part *part)
     if (traits & BYTES) {
         part->buffer = (char *)part->buffer + moved;
         part->length = clamped(op->arg.io.length - moved, WEIR_TRANSFER_MAX);
-    } else if (moved == 0) {
+    } else if (moved == 0 && (traits & MESSAGE || !(op->flags & WEIR_WHOLE))) {
         part->length = clamped(op->arg.io.length, WEIR_VECTOR_MAX);
     } else {
         vector_part(op, part);

@@ -32,6 +32,7 @@ extern "C" {
 #define WEIR_DEPTH_MAX 32764 /* half the kernel's 65536 completion entries, less 4 */
 #define WEIR_TIMERS_MAX (1u << 24)
 #define WEIR_WAITING_MAX (1u << 20)
+#define WEIR_MEMORY_MAX (1ULL << 40)
 
 /* weir_options.flags */
 enum weir_loop_flags {
@@ -53,8 +54,8 @@ struct weir_options {
     /* Ops let through per turn, 0: 256; and their bytes, 0: 8 MiB (one larger op passes alone). */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
-    /* Bytes for tasks and histograms; 0: 4 MiB; -EINVAL if too little for the built-in tasks, which
-     * take about 1.1 MiB (touched only as they are used). */
+    /* Bytes for tasks and histograms: to WEIR_MEMORY_MAX; 0: 4 MiB; -EINVAL if too little for the
+     * built-in tasks, which take about 1.1 MiB (touched only as they are used). */
     uint64_t memory_max;
     /* Caps of the kernel's worker threads (per thread, not per ring: the last loop opened in it
      * wins). Bounded ones do file I/O; 0: 4 per CPU, at most depth. Unbounded ones do what may
@@ -115,7 +116,8 @@ WEIR_API int weir_cancel_task(struct weir_loop *loop, struct weir_task *task);
  * for what is still on its way back). -EBUSY: ops are in flight that look the number up late, in a
  * worker (paths relative to it, SPLICE, CLOSE, FSYNC, SYNC_FILE_RANGE, FALLOCATE, FADVISE,
  * SHUTDOWN, and what is tried again after EAGAIN): they are cancelled, close(2) after their
- * callbacks. -EBADF: negative; -EPERM; -ECHILD. A CLOSE op does all this by itself.
+ * callbacks. So does a number that was given anew while the CLOSE of its former file is still on
+ * its way back. -EBADF: negative; -EPERM; -ECHILD. A CLOSE op does all this by itself.
  */
 WEIR_API int weir_forget(struct weir_loop *loop, int fd);
 
@@ -177,6 +179,7 @@ struct weir_room {
     struct weir_room *prev;
     struct weir_loop *loop;
     const char *site;
+    uint64_t turn;
 };
 
 /*
@@ -235,7 +238,8 @@ typedef void weir_closed_callback(struct weir_loop *loop, int result);
  * The asynchronous form, also from a callback: the same, carried out by the turns that the owner
  * goes on making; the callback is the last touch of one of them. 0; -EALREADY: closing already;
  * -EINVAL; -EPERM;
- * -ECHILD; the errno of a FAILED loop.
+ * -ECHILD; the errno of a FAILED loop. If the loop FAILS meanwhile the callback does not come: turn
+ * answers the errno.
  */
 WEIR_API int weir_loop_close_begin(struct weir_loop *loop, int64_t wait_ns,
                                    weir_closed_callback *callback);

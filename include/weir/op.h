@@ -19,6 +19,7 @@
  * carry the kind out. No op raises SIGPIPE. Transfers are at most 0x7ffff000 bytes and IOV_MAX
  * buffers, longer ones are cut to that (short), never wrapped; but a message of more than IOV_MAX
  * buffers is -EMSGSIZE, as with sendmsg(2), since the caller's msghdr is not modified.
+ * The iovecs of vectors and messages are read by the engine too: they must be real memory.
  */
 #ifndef WEIR_OP_H
 #define WEIR_OP_H
