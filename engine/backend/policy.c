@@ -10,7 +10,7 @@ static const char *const cause_names[] = {
     [WEIR_CAUSE_NONE] = "none",       [WEIR_CAUSE_KERNEL_TOO_OLD] = "kernel too old",
     [WEIR_CAUSE_SYSCTL] = "sysctl",   [WEIR_CAUSE_SECCOMP] = "seccomp",
     [WEIR_CAUSE_MEMLOCK] = "memlock", [WEIR_CAUSE_FD_LIMIT] = "fd limit",
-    [WEIR_CAUSE_OTHER] = "other",
+    [WEIR_CAUSE_OPTION] = "option",   [WEIR_CAUSE_OTHER] = "other",
 };
 
 const char *weir_cause_name(enum weir_cause cause)

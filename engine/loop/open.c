@@ -4,6 +4,7 @@
  * ask for later. All memory is one mapping, laid out here, beside the page that tells a fork.
  */
 #include <engine/loop/loop.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,13 +21,43 @@ const char *weir_version(void)
     return "0.1.0";
 }
 
-static int judge_options(const struct weir_options *options)
+/* NULL, or what is wrong with the options. */
+static const char *judge_options(const struct weir_options *options)
 {
-    bool bad = options->depth > WEIR_DEPTH_MAX || options->waiting_max > WEIR_WAITING_MAX ||
-               options->timers_max > WEIR_TIMERS_MAX || options->memory_max > WEIR_MEMORY_MAX ||
-               options->flags & ~(uint32_t)WEIR_FOR_ADOPTION ||
-               (options->policy != WEIR_AUTO && options->policy != WEIR_IO_URING);
-    return bad ? -EINVAL : 0;
+    if (options->policy != WEIR_AUTO && options->policy != WEIR_IO_URING) {
+        return "options.policy is none of enum weir_policy";
+    }
+    if (options->flags & ~(uint32_t)WEIR_FOR_ADOPTION) {
+        return "options.flags has a bit that is none of enum weir_loop_flags";
+    }
+    if (options->depth > WEIR_DEPTH_MAX) {
+        return "options.depth is above WEIR_DEPTH_MAX, 32764";
+    }
+    if (options->waiting_max > WEIR_WAITING_MAX) {
+        return "options.waiting_max is above WEIR_WAITING_MAX, 1048576";
+    }
+    if (options->timers_max > WEIR_TIMERS_MAX) {
+        return "options.timers_max is above WEIR_TIMERS_MAX, 16777216";
+    }
+    if (options->memory_max > WEIR_MEMORY_MAX) {
+        return "options.memory_max is above WEIR_MEMORY_MAX, 1 TiB";
+    }
+    if (options->memory_max != 0 && !weir_tasks_fit(options->memory_max)) {
+        return "options.memory_max is too little for the built-in tasks: give 2 MiB or more";
+    }
+    return NULL;
+}
+
+static int refuse_options(struct weir_decision *decision, const char *hint)
+{
+    if (decision) {
+        struct weir_rejection *rejection = &decision->rejected[decision->rejected_count++];
+        rejection->backend = "none";
+        rejection->error = -EINVAL;
+        rejection->cause = WEIR_CAUSE_OPTION;
+        snprintf(rejection->hint, sizeof rejection->hint, "%s", hint);
+    }
+    return -EINVAL;
 }
 
 static void set_defaults(struct weir_options *options)
@@ -76,7 +107,7 @@ static struct weir_guard *map_guard(size_t page)
     return memory;
 }
 
-static int lay_out(struct weir_loop *loop, const struct weir_options *options, uint32_t slots)
+static void lay_out(struct weir_loop *loop, const struct weir_options *options, uint32_t slots)
 {
     struct weir_facts *facts = &loop->facts;
     char *at = (char *)loop + aligned(sizeof *loop);
@@ -88,7 +119,7 @@ static int lay_out(struct weir_loop *loop, const struct weir_options *options, u
     at += facts->memory_timers;
     loop->events = (struct weir_event *)(void *)at;
     at += facts->memory_events;
-    return weir_tasks_init(&loop->tasks, loop->guard, at, facts->memory_tasks);
+    weir_tasks_init(&loop->tasks, loop->guard, at, facts->memory_tasks);
 }
 
 static int make_loop(const struct weir_options *options, struct weir_facts *facts,
@@ -128,11 +159,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .arena_size = arena_size,
         .facts = *facts,
     };
-    int r = lay_out(loop, options, slots);
-    if (r < 0) {
-        weir_loop_free(loop);
-        return r;
-    }
+    lay_out(loop, options, slots);
     backend->slots = &loop->slots;
     backend->counters = &loop->counters;
     *ret_loop = loop;
@@ -169,8 +196,12 @@ int weir_loop_open(const struct weir_options *given, struct weir_loop **ret_loop
     if (options.decision) {
         memset(options.decision, 0, sizeof *options.decision);
     }
-    if (!ret_loop || judge_options(&options) < 0) {
+    if (!ret_loop) {
         return -EINVAL;
+    }
+    const char *wrong = judge_options(&options);
+    if (wrong) {
+        return refuse_options(options.decision, wrong);
     }
     set_defaults(&options);
     struct weir_facts facts = {

@@ -12,17 +12,18 @@ const char *weir_stage_name(enum weir_stage stage)
     return (unsigned)stage < WEIR_STAGE_COUNT ? names[stage] : NULL;
 }
 
-int weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, void *memory,
-                    uint64_t size)
+bool weir_tasks_fit(uint64_t size)
 {
-    uint64_t capacity = size / sizeof(struct weir_task);
-    if (capacity < BUILT_IN) {
-        return -EINVAL;
-    }
+    return size / sizeof(struct weir_task) >= BUILT_IN;
+}
+
+void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, void *memory,
+                     uint64_t size)
+{
     memset(tasks, 0, sizeof *tasks);
     tasks->guard = guard;
     tasks->array = memory;
-    tasks->capacity = (uint32_t)capacity;
+    tasks->capacity = (uint32_t)(size / sizeof(struct weir_task));
     tasks->used = BUILT_IN;
     for (unsigned kind = 1; kind < WEIR_KIND_COUNT; kind++) {
         struct weir_task *task = &tasks->array[kind - 1];
@@ -32,7 +33,6 @@ int weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, vo
         task->built_in = true;
         snprintf(task->name, sizeof task->name, "%s", weir_kind_name(kind));
     }
-    return 0;
 }
 
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task)

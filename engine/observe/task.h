@@ -47,9 +47,11 @@ struct weir_tasks {
     struct weir_sample run_sample; /* and so all durations */
 };
 
-/* memory: zeroed, `size` bytes. -EINVAL: too little for the built-in tasks. */
-int weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, void *memory,
-                    uint64_t size);
+/* Whether `size` bytes hold the built-in tasks. */
+bool weir_tasks_fit(uint64_t size);
+/* memory: zeroed, `size` bytes. */
+void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, void *memory,
+                     uint64_t size);
 
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task);
 

@@ -45,7 +45,9 @@ struct weir_options {
     enum weir_policy policy;
     uint32_t flags; /* enum weir_loop_flags */
 
-    /* Ops in flight at most: 1 to WEIR_DEPTH_MAX; 0: 256. */
+    /* Ops in flight at most: 1 to WEIR_DEPTH_MAX; 0: 256. One that waits for its peer (an armed
+     * ACCEPT, a RECV on an idle connection) is in flight: count connections and listeners, and the
+     * work. */
     uint32_t depth;
     /* Ops that may wait for the gate beyond depth: to WEIR_WAITING_MAX; 0: none. */
     uint32_t waiting_max;
@@ -186,7 +188,9 @@ struct weir_room {
  * Asks to be called once, in a turn, when an op like `op` would be accepted. First in, first out;
  * at most as many are called as there are places. Hysteresis: waiters are called when the gate has
  * come down to the low mark (an eighth of its places free, 1 at least, 8 at most), or when a place
- * has stood free for one whole turn. The op is only looked at, not kept.
+ * has stood free for one whole turn. The op is only looked at, not kept. What callbacks submit in
+ * the same turn comes first: waiters share what is left at its end, so callbacks that always submit
+ * again leave them nothing; let them wait for room too.
  * 0; -EBUSY: the node waits already; -EINVAL: NULL, no callback, an op without a gate (TIMEOUT);
  * -ESHUTDOWN; -EPERM; -ECHILD; the errno of a FAILED loop.
  */

@@ -115,9 +115,9 @@ struct weir_op {
     int32_t fd;
     uint32_t rw_flags;     /* READ, WRITE and their vectors: RWF_* of preadv2(2) */
     uint16_t ioprio;       /* READ, WRITE and their vectors: ioprio_set(2); 0: the thread's own */
-    uint16_t buffer_index; /* reserved for registered buffers: 0 */
-    uint16_t buffer_group; /* reserved for provided buffers: 0 */
-    uint16_t buffer_id;    /* reserved for provided buffers: 0 */
+    uint16_t buffer_index; /* reserved for registered buffers: leave 0 */
+    uint16_t buffer_group; /* reserved for provided buffers: leave 0 */
+    uint16_t buffer_id;    /* reserved for provided buffers: leave 0 */
 
     struct weir_loop *loop; /* valid from submit to the last callback */
 

@@ -26,6 +26,7 @@ enum weir_cause {
     WEIR_CAUSE_MEMLOCK,        /* RLIMIT_MEMLOCK: ring memory is charged to it before 5.12 and from
                          * 6.14 */
     WEIR_CAUSE_FD_LIMIT,       /* RLIMIT_NOFILE or the system's file table */
+    WEIR_CAUSE_OPTION,         /* an open option is out of its range: the hint names it */
     WEIR_CAUSE_OTHER,          /* the errno says it */
 };
 
@@ -33,7 +34,7 @@ enum weir_cause {
 
 /* One candidate that could not be used. */
 struct weir_rejection {
-    const char *backend;      /* "io_uring"; a literal */
+    const char *backend;      /* "io_uring"; "none" for WEIR_CAUSE_OPTION; a literal */
     int error;                /* negative errno */
     enum weir_cause cause;    /* its class */
     char hint[WEIR_HINT_MAX]; /* what to change, for people */

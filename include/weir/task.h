@@ -20,8 +20,10 @@
  * Bias. Clock readings are shared: one after the kernel was entered and one after every 16
  * callbacks; `left` reuses the latest, and so does `born` for ops submitted in callbacks, and after
  * the first one submitted between two turns. So FLIGHT contains the tail of the turn that let the
- * op leave (up to 16 callbacks), and DELIVERY is exact to 16 callbacks. Samples that would be
- * negative count as 0 and in weir_counters.clock_clamped.
+ * op leave (up to 16 callbacks), and DELIVERY is exact to 16 callbacks. WAIT of an op submitted in
+ * a callback runs until the turn's last reading, gate or no gate: there it is the time that the
+ * callbacks after it took, which is why it often equals another op's DELIVERY. Samples that would
+ * be negative count as 0 and in weir_counters.clock_clamped.
  */
 #ifndef WEIR_TASK_H
 #define WEIR_TASK_H
@@ -43,7 +45,7 @@ enum weir_stage {
 };
 
 struct weir_task_options {
-    const char *name; /* required, 1 to WEIR_TASK_NAME_MAX bytes; copied */
+    const char *name; /* required, 1 to WEIR_TASK_NAME_MAX bytes; copied; need not be unique */
 };
 
 struct weir_task_counters {

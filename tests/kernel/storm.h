@@ -156,9 +156,8 @@ int channel_open_end(struct world *world, const struct channel *channel);
 bool channel_ended(const struct channel *channel);
 /* Closes the ends that are open, or one of two, by forget and close(2) or by CLOSE ops. */
 void channel_close(struct world *world, struct channel *channel);
-/* After an op on it came back: closes what only waited for that; a channel that is gone is
- * replaced. */
-void channel_settle(struct world *world, struct channel *channel);
+/* After an op came back: closes what only waited for that; a channel that is gone is replaced. */
+void channel_settle(struct world *world, const struct item *item);
 /* After a CLOSE op's result. */
 void channel_closed(struct world *world, struct channel *channel, int end, int64_t result);
 void channel_release(struct channel *channel);

@@ -187,16 +187,27 @@ void channel_close(struct world *world, struct channel *channel)
     replace(world, channel);
 }
 
-void channel_settle(struct world *world, struct channel *channel)
+static void settle(struct world *world, struct channel *channel, int fd)
 {
     for (int end = 0; end < 2; end++) {
-        bool waits = channel->state[end] == END_DRAINING;
-        if (waits && (world->closing || !lives_on(world, channel->fd[end]))) {
+        bool waits = channel->state[end] == END_DRAINING && channel->fd[end] == fd;
+        if (waits && (world->closing || !lives_on(world, fd))) {
             forget_end(world, channel, end);
             STORM_CHECK(world, channel->state[end] == END_CLOSED);
         }
     }
     replace(world, channel);
+}
+
+void channel_settle(struct world *world, const struct item *item)
+{
+    /* Not only the op's own channel: another one may have been given the number meanwhile, and what
+     * is live on a number is what keeps it. Who still waits has not been replaced. */
+    for (unsigned i = 0; i < STORM_CHANNELS; i++) {
+        for (int j = 0; j < 2 && item->fds[j] >= 0; j++) {
+            settle(world, world->channels[i], item->fds[j]);
+        }
+    }
 }
 
 void channel_closed(struct world *world, struct channel *channel, int end, int64_t result)

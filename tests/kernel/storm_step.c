@@ -42,8 +42,8 @@ static void on_item(struct weir_op *op)
     if (channel != NULL && op->kind == WEIR_KIND_CLOSE) {
         channel_closed(world, channel, item->end, op->result);
     }
+    channel_settle(world, item);
     if (channel != NULL) {
-        channel_settle(world, channel);
         channel->refs--;
         channel_release(channel);
     }

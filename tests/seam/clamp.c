@@ -105,6 +105,31 @@ SEAM_TEST(more_than_IOV_MAX_buffers_are_a_short_transfer)
     close(file);
 }
 
+/* The first IOV_MAX hold nothing: what the kernel moves of them is not the end. */
+SEAM_TEST(a_whole_vector_that_begins_with_IOV_MAX_empty_buffers_moves_the_rest)
+{
+    static struct iovec iov[2 * IOV_MAX + 2];
+    char got[5] = {0};
+    int file = seam_file(8);
+    struct tracked op = {0};
+    op.op.flags = WEIR_WHOLE;
+    static const size_t empty[] = {IOV_MAX - 1, IOV_MAX, IOV_MAX + 1, 2 * IOV_MAX + 1};
+    for (size_t i = 0; i < SEAM_COUNT(empty); i++) {
+        memset(iov, 0, sizeof iov);
+        iov[empty[i]] = (struct iovec){"hello", 5};
+        weir_op_writev(&op.op, file, iov, empty[i] + 1, 10 * i);
+        expect_equal(seam_carry_out(loop, &op), 5);
+        iov[empty[i]].iov_base = got;
+        weir_op_readv(&op.op, file, iov, empty[i] + 1, 10 * i);
+        expect_equal(seam_carry_out(loop, &op), 5);
+        expect(memcmp(got, "hello", 5) == 0);
+        memset(iov, 0, sizeof iov);
+        weir_op_writev(&op.op, file, iov, empty[i] + 1, 0);
+        expect_equal(seam_carry_out(loop, &op), 0);
+    }
+    close(file);
+}
+
 SEAM_TEST(messages_of_more_than_IOV_MAX_buffers_are_EMSGSIZE_and_of_so_many_go_through)
 {
     static struct iovec iov[IOV_MAX + 1];
@@ -175,6 +200,7 @@ static const struct CMUnitTest tests[] = {
     VAST_TEST(a_whole_transfer_of_4_GiB_and_1_moves_all_of_it),
     VAST_TEST(vectors_that_sum_to_more_are_cut_too),
     VAST_TEST(more_than_IOV_MAX_buffers_are_a_short_transfer),
+    VAST_TEST(a_whole_vector_that_begins_with_IOV_MAX_empty_buffers_moves_the_rest),
     VAST_TEST(messages_of_more_than_IOV_MAX_buffers_are_EMSGSIZE_and_of_so_many_go_through),
     VAST_TEST(a_length_of_exactly_4_GiB_is_never_taken_for_0),
     VAST_TEST(a_length_of_0_is_0),

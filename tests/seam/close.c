@@ -130,6 +130,24 @@ SEAM_TEST(close_begin_closes_in_the_turns_that_follow)
     seam_pair_close(&pipe);
 }
 
+SEAM_TEST(closing_a_loop_with_nothing_live_begins_and_ends_in_one_run)
+{
+    static struct tracked none;
+    watched = &none;
+    for (int turns = 0; turns < 3; turns++) {
+        struct weir_loop *loop = seam_loop();
+        closings = 0;
+        closing_result = 1;
+        seam_turns(loop, turns);
+        expect_equal(weir_loop_close_begin(loop, -1, closed), 0);
+        expect_equal(seam_run(loop), 0); /* nothing will ever complete: it must not sleep */
+        expect_equal(closings, 1);
+        expect_equal(closing_result, 0);
+        expect_equal(seam_close(loop, 0, NULL), 0);
+        expect_equal(closings, 1);
+    }
+}
+
 static void begin_close(struct tracked *op)
 {
     expect_equal(weir_loop_close_begin(op->context, 20 * WEIR_S, closed), 0);
@@ -337,6 +355,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(close_of_nothing_answers_0_without_waiting),
     cmocka_unit_test(loops_leave_no_fd_behind),
     cmocka_unit_test(close_begin_closes_in_the_turns_that_follow),
+    cmocka_unit_test(closing_a_loop_with_nothing_live_begins_and_ends_in_one_run),
     cmocka_unit_test(close_begin_may_be_called_in_a_callback),
     cmocka_unit_test(close_begin_refuses_as_the_header_says),
     cmocka_unit_test(an_fd_that_a_late_success_made_while_closing_does_not_leak),

@@ -188,6 +188,36 @@ SEAM_TEST(open_refuses_what_it_does_not_know)
     seam_end(loop);
 }
 
+SEAM_TEST(memory_max_is_taken_up_to_its_limit_and_not_past_it)
+{
+    static const uint64_t past[] = {
+        WEIR_MEMORY_MAX + 1,    1ULL << 50, 1ULL << 63, UINT64_MAX - (3ULL << 20),
+        UINT64_MAX - (1 << 20), UINT64_MAX,
+    };
+    struct weir_loop *loop = NULL;
+    for (size_t i = 0; i < SEAM_COUNT(past); i++) {
+        expect_equal(seam_open((struct weir_options){.memory_max = past[i]}, &loop), -EINVAL);
+        expect(loop == NULL);
+    }
+    /* So many addresses may be more than the machine gives out. */
+    int r = seam_open((struct weir_options){.memory_max = WEIR_MEMORY_MAX}, &loop);
+    expect(r == 0 || r == -ENOMEM);
+    if (r == 0) {
+        seam_end(loop);
+    }
+}
+
+SEAM_TEST(an_open_that_fails_has_chosen_no_backend)
+{
+    struct weir_loop *loop = NULL;
+    struct weir_decision decision;
+    memset(&decision, 0x5a, sizeof decision);
+    struct weir_options options = {.memory_max = 1000, .decision = &decision};
+    expect_equal(seam_open(options, &loop), -EINVAL);
+    expect(decision.chosen == NULL);
+    expect(loop == NULL);
+}
+
 SEAM_TEST(a_turn_lets_no_more_ops_through_than_its_budget)
 {
     struct weir_loop *loop =
@@ -300,6 +330,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(timers_max_is_taken_up_to_its_limit_and_not_past_it),
     cmocka_unit_test(zeroed_options_are_the_stated_defaults),
     cmocka_unit_test(open_refuses_what_it_does_not_know),
+    cmocka_unit_test(memory_max_is_taken_up_to_its_limit_and_not_past_it),
+    cmocka_unit_test(an_open_that_fails_has_chosen_no_backend),
     cmocka_unit_test(a_turn_lets_no_more_ops_through_than_its_budget),
     cmocka_unit_test(a_turn_lets_no_more_bytes_through_than_its_budget),
     cmocka_unit_test(submit_refuses_what_it_does_not_know_and_leaves_it_untouched),

@@ -181,6 +181,29 @@ SEAM_TEST(a_waiter_may_wait_again_in_its_callback)
     seam_end(loop);
 }
 
+SEAM_TEST(a_waiter_that_waits_again_is_called_once_a_turn)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 64});
+    struct tracked nop = {0};
+    waiters_reset();
+    room_loop = loop;
+    weir_op_nop(&nop.op);
+    for (size_t i = 0; i < 2; i++) {
+        waiters[i].then = wait_again;
+        wait_for(loop, i, &nop);
+    }
+    for (unsigned turn = 1; turn <= 10; turn++) {
+        while (waiters[1].calls < turn) {
+            unsigned before = waiters[0].calls + waiters[1].calls;
+            expect(seam_turn(loop, -1) >= 0);
+            expect(waiters[0].calls + waiters[1].calls <= before + 2);
+        }
+        expect_equal(waiters[0].calls, turn);
+        expect_equal(waiters[1].calls, turn);
+    }
+    seam_end(loop);
+}
+
 SEAM_TEST(a_waiter_is_called_when_there_is_room_already)
 {
     struct weir_loop *loop = seam_loop();
@@ -266,6 +289,35 @@ static void closed(struct weir_loop *loop, int result)
     expect_equal(result, 0);
 }
 
+static void begin_to_close(struct weir_room *room, int result)
+{
+    (void)room;
+    expect_equal(result, 0);
+    expect_equal(weir_loop_close_begin(room_loop, 20 * WEIR_S, closed), 0);
+}
+
+SEAM_TEST(a_close_begun_by_a_waiter_tells_those_behind_it_ESHUTDOWN)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 64});
+    struct tracked nop = {0};
+    waiters_reset();
+    room_loop = loop;
+    waiters[0].then = begin_to_close;
+    weir_op_nop(&nop.op);
+    for (size_t i = 0; i < 4; i++) {
+        wait_for(loop, i, &nop);
+    }
+    while (called < 4) {
+        expect(seam_turn(loop, -1) >= 0);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        expect_equal(waiters[i].calls, 1);
+        expect_equal(waiters[i].order, i + 1);
+        expect_equal(waiters[i].result, i == 0 ? 0 : -ESHUTDOWN);
+    }
+    seam_end(loop);
+}
+
 SEAM_TEST(waiting_for_room_is_refused_as_the_header_says)
 {
     struct weir_loop *loop = seam_loop();
@@ -292,10 +344,12 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_waiter_can_be_withdrawn),
     cmocka_unit_test(a_waiter_can_be_withdrawn_in_anothers_callback),
     cmocka_unit_test(a_waiter_may_wait_again_in_its_callback),
+    cmocka_unit_test(a_waiter_that_waits_again_is_called_once_a_turn),
     cmocka_unit_test(a_waiter_is_called_when_there_is_room_already),
     cmocka_unit_test(waiters_are_called_though_idle_ops_hold_most_places),
     cmocka_unit_test(a_waiter_behind_waiting_ops_is_called_when_one_more_fits),
     cmocka_unit_test(close_calls_each_waiter_once_with_ESHUTDOWN),
+    cmocka_unit_test(a_close_begun_by_a_waiter_tells_those_behind_it_ESHUTDOWN),
     cmocka_unit_test(waiting_for_room_is_refused_as_the_header_says),
 };
 

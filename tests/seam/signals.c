@@ -264,6 +264,19 @@ SEAM_TEST(a_stop_ends_one_run_and_not_the_next)
     seam_end(loop);
 }
 
+SEAM_TEST(a_stop_is_kept_for_the_next_run_though_a_turn_came_between)
+{
+    struct weir_loop *loop = seam_loop();
+    expect_equal(weir_loop_hold(loop), 0);
+    for (int turns = 0; turns < 3; turns++) {
+        expect_equal(weir_loop_stop(loop), 0);
+        seam_turns(loop, turns);
+        expect_equal(seam_run(loop), 0); /* the wake of that stop is used up: it must not sleep */
+    }
+    expect_equal(weir_loop_release(loop), 0);
+    seam_end(loop);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_signal_ends_the_wait_of_a_turn),
     cmocka_unit_test(a_signal_ends_the_wait_though_its_handler_asked_for_restart),
@@ -274,6 +287,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_hold_keeps_a_run_going_and_its_release_ends_it),
     cmocka_unit_test(a_held_run_with_nothing_live_waits_until_it_is_stopped),
     cmocka_unit_test(a_stop_ends_one_run_and_not_the_next),
+    cmocka_unit_test(a_stop_is_kept_for_the_next_run_though_a_turn_came_between),
 };
 
 const struct seam_group signals_group = SEAM_GROUP("signals", tests);

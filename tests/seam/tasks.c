@@ -356,6 +356,44 @@ SEAM_TEST(another_thread_may_read_while_the_loop_records_and_resets)
     seam_end(loop);
 }
 
+/* A reading of what was counted before a reset and what was at it is not one. */
+static void *read_counters_meanwhile(void *context)
+{
+    struct reader *reader = context;
+    struct weir_task_counters counters;
+    while (!__atomic_load_n(&reader->stop, __ATOMIC_ACQUIRE)) {
+        reader->failed |= weir_task_counters(reader->task, &counters) != 0;
+        reader->failed |= counters.submitted > 1 || counters.finished > 1 || counters.live > 1;
+    }
+    return NULL;
+}
+
+static void reset_and_again(struct tracked *op)
+{
+    expect_equal(weir_task_reset(op->op.task), 0);
+    if (op->calls < 300000) {
+        weir_op_nop(&op->op);
+        seam_submit(op->context, op);
+    }
+}
+
+SEAM_TEST(a_reset_is_read_by_another_thread_as_a_whole_or_not_at_all)
+{
+    struct weir_loop *loop = seam_loop();
+    struct weir_task *task = task_open(loop, "t");
+    struct reader reader = {.task = task};
+    struct tracked op = {.then = reset_and_again, .context = loop, .op.task = task};
+    pthread_t thread;
+    expect_equal(pthread_create(&thread, NULL, read_counters_meanwhile, &reader), 0);
+    weir_op_nop(&op.op);
+    seam_submit(loop, &op);
+    expect_equal(seam_run(loop), 0);
+    __atomic_store_n(&reader.stop, 1, __ATOMIC_RELEASE);
+    expect_equal(pthread_join(thread, NULL), 0);
+    expect_equal(reader.failed, 0);
+    seam_end(loop);
+}
+
 SEAM_TEST(the_reading_calls_refuse_NULL_and_no_such_stage)
 {
     struct weir_loop *loop = seam_loop();
@@ -385,6 +423,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_reset_empties_all_but_live),
     cmocka_unit_test(the_walk_shows_every_open_task_once),
     cmocka_unit_test(another_thread_may_read_while_the_loop_records_and_resets),
+    cmocka_unit_test(a_reset_is_read_by_another_thread_as_a_whole_or_not_at_all),
     cmocka_unit_test(the_reading_calls_refuse_NULL_and_no_such_stage),
 };
 

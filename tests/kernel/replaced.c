@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * replaced.c: what a kernel may answer and this one does not on demand: a function stands in for
+ * io_uring_enter.
+ */
+#include "check.h"
+
+#include <engine/backend/uring.h>
+#include <engine/loop/loop.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+static void replace(struct weir_loop *loop, weir_enter_call *call, void *context)
+{
+    weir_uring_replace_enter(weir_loop_backend(loop), call, context);
+}
+
+/* Takes nothing and answers *context. */
+static int refuse(void *context, struct io_uring *ring, unsigned to_submit, unsigned wait_nr,
+                  unsigned flags)
+{
+    (void)ring, (void)to_submit, (void)wait_nr, (void)flags;
+    return *(int *)context;
+}
+
+static int enter(struct io_uring *ring, unsigned to_submit, unsigned wait_nr, unsigned flags)
+{
+    return io_uring_enter2((unsigned)ring->enter_ring_fd, to_submit, wait_nr, flags, NULL,
+                           _NSIG / 8);
+}
+
+static void submit_nop(struct weir_loop *loop, struct weir_op *op)
+{
+    op->callback = check_on_done;
+    weir_op_nop(op);
+    CHECK_EQUAL(weir_submit(loop, op), 0);
+}
+
+/* --- the queue -------------------------------------------------------------------------------- */
+
+static void the_wake_takes_no_ops_place_while_the_kernel_refuses(void)
+{
+    for (uint32_t depth = 1; depth <= 8; depth *= 2) {
+        struct weir_loop *loop = check_open(&(struct weir_options){.depth = depth});
+        struct weir_op ops[8] = {0};
+        int answer = -EAGAIN;
+        replace(loop, refuse, &answer);
+        CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+        for (uint32_t i = 0; i < depth; i++) {
+            submit_nop(loop, &ops[i]);
+        }
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+        }
+        replace(loop, NULL, NULL);
+        check_drain(loop);
+        CHECK_EQUAL(check_handed, depth);
+        /* The wake is armed in the end: else this sleeps for good. */
+        CHECK_EQUAL(weir_loop_wake(loop), 0);
+        CHECK_EQUAL(weir_loop_turn(loop, -1), 0);
+        check_close(loop);
+    }
+}
+
+/* As a kernel without IORING_SETUP_SUBMIT_ALL: after a bad entry the rest stays in the queue. */
+static int take_one(void *context, struct io_uring *ring, unsigned to_submit, unsigned wait_nr,
+                    unsigned flags)
+{
+    bool *cut = context;
+    bool now = to_submit > 1 && !*cut;
+    *cut |= now;
+    return enter(ring, now ? 1 : to_submit, now ? 0 : wait_nr, flags);
+}
+
+static struct weir_loop *short_loop;
+static struct weir_op followers[2];
+
+static void submit_followers(struct weir_op *op)
+{
+    check_on_done(op);
+    for (int i = 0; i < 2; i++) {
+        submit_nop(short_loop, &followers[i]);
+    }
+}
+
+static void the_wake_takes_no_ops_place_when_the_kernel_takes_one_entry(void)
+{
+    struct weir_op ops[3] = {{.callback = submit_followers}};
+    char byte;
+    bool cut = false;
+    short_loop = check_open(&(struct weir_options){.depth = 4});
+    replace(short_loop, take_one, &cut);
+    weir_op_read(&ops[0], 999, &byte, 1, 0);
+    CHECK_EQUAL(weir_submit(short_loop, &ops[0]), 0);
+    submit_nop(short_loop, &ops[1]);
+    submit_nop(short_loop, &ops[2]);
+    CHECK_EQUAL(weir_loop_turn(short_loop, 0), 1);
+    CHECK(cut);
+    CHECK_EQUAL(ops[0].result, -EBADF);
+    replace(short_loop, NULL, NULL);
+    check_drain(short_loop);
+    CHECK_EQUAL(check_handed, 5);
+    check_close(short_loop);
+}
+
+/* --- a loop that fails with ops staged -------------------------------------------------------- */
+
+/* A loop with one op staged, which the kernel has refused to take for now. */
+static struct weir_loop *open_staged(struct weir_op *op, int *answer)
+{
+    struct weir_loop *loop = check_open(NULL);
+    CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+    submit_nop(loop, op);
+    *answer = -EAGAIN;
+    replace(loop, refuse, answer);
+    CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+    CHECK_EQUAL(check_handed, 0);
+    return loop;
+}
+
+static void check_handed_back(struct weir_loop *loop, const struct weir_op *op)
+{
+    for (int i = 0; i < 2; i++) {
+        struct weir_report left = {.count = 7};
+        CHECK_EQUAL(weir_loop_close(loop, 0, &left), -EPERM);
+        CHECK_EQUAL(left.count, 0);
+        CHECK_EQUAL(check_handed, 1);
+        CHECK_EQUAL(op->result, -ECANCELED);
+    }
+    CHECK_EQUAL(weir_loop_abandon(loop), 0);
+}
+
+static void a_close_that_meets_the_failure_hands_back_what_never_left(void)
+{
+    static struct weir_op op;
+    int answer;
+    struct weir_loop *loop = open_staged(&op, &answer);
+    answer = -EPERM;
+    check_handed_back(loop, &op);
+}
+
+static void an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left(void)
+{
+    static struct weir_op op;
+    int answer;
+    struct weir_loop *loop = open_staged(&op, &answer);
+    CHECK_EQUAL(weir_cancel(loop, &op), 0);
+    answer = -EPERM;
+    CHECK_EQUAL(weir_loop_turn(loop, 0), -EPERM);
+    check_handed_back(loop, &op);
+}
+
+/* --- a close that fails ----------------------------------------------------------------------- */
+
+struct injection {
+    const struct weir_op *op;
+    bool done;
+};
+
+/* Makes EAGAIN of the op's result, as a file system's flush may answer. */
+static int answer_again(void *context, struct io_uring *ring, unsigned to_submit, unsigned wait_nr,
+                        unsigned flags)
+{
+    struct injection *injection = context;
+    int r = enter(ring, to_submit, wait_nr, flags);
+    unsigned tail = io_uring_smp_load_acquire(ring->cq.ktail);
+    for (unsigned at = *ring->cq.khead; !injection->done && at != tail; at++) {
+        struct io_uring_cqe *cqe = &ring->cq.cqes[at & ring->cq.ring_mask];
+        if (cqe->user_data == weir_uring_tag(injection->op)) {
+            CHECK_EQUAL(cqe->res, 0);
+            cqe->res = -EAGAIN;
+            injection->done = true;
+        }
+    }
+    return r;
+}
+
+static void a_close_that_answers_again_is_not_tried_again(void)
+{
+    struct weir_loop *loop = check_open(NULL);
+    CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+    int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    struct weir_op op = {.callback = check_on_done};
+    struct injection injection = {.op = &op};
+    weir_op_close(&op, fd);
+    CHECK_EQUAL(weir_submit(loop, &op), 0);
+    replace(loop, answer_again, &injection);
+    while (!injection.done) {
+        CHECK(weir_loop_turn(loop, 0) >= 0);
+    }
+    replace(loop, NULL, NULL);
+    int stranger = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    CHECK_EQUAL(stranger, fd);
+    check_drain(loop);
+    CHECK_EQUAL(check_handed, 1);
+    CHECK_EQUAL(op.result, -EAGAIN);
+    CHECK(fcntl(stranger, F_GETFD) >= 0);
+    CHECK_EQUAL(close(stranger), 0);
+    check_close(loop);
+}
+
+/* --- adoption --------------------------------------------------------------------------------- */
+
+static void a_loop_whose_adoption_failed_can_be_closed(void)
+{
+    check_close(check_open(NULL));
+    size_t fds = check_fd_count();
+    for (int i = 0; i < 20; i++) { /* more than there are places for registered rings */
+        struct weir_loop *loop = check_open(&(struct weir_options){.flags = WEIR_FOR_ADOPTION});
+        int answer = -EPERM;
+        replace(loop, refuse, &answer);
+        CHECK_EQUAL(weir_loop_adopt(loop), -EPERM);
+        CHECK_EQUAL(weir_loop_close(loop, 0, NULL), 0);
+        CHECK_EQUAL(check_fd_count(), fds);
+    }
+    check_close(check_open(NULL));
+}
+
+int main(int argc, char **argv)
+{
+    static const struct check_test tests[] = {
+        CHECK_TEST(the_wake_takes_no_ops_place_while_the_kernel_refuses),
+        CHECK_TEST(the_wake_takes_no_ops_place_when_the_kernel_takes_one_entry),
+        CHECK_TEST(a_close_that_meets_the_failure_hands_back_what_never_left),
+        CHECK_TEST(an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left),
+        CHECK_TEST(a_close_that_answers_again_is_not_tried_again),
+        CHECK_TEST(a_loop_whose_adoption_failed_can_be_closed),
+    };
+    check_guard(60);
+    return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);
+}
