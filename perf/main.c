@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* perf/main.c: weir-perf: finds the subcommand. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <weir/base.h>
@@ -46,6 +47,20 @@ static int print_version(void)
     return 0;
 }
 
+/* Says what an exit code alone does not: that figures are of a part, or have not reached the
+ * reader. */
+static int finish(int code)
+{
+    if (code == 130) {
+        fprintf(stderr, "weir-perf: interrupted: what is printed is of what ran until then\n");
+    }
+    if ((fflush(stdout) != 0 || ferror(stdout)) && code == 0) {
+        fprintf(stderr, "weir-perf: cannot write to standard output: %s\n", strerror(errno));
+        return 1;
+    }
+    return code;
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -66,7 +81,7 @@ int main(int argc, char **argv)
             char title[64];
             snprintf(title, sizeof title, "weir-perf %s", name);
             argv[1] = title;
-            return subcommands[i].run(argc - 1, argv + 1);
+            return finish(subcommands[i].run(argc - 1, argv + 1));
         }
     }
     fprintf(stderr, "weir-perf: there is no subcommand \"%s\"; weir-perf help lists them\n", name);
