@@ -208,7 +208,7 @@ static void a_loop_whose_adoption_failed_can_be_closed(void)
 {
     check_close(check_open(NULL));
     size_t fds = check_fd_count();
-    for (int i = 0; i < 20; i++) { /* more than there are places for registered rings */
+    for (int i = 0; i < 3; i++) {
         struct weir_loop *loop = check_open(&(struct weir_options){.flags = WEIR_FOR_ADOPTION});
         int answer = -EPERM;
         replace(loop, refuse, &answer);
@@ -217,6 +217,34 @@ static void a_loop_whose_adoption_failed_can_be_closed(void)
         CHECK_EQUAL(check_fd_count(), fds);
     }
     check_close(check_open(NULL));
+}
+
+#define FAILED 20 /* a thread has 16 places for registered rings */
+
+static unsigned is_registered(void)
+{
+    struct weir_facts facts;
+    struct weir_loop *loop = check_open(NULL);
+    CHECK_EQUAL(weir_loop_facts(loop, &facts), 0);
+    check_close(loop);
+    return facts.ring_fd_registered;
+}
+
+/* They are the thread's, and the loop may be closed by another one, which cannot give them back. */
+static void failed_adoptions_keep_no_place_for_a_registered_ring(void)
+{
+    struct weir_loop *loops[FAILED];
+    int answer = -EPERM;
+    unsigned before = is_registered();
+    for (int i = 0; i < FAILED; i++) {
+        loops[i] = check_open(&(struct weir_options){.depth = 1, .flags = WEIR_FOR_ADOPTION});
+        replace(loops[i], refuse, &answer);
+        CHECK_EQUAL(weir_loop_adopt(loops[i]), -EPERM);
+    }
+    CHECK_EQUAL(is_registered(), before);
+    for (int i = 0; i < FAILED; i++) {
+        CHECK_EQUAL(weir_loop_close(loops[i], 0, NULL), 0);
+    }
 }
 
 int main(int argc, char **argv)
@@ -228,6 +256,7 @@ int main(int argc, char **argv)
         CHECK_TEST(an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left),
         CHECK_TEST(a_close_that_answers_again_is_not_tried_again),
         CHECK_TEST(a_loop_whose_adoption_failed_can_be_closed),
+        CHECK_TEST(failed_adoptions_keep_no_place_for_a_registered_ring),
     };
     check_guard(60);
     return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);

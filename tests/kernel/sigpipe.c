@@ -5,6 +5,8 @@
  */
 #include "check.h"
 
+#include <engine/backend/uring.h>
+#include <engine/loop/loop.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -74,11 +76,31 @@ static void a_thread_that_blocked_SIGPIPE_itself_keeps_it_blocked(void)
     CHECK(is_blocked());
 }
 
+static int refuse(void *context, struct io_uring *ring, unsigned to_submit, unsigned wait_nr,
+                  unsigned flags)
+{
+    (void)context, (void)ring, (void)to_submit, (void)wait_nr, (void)flags;
+    return -EPERM;
+}
+
+static void a_failed_adoption_gives_SIGPIPE_back(void)
+{
+    struct weir_loop *loop = check_open(&(struct weir_options){.flags = WEIR_FOR_ADOPTION});
+    weir_uring_replace_enter(weir_loop_backend(loop), refuse, NULL);
+    CHECK_EQUAL(weir_loop_adopt(loop), -EPERM);
+    CHECK(!is_blocked());
+    CHECK_EQUAL(weir_loop_close(loop, 0, NULL), 0);
+    CHECK(!is_blocked());
+    check_close(open_blocking());
+    CHECK(!is_blocked());
+}
+
 int main(int argc, char **argv)
 {
     static const struct check_test tests[] = {
         CHECK_TEST(the_last_of_several_loops_gives_SIGPIPE_back),
         CHECK_TEST(a_thread_that_blocked_SIGPIPE_itself_keeps_it_blocked),
+        CHECK_TEST(a_failed_adoption_gives_SIGPIPE_back),
     };
     check_guard(60);
     return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);

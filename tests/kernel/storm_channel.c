@@ -204,8 +204,10 @@ void channel_settle(struct world *world, const struct item *item)
     /* Not only the op's own channel: another one may have been given the number meanwhile, and what
      * is live on a number is what keeps it. Who still waits has not been replaced. */
     for (unsigned i = 0; i < STORM_CHANNELS; i++) {
-        for (int j = 0; j < 2 && item->fds[j] >= 0; j++) {
-            settle(world, world->channels[i], item->fds[j]);
+        for (int j = 0; j < 2; j++) {
+            if (item->fds[j] >= 0 && world->channels[i] != NULL) {
+                settle(world, world->channels[i], item->fds[j]);
+            }
         }
     }
 }

@@ -2,6 +2,8 @@
 /* gate.c: the gate and the limits of weir/loop.h: each at its value and one past it. */
 #include "seam.h"
 
+#include <sys/resource.h>
+
 SEAM_TEST(a_full_gate_refuses_and_leaves_the_op_untouched)
 {
     struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 4, .waiting_max = 3});
@@ -207,15 +209,34 @@ SEAM_TEST(memory_max_is_taken_up_to_its_limit_and_not_past_it)
     }
 }
 
-SEAM_TEST(an_open_that_fails_has_chosen_no_backend)
+/* A GiB of addresses is enough for any backend, and not for so much memory. */
+static int open_in_want(void *context)
 {
+    (void)context;
+    unsigned long pages = 0;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    child_expect(statm != NULL && fscanf(statm, "%lu", &pages) == 1);
+    fclose(statm);
+    rlim_t most = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + ((rlim_t)1 << 30);
+    child_expect(setrlimit(RLIMIT_AS, &(struct rlimit){most, most}) == 0);
     struct weir_loop *loop = NULL;
     struct weir_decision decision;
     memset(&decision, 0x5a, sizeof decision);
-    struct weir_options options = {.memory_max = 1000, .decision = &decision};
-    expect_equal(seam_open(options, &loop), -EINVAL);
-    expect(decision.chosen == NULL);
-    expect(loop == NULL);
+    struct weir_options options = {.memory_max = WEIR_MEMORY_MAX, .decision = &decision};
+    int fds = seam_fds_open();
+    child_expect(seam_open(options, &loop) == -ENOMEM);
+    child_expect(decision.chosen == NULL);
+    child_expect(loop == NULL);
+    child_expect(seam_fds_open() == fds);
+    options.memory_max = 0;
+    child_expect(seam_open(options, &loop) == 0);
+    child_expect(strcmp(decision.chosen, seam_backend.name) == 0);
+    return seam_close(loop, 0, NULL);
+}
+
+SEAM_TEST(an_open_that_fails_for_want_of_memory_has_chosen_no_backend)
+{
+    expect_equal(seam_child(open_in_want, NULL), 0);
 }
 
 SEAM_TEST(a_turn_lets_no_more_ops_through_than_its_budget)
@@ -331,7 +352,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(zeroed_options_are_the_stated_defaults),
     cmocka_unit_test(open_refuses_what_it_does_not_know),
     cmocka_unit_test(memory_max_is_taken_up_to_its_limit_and_not_past_it),
-    cmocka_unit_test(an_open_that_fails_has_chosen_no_backend),
+    cmocka_unit_test(an_open_that_fails_for_want_of_memory_has_chosen_no_backend),
     cmocka_unit_test(a_turn_lets_no_more_ops_through_than_its_budget),
     cmocka_unit_test(a_turn_lets_no_more_bytes_through_than_its_budget),
     cmocka_unit_test(submit_refuses_what_it_does_not_know_and_leaves_it_untouched),
