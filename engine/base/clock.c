@@ -1,10 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <engine/base/check.h>
 #include <engine/base/clock.h>
-#include <engine/base/guard.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -16,15 +13,6 @@
 #define CLOCKSOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 __extension__ typedef unsigned __int128 wide;
-
-const char weir_thread_nobody;
-__thread char weir_thread_byte __attribute__((tls_model("initial-exec")));
-
-void weir_check_failed(const char *condition, const char *site)
-{
-    fprintf(stderr, "weir: broken invariant in %s: %s\n", site, condition);
-    abort();
-}
 
 #if defined(__x86_64__)
 static inline uint64_t ticks_now(void)

@@ -166,7 +166,7 @@ static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
         loop->timers--;
     } else {
         record(loop, op, loop->slots.slots[op->slot].task, event->result);
-        loop->in_flight -= op->with != WEIR_CARRIER_NOBODY;
+        loop->in_flight -= weir_op_has_credit(op);
         weir_slots_free(&loop->slots, op->slot);
         if (op->heap_index != 0) {
             weir_heap_remove(&loop->heap, op);

@@ -127,7 +127,7 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
 }
 
 /* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot. Nearly
- * all are, and 5 ns an op are saved by not asking one by one. */
+ * all are, so they are not asked one by one. */
 static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
 {
     return weir_loop_check(loop) == 0 && loop->slots.used < loop->plain_max && op && op->callback &&
