@@ -9,6 +9,7 @@
 #include <engine/loop/loop.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -103,6 +104,66 @@ static void the_wake_takes_no_ops_place_when_the_kernel_takes_one_entry(void)
     check_drain(short_loop);
     CHECK_EQUAL(check_handed, 5);
     check_close(short_loop);
+}
+
+/* As a kernel that has run its share of deferred completions and holds the rest: it says so in the
+ * flags, and nowhere else. */
+static int hold_back(void *context, struct io_uring *ring, unsigned to_submit, unsigned wait_nr,
+                     unsigned flags)
+{
+    int answer = enter(ring, to_submit, wait_nr, flags);
+    unsigned rest = *(bool *)context ? IORING_SQ_TASKRUN : 0;
+    __atomic_store_n(ring->sq.kflags, rest, __ATOMIC_RELAXED);
+    return answer;
+}
+
+static bool is_readable(int fd)
+{
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    return poll(&polled, 1, 0) == 1;
+}
+
+static void the_loops_fd_is_readable_while_the_kernel_holds_completions_back(void)
+{
+    struct weir_loop *loop = check_open(NULL);
+    bool holds = true;
+    int fd = weir_loop_fd(loop);
+    CHECK(fd >= 0);
+    replace(loop, hold_back, &holds);
+    struct weir_op op = {0};
+    submit_nop(loop, &op);
+    while (check_handed == 0) {
+        CHECK(weir_loop_turn(loop, 0) >= 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        CHECK(is_readable(fd));
+        CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+    }
+    holds = false;
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+    }
+    CHECK(!is_readable(fd));
+    replace(loop, NULL, NULL);
+    check_close(loop);
+}
+
+static void the_kernels_workers_are_capped_as_the_facts_say(void)
+{
+    struct weir_loop *loop =
+        check_open(&(struct weir_options){.workers_bounded = 3, .workers_unbounded = 5});
+    struct weir_facts facts;
+    unsigned caps[2] = {0, 0}; /* zeros ask for what is set */
+    struct weir_uring *uring = weir_uring_of(weir_loop_backend(loop));
+    CHECK_EQUAL(weir_loop_facts(loop, &facts), 0);
+    CHECK_EQUAL(facts.workers_bounded, 3);
+    CHECK_EQUAL(facts.workers_unbounded, 5);
+    CHECK_EQUAL(
+        io_uring_register((unsigned)uring->ring.ring_fd, IORING_REGISTER_IOWQ_MAX_WORKERS, caps, 2),
+        0);
+    CHECK_EQUAL(caps[0], 3);
+    CHECK_EQUAL(caps[1], 5);
+    check_close(loop);
 }
 
 /* --- a loop that fails with ops staged -------------------------------------------------------- */
@@ -252,6 +313,8 @@ int main(int argc, char **argv)
     static const struct check_test tests[] = {
         CHECK_TEST(the_wake_takes_no_ops_place_while_the_kernel_refuses),
         CHECK_TEST(the_wake_takes_no_ops_place_when_the_kernel_takes_one_entry),
+        CHECK_TEST(the_loops_fd_is_readable_while_the_kernel_holds_completions_back),
+        CHECK_TEST(the_kernels_workers_are_capped_as_the_facts_say),
         CHECK_TEST(a_close_that_meets_the_failure_hands_back_what_never_left),
         CHECK_TEST(an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left),
         CHECK_TEST(a_close_that_answers_again_is_not_tried_again),

@@ -342,6 +342,35 @@ SEAM_TEST(lengths_are_taken_up_to_their_stated_limit_and_not_past_it)
     close(file);
 }
 
+SEAM_TEST(time_at_the_gate_is_counted_as_waiting)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 1, .waiting_max = 1});
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked first = {0};
+    struct tracked behind = {0};
+    struct weir_task *task = NULL;
+    struct weir_counters counters;
+    static struct weir_histogram wait;
+    expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "behind"}, &task), 0);
+    seam_read_byte(loop, &first, pipe.in);
+    weir_op_nop(&behind.op);
+    behind.op.task = task;
+    seam_submit(loop, &behind);
+    seam_turns(loop, 2);
+    usleep(5000); /* what the op behind has to wait at least */
+    seam_write(pipe.out, "x", 1);
+    while (behind.calls == 0) {
+        expect(seam_turn(loop, -1) >= 0);
+    }
+    expect_equal(weir_task_read(task, WEIR_STAGE_WAIT, &wait), 0);
+    expect_equal(wait.count, 1);
+    expect(wait.max >= 5000 * WEIR_US);
+    expect_equal(weir_loop_counters(loop, &counters), 0);
+    expect_equal(counters.waited, 1);
+    seam_end(loop);
+    seam_pair_close(&pipe);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_full_gate_refuses_and_leaves_the_op_untouched),
     cmocka_unit_test(the_gate_lets_ops_through_in_the_order_they_came),
@@ -356,6 +385,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_turn_lets_no_more_ops_through_than_its_budget),
     cmocka_unit_test(a_turn_lets_no_more_bytes_through_than_its_budget),
     cmocka_unit_test(submit_refuses_what_it_does_not_know_and_leaves_it_untouched),
+    cmocka_unit_test(time_at_the_gate_is_counted_as_waiting),
     cmocka_unit_test(lengths_are_taken_up_to_their_stated_limit_and_not_past_it),
 };
 

@@ -145,6 +145,37 @@ SEAM_TEST(close_answers_ETIMEDOUT_and_names_what_is_out_and_closes_once_it_is_ba
     seam_pair_close(&pipe);
 }
 
+SEAM_TEST(the_report_names_the_oldest_first)
+{
+    struct stuck older;
+    struct stuck younger;
+    stuck_or_skip(&older);
+    stuck_or_skip(&younger);
+    struct weir_loop *loop = seam_loop();
+    struct weir_report report = {0};
+    struct tracked nops[2] = {0};
+    /* Two ops that come back leave their places in reverse: the older read gets the later one. */
+    for (int i = 0; i < 2; i++) {
+        weir_op_nop(&nops[i].op);
+        seam_submit(loop, &nops[i]);
+    }
+    while (nops[1].calls == 0) {
+        expect(seam_turn(loop, -1) >= 0);
+    }
+    stuck_start(&older, loop);
+    stuck_start(&younger, loop);
+    expect_equal(seam_close(loop, 0, &report), -ETIMEDOUT);
+    expect_equal(report.count, 2);
+    expect(report.ops[0].op == &older.op.op);
+    expect(report.ops[1].op == &younger.op.op);
+    expect(report.ops[0].age_ns >= report.ops[1].age_ns);
+    stuck_release(&older);
+    stuck_release(&younger);
+    seam_end(loop);
+    stuck_end(&older);
+    stuck_end(&younger);
+}
+
 static unsigned closings;
 static int closing_result;
 
@@ -292,6 +323,7 @@ SEAM_TEST(a_loop_with_such_a_transfer_may_be_abandoned)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(close_answers_ETIMEDOUT_and_names_what_is_out_and_closes_once_it_is_back),
+    cmocka_unit_test(the_report_names_the_oldest_first),
     cmocka_unit_test(close_begin_calls_back_with_ETIMEDOUT_and_close_may_go_on),
     cmocka_unit_test(a_transfer_that_cannot_be_interrupted_comes_back_when_it_is_done),
     cmocka_unit_test(a_deadline_of_such_a_transfer_passes_and_its_success_stays),
