@@ -71,7 +71,7 @@ static const char *const hints[] = {
                            "LimitMEMLOCK= in a systemd unit), it counts all rings of the user",
     [WEIR_CAUSE_FD_LIMIT] =
         "no file descriptor left: raise RLIMIT_NOFILE (ulimit -n; LimitNOFILE= in "
-        "a systemd unit); a loop takes 2, and 2 more with weir_loop_fd",
+        "a systemd unit); a loop takes 2 (4 while it opens), and 3 more with weir_loop_fd",
 };
 
 static void reject(struct weir_decision *decision, const char *backend, int error)
