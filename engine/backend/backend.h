@@ -24,8 +24,8 @@ enum weir_staged {
 /* What became of a cancel. */
 enum weir_cancelled {
     WEIR_CANCEL_ASKED,     /* the op's event comes, after its own completion and its cancel's */
-    WEIR_CANCEL_WITHDRAWN, /* only after a turn failed: it never left, and the backend has forgotten
-                            * it */
+    WEIR_CANCEL_WITHDRAWN, /* it has not happened and will not, and the backend has forgotten it; on
+                            * io_uring only after a turn failed */
     WEIR_CANCEL_LOST,      /* only after a turn failed: it is with the kernel, which cannot be
                        * asked */
 };
@@ -39,7 +39,8 @@ struct weir_event {
 /*
  * The bell: one word that says what the loop is doing, so that a wake-up costs a system call only
  * when it sleeps. The loop stores ASLEEP, then looks at every inbox once more, then turns; a
- * producer fills an inbox, then exchanges RUNG. Both are seq_cst: one of the two sees the other.
+ * producer fills an inbox, then looks, and exchanges RUNG. All are seq_cst: one of the two sees the
+ * other.
  */
 enum { WEIR_BELL_AWAKE, WEIR_BELL_ASLEEP, WEIR_BELL_RUNG };
 
@@ -50,7 +51,9 @@ struct weir_bell {
 /* True: the loop sleeps, wake it. Any thread. */
 static inline bool weir_bell_ring(struct weir_bell *bell)
 {
-    return __atomic_exchange_n(&bell->word, WEIR_BELL_RUNG, __ATOMIC_SEQ_CST) == WEIR_BELL_ASLEEP;
+    /* The load first: most find the loop awake, and leave the line to it. */
+    return __atomic_load_n(&bell->word, __ATOMIC_SEQ_CST) == WEIR_BELL_ASLEEP &&
+           __atomic_exchange_n(&bell->word, WEIR_BELL_RUNG, __ATOMIC_SEQ_CST) == WEIR_BELL_ASLEEP;
 }
 
 /* Which clock: for stamps (cheap), or for deadlines (exact). */
@@ -103,6 +106,10 @@ struct weir_backend_table {
     /* ns. WEIR_NOW_DEADLINE: any thread. */
     uint64_t (*now)(struct weir_backend *backend, enum weir_now which);
 
+    /* The number is about to be closed or given anew: whatever is kept about it goes. No op on it is
+     * kept by number. */
+    void (*forget)(struct weir_backend *backend, int fd);
+
     /* An fd that is readable from when a turn would find an event until that turn. Made at the
      * first call, the backend's to close. The fd, or -errno. */
     int (*fd)(struct weir_backend *backend);
@@ -113,6 +120,8 @@ struct weir_backend {
     const struct weir_backend_table *table;
     struct weir_slots *slots;
     struct weir_counters *counters;
+    uint32_t write_flags;  /* RWF_NOSIGNAL where the kernel has it; set by open */
+    bool stages_in_memory; /* stage() writes memory and no more: submit may call it */
     bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
 };
 

@@ -19,7 +19,7 @@
 #define WEIR_OP_BIND 56   /* 6.11 */
 #define WEIR_OP_LISTEN 57 /* 6.11 */
 
-#define WEIR_RWF_NOSIGNAL 0x100 /* 6.18 */
+#define WEIR_OP_FTRUNCATE 55 /* 6.9 */
 
 #ifdef IORING_SETUP_SINGLE_ISSUER
 _Static_assert(IORING_SETUP_SINGLE_ISSUER == WEIR_SETUP_SINGLE_ISSUER, "as the kernel has it");
@@ -35,9 +35,6 @@ _Static_assert(IORING_ENTER_NO_IOWAIT == WEIR_ENTER_NO_IOWAIT, "as the kernel ha
 #endif
 #ifdef IORING_FEAT_NO_IOWAIT
 _Static_assert(IORING_FEAT_NO_IOWAIT == WEIR_FEAT_NO_IOWAIT, "as the kernel has it");
-#endif
-#ifdef RWF_NOSIGNAL
-_Static_assert(RWF_NOSIGNAL == WEIR_RWF_NOSIGNAL, "as the kernel has it");
 #endif
 
 #endif

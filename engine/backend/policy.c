@@ -1,112 +1,310 @@
 /* SPDX-License-Identifier: MIT */
+#include <engine/backend/choose.h>
+#include <engine/backend/epoll.h>
 #include <engine/backend/policy.h>
 #include <engine/backend/uring.h>
+#include <engine/op/perform.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/utsname.h>
+#include <unistd.h>
 
-static const char *const cause_names[] = {
-    [WEIR_CAUSE_NONE] = "none",       [WEIR_CAUSE_KERNEL_TOO_OLD] = "kernel too old",
-    [WEIR_CAUSE_SYSCTL] = "sysctl",   [WEIR_CAUSE_SECCOMP] = "seccomp",
-    [WEIR_CAUSE_MEMLOCK] = "memlock", [WEIR_CAUSE_FD_LIMIT] = "fd limit",
-    [WEIR_CAUSE_OPTION] = "option",   [WEIR_CAUSE_OTHER] = "other",
-};
+#define VARIABLE "WEIR_POLICY"
+#define PROBE_DEPTH 4
+#define CAP_SYS_ADMIN_BIT 21
+#define KIND(kind) (1ULL << (kind))
 
-const char *weir_cause_name(enum weir_cause cause)
+/* What the reactor does without a worker whatever the fd; a read or write of a file is not. */
+#define EPOLL_KINDS                                                                                \
+    (KIND(WEIR_KIND_NOP) | KIND(WEIR_KIND_CLOSE) | KIND(WEIR_KIND_ACCEPT) |                        \
+     KIND(WEIR_KIND_CONNECT) | KIND(WEIR_KIND_RECV) | KIND(WEIR_KIND_SEND) |                       \
+     KIND(WEIR_KIND_RECVMSG) | KIND(WEIR_KIND_SENDMSG) | KIND(WEIR_KIND_SHUTDOWN) |                \
+     KIND(WEIR_KIND_POLL) | KIND(WEIR_KIND_SPLICE) | KIND(WEIR_KIND_SIGNAL) |                      \
+     KIND(WEIR_KIND_CHILD))
+
+static const struct weir_backend_table *table_of(enum weir_policy policy)
 {
-    return (unsigned)cause < sizeof cause_names / sizeof *cause_names ? cause_names[cause] : NULL;
+    return policy == WEIR_IO_URING ? &weir_uring_table : &weir_epoll_table;
 }
 
-/* kernel.io_uring_disabled (Linux 6.6): 0, 1 or 2; 0 where it does not exist. */
-static int io_uring_disabled(void)
+static enum weir_policy policy_of(const struct weir_backend *backend)
 {
-    int value = 0;
-    FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-    if (file) {
-        if (fscanf(file, "%d", &value) != 1) {
-            value = 0;
-        }
-        fclose(file);
+    return backend->table == &weir_uring_table ? WEIR_IO_URING : WEIR_EPOLL;
+}
+
+/* --- who refuses ------------------------------------------------------------------------------ */
+
+/* A number in a small file of /proc. */
+static long number_in(const char *path, long otherwise)
+{
+    long value;
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        return otherwise;
     }
+    value = fscanf(file, "%ld", &value) == 1 ? value : otherwise;
+    fclose(file);
     return value;
 }
 
-static enum weir_cause classify(int error, int disabled)
+/* What /proc says of this thread; both stay as they are where it does not. */
+static void read_status(int *ret_seccomp_mode, uint64_t *ret_capabilities)
 {
-    struct utsname kernel;
-    switch (-error) {
-    case ENOSYS:
-        /* Every kernel from 5.1 on has the call unless it was built without; then who hides it? */
-        return uname(&kernel) == 0 && atoi(kernel.release) < 5 ? WEIR_CAUSE_KERNEL_TOO_OLD
-                                                               : WEIR_CAUSE_SECCOMP;
-    case ENOTSUP:
-    case EINVAL:
-        return WEIR_CAUSE_KERNEL_TOO_OLD;
-    case EPERM:
-    case EACCES:
-        return disabled > 0 ? WEIR_CAUSE_SYSCTL : WEIR_CAUSE_SECCOMP;
-    case ENOMEM:
-        return WEIR_CAUSE_MEMLOCK;
-    case EMFILE:
-    case ENFILE:
-        return WEIR_CAUSE_FD_LIMIT;
-    default:
-        return WEIR_CAUSE_OTHER;
+    char line[256];
+    FILE *file = fopen("/proc/thread-self/status", "re");
+    if (!file) {
+        return;
+    }
+    while (fgets(line, sizeof line, file)) {
+        unsigned long long capabilities;
+        sscanf(line, "Seccomp: %d", ret_seccomp_mode);
+        if (sscanf(line, "CapEff: %llx", &capabilities) == 1) {
+            *ret_capabilities = capabilities;
+        }
+    }
+    fclose(file);
+}
+
+/* Asked only about a refusal. */
+static enum weir_cause classify(enum weir_policy policy, int error)
+{
+    struct utsname system = {0};
+    struct rlimit memlock = {0};
+    uint64_t capabilities = 0;
+    uname(&system);
+    getrlimit(RLIMIT_MEMLOCK, &memlock);
+    long group = number_in("/proc/sys/kernel/io_uring_group", -1);
+    struct weir_surroundings surroundings = {
+        .release = system.release,
+        .io_uring_disabled = (int)number_in("/proc/sys/kernel/io_uring_disabled", 0),
+        .seccomp_mode = -1,
+        .memlock_limited = memlock.rlim_cur != RLIM_INFINITY,
+    };
+    read_status(&surroundings.seccomp_mode, &capabilities);
+    surroundings.io_uring_permitted =
+        capabilities >> CAP_SYS_ADMIN_BIT & 1 || (group >= 0 && group_member((gid_t)group));
+    return weir_policy_classify(policy, error, &surroundings);
+}
+
+/* --- what the system offers ------------------------------------------------------------------- */
+
+static uint64_t native_kinds_of(struct weir_backend *backend)
+{
+    uint64_t kinds = KIND(WEIR_KIND_TIMEOUT); /* the loop's own */
+    for (uint8_t kind = 0; kind < WEIR_KIND_COUNT; kind++) {
+        kinds |= (uint64_t)weir_op_is_quick(&(struct weir_op){.kind = kind}) << kind;
+    }
+    return kinds |
+           (policy_of(backend) == WEIR_IO_URING ? weir_uring_of(backend)->carried : EPOLL_KINDS);
+}
+
+static void note_error(struct weir_probe *probe, enum weir_policy policy, int error)
+{
+    enum weir_cause cause = classify(policy, error);
+    if (policy == WEIR_IO_URING) {
+        probe->io_uring.error = error;
+        probe->io_uring.cause = cause;
+    } else {
+        probe->epoll.error = error;
+        probe->epoll.cause = cause;
     }
 }
 
-static const char *const hints[] = {
-    [WEIR_CAUSE_KERNEL_TOO_OLD] =
-        "this kernel lacks what weir needs of io_uring: use Linux 5.11 or "
-        "newer, built with CONFIG_IO_URING",
-    [WEIR_CAUSE_SYSCTL] =
-        "the sysctl kernel.io_uring_disabled forbids io_uring here: set it to 0, or "
-        "to 1 and run in the group kernel.io_uring_group names",
-    [WEIR_CAUSE_SECCOMP] =
-        "a seccomp filter (container runtimes' default profiles have one), or a "
-        "kernel without CONFIG_IO_URING, denies io_uring_setup: allow the system "
-        "calls 425 to 427 in the profile",
-    [WEIR_CAUSE_MEMLOCK] = "no memory for even the smallest ring: raise RLIMIT_MEMLOCK (ulimit -l; "
-                           "LimitMEMLOCK= in a systemd unit), it counts all rings of the user",
-    [WEIR_CAUSE_FD_LIMIT] =
-        "no file descriptor left: raise RLIMIT_NOFILE (ulimit -n; LimitNOFILE= in "
-        "a systemd unit); a loop takes 2 (4 while it opens), and 3 more with weir_loop_fd",
-};
-
-static void reject(struct weir_decision *decision, const char *backend, int error)
+static void note_kinds(struct weir_probe *probe, enum weir_policy policy, uint64_t kinds)
 {
-    if (!decision) {
+    if (policy == WEIR_IO_URING) {
+        probe->io_uring.native_kinds = kinds;
+    } else {
+        probe->epoll.native_kinds = kinds;
+    }
+}
+
+/* As a table's open; and what a bug of this kernel spoils is left to the workers, if there are
+ * any. */
+static int open_table(enum weir_policy policy, const struct weir_options *options,
+                      struct weir_facts *facts, struct weir_backend **ret_backend)
+{
+    struct utsname system;
+    int r = table_of(policy)->open(options, facts, ret_backend);
+    if (r == 0 && policy == WEIR_IO_URING && options->offload_workers != WEIR_NO_OFFLOAD &&
+        uname(&system) == 0) {
+        weir_uring_of(*ret_backend)->carried &=
+            ~weir_policy_kernel_bugs(system.release, system.machine).kinds;
+    }
+    return r;
+}
+
+/* Of one that has proved itself. */
+static void note_features(struct weir_probe *probe, struct weir_backend *backend,
+                          const struct weir_facts *facts)
+{
+    note_kinds(probe, policy_of(backend), native_kinds_of(backend));
+    if (policy_of(backend) == WEIR_IO_URING) {
+        probe->io_uring.ring_flags = facts->ring_flags;
+        probe->io_uring.ring_features = facts->ring_features;
+    } else {
+        probe->epoll.has_pwait2 = weir_epoll_of(backend)->has_pwait2;
+    }
+}
+
+/* Opens one as a loop does, has it prove itself, and closes it. */
+static void try_out(struct weir_probe *probe, enum weir_policy policy)
+{
+    const struct weir_options options = {.depth = PROBE_DEPTH};
+    struct weir_facts facts = {.depth_asked = PROBE_DEPTH};
+    struct weir_counters counters = {0};
+    struct weir_backend *backend;
+    int r = open_table(policy, &options, &facts, &backend);
+    if (r < 0) {
+        note_error(probe, policy, r);
         return;
     }
-    decision->chosen = NULL;
+    backend->counters = &counters;
+    facts.workers_bounded = 0; /* 0: what loops of this thread have set stays */
+    facts.workers_unbounded = 0;
+    r = backend->table->adopt(backend, &facts);
+    if (r < 0) {
+        note_error(probe, policy, r);
+    } else {
+        note_features(probe, backend, &facts);
+    }
+    backend->table->close(backend, false);
+}
+
+/* What is known without a trial: nothing speaks against either. */
+static void know_kernel(struct weir_probe *probe)
+{
+    struct utsname system = {0};
+    uname(&system);
+    *probe = (struct weir_probe){.size = sizeof *probe};
+    snprintf(probe->kernel, sizeof probe->kernel, "%s", system.release);
+    probe->io_uring.bug = weir_policy_kernel_bugs(system.release, system.machine).bug;
+    probe->io_uring.native_kinds = UINT64_MAX;
+    probe->epoll.native_kinds = UINT64_MAX;
+}
+
+void weir_policy_probe(struct weir_probe *ret_probe)
+{
+    know_kernel(ret_probe);
+    note_kinds(ret_probe, WEIR_IO_URING, 0);
+    note_kinds(ret_probe, WEIR_EPOLL, 0);
+    try_out(ret_probe, WEIR_IO_URING);
+    try_out(ret_probe, WEIR_EPOLL);
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+static int refuse_option(struct weir_decision *decision, const char *hint)
+{
     struct weir_rejection *rejection = &decision->rejected[decision->rejected_count++];
-    rejection->backend = backend;
-    rejection->error = error;
-    rejection->cause = classify(error, io_uring_disabled());
-    const char *hint =
-        rejection->cause < sizeof hints / sizeof *hints ? hints[rejection->cause] : NULL;
-    snprintf(rejection->hint, sizeof rejection->hint, "%s",
-             hint ? hint : "the error says all that is known");
+    *rejection = (struct weir_rejection){
+        .backend = "none",
+        .error = -EINVAL,
+        .cause = WEIR_CAUSE_OPTION,
+    };
+    snprintf(rejection->hint, sizeof rejection->hint, "%s", hint);
+    return -EINVAL;
+}
+
+/* The one place that reads the variable. */
+static int ask_environment(struct weir_decision *decision)
+{
+    static const char *const values[] = {
+        [WEIR_AUTO] = "auto",
+        [WEIR_IO_URING] = "io_uring",
+        [WEIR_EPOLL] = "epoll",
+    };
+    const char *value = decision->policy == WEIR_AUTO ? secure_getenv(VARIABLE) : NULL;
+    if (!value) {
+        return 0;
+    }
+    decision->from_environment = 1;
+    for (unsigned i = 0; i < sizeof values / sizeof *values; i++) {
+        if (strcmp(value, values[i]) == 0) {
+            decision->policy = (enum weir_policy)i;
+            return 0;
+        }
+    }
+    return refuse_option(decision, "the environment variable " VARIABLE
+                                   " is none of auto, io_uring, epoll: set it to one or unset it");
+}
+
+/* Whether a backend lacks memory or fds is for each open to find out anew. */
+static bool is_for_now(int error)
+{
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
+static int know(const struct weir_options *options, struct weir_probe *ret_known,
+                struct weir_decision *decision)
+{
+    know_kernel(ret_known);
+    if (!options->probe) {
+        return 0;
+    }
+    if (options->probe->size != sizeof *options->probe) {
+        return refuse_option(decision, "options.probe was not filled by weir_probe(), or by that "
+                                       "of another version of this library");
+    }
+    struct weir_probe fresh = *ret_known;
+    *ret_known = *options->probe;
+    if (is_for_now(ret_known->io_uring.error)) {
+        ret_known->io_uring = fresh.io_uring;
+    }
+    if (is_for_now(ret_known->epoll.error)) {
+        ret_known->epoll = fresh.epoll;
+    }
+    return 0;
+}
+
+/* Opens the one that was chosen. On failure what was learned is noted, for another choice. */
+static int open_chosen(enum weir_policy chosen, const struct weir_options *options,
+                       struct weir_facts *facts, struct weir_probe *known,
+                       struct weir_backend **ret_backend)
+{
+    struct weir_backend *backend;
+    struct weir_facts own = *facts;
+    int r = open_table(chosen, options, &own, &backend);
+    if (r < 0) {
+        note_error(known, chosen, r);
+        return r;
+    }
+    uint64_t kinds = native_kinds_of(backend);
+    if (options->native_kinds & ~kinds) {
+        note_kinds(known, chosen, kinds);
+        backend->table->close(backend, false);
+        return -EOPNOTSUPP;
+    }
+    own.backend = backend->table->name;
+    *facts = own;
+    *ret_backend = backend;
+    return 0;
 }
 
 int weir_policy_open(const struct weir_options *options, struct weir_facts *facts,
                      struct weir_backend **ret_backend)
 {
-    const struct weir_backend_table *table = &weir_uring_table;
-    struct utsname kernel;
-    if (uname(&kernel) == 0) {
-        snprintf(facts->kernel, sizeof facts->kernel, "%s", kernel.release);
-    }
-    int r = table->open(options, facts, ret_backend);
+    struct weir_decision unseen;
+    struct weir_decision *decision = options->decision ? options->decision : &unseen;
+    struct weir_probe known;
+    *decision = (struct weir_decision){.policy = options->policy};
+    int r = ask_environment(decision);
+    r = r < 0 ? r : know(options, &known, decision);
     if (r < 0) {
-        reject(options->decision, table->name, r);
         return r;
     }
-    facts->backend = table->name;
-    if (options->decision) {
-        options->decision->chosen = table->name;
-    }
+    snprintf(facts->kernel, sizeof facts->kernel, "%s", known.kernel);
+    /* Each round that fails leaves one candidate less. */
+    do {
+        r = weir_policy_choose(options->native_kinds, &known, decision);
+        if (r < 0) {
+            return r;
+        }
+        r = open_chosen((enum weir_policy)r, options, facts, &known, ret_backend);
+    } while (r < 0);
     return 0;
 }
 
@@ -114,8 +312,9 @@ int weir_policy_adopt(const struct weir_options *options, struct weir_backend *b
                       struct weir_facts *facts)
 {
     int r = backend->table->adopt(backend, facts);
-    if (r < 0 && options) {
-        reject(options->decision, backend->table->name, r);
+    if (r < 0 && options && options->decision) {
+        enum weir_policy policy = policy_of(backend);
+        weir_policy_reject(options->decision, policy, r, classify(policy, r));
     }
     return r;
 }

@@ -32,7 +32,7 @@ static unsigned unpublished(const struct weir_uring *uring)
 static struct io_uring_sqe *next_sqe(struct weir_uring *uring)
 {
     struct io_uring_sq *sq = &uring->ring.sq;
-    WEIR_CHECK(unpublished(uring) < sq->ring_entries);
+    WEIR_AUDIT(unpublished(uring) < sq->ring_entries); /* the gate sees to it */
     return &sq->sqes[sq->sqe_tail++ & sq->ring_mask];
 }
 
@@ -47,10 +47,10 @@ void weir_uring_replace_enter(struct weir_backend *backend, weir_enter_call *cal
 /* A kind the kernel has no opcode for. */
 static __attribute__((noinline)) enum weir_staged stage_without(struct weir_op *op)
 {
-    if (!weir_op_performs(op)) {
+    if (!weir_op_is_quick(op)) {
         return WEIR_NOT_HERE;
     }
-    op->result = weir_op_perform(op);
+    op->result = weir_op_perform(op, WEIR_HOW_TRY, 0);
     return WEIR_FINISHED;
 }
 
@@ -271,28 +271,30 @@ static bool reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe, s
 
 static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t max)
 {
-    struct io_uring_cq *cq = &uring->ring.cq;
-    const struct weir_slots *slots = uring->base.slots;
-    unsigned head = *cq->khead;
+    /* Copies: the compiler cannot know that what is written below leaves them alone. */
+    const struct io_uring_cq cq = uring->ring.cq;
+    const struct weir_slots slots = *uring->base.slots;
+    struct weir_event *event = events;
+    unsigned head = *cq.khead;
     /* Acquire: pairs with the kernel's release. Read once: what completes meanwhile is the next
      * turn's. */
-    unsigned ready = io_uring_smp_load_acquire(cq->ktail) - head;
-    uint32_t count = 0;
+    unsigned ready = io_uring_smp_load_acquire(cq.ktail) - head;
+    unsigned end = head + (ready < max ? ready : max);
 
     uring->base.unsettled = false;
-    for (unsigned i = 0; i < ready && count < max; i++, head++) {
-        const struct io_uring_cqe *cqe = &cq->cqes[head & cq->ring_mask];
+    for (; head != end; head++) {
+        const struct io_uring_cqe *cqe = &cq.cqes[head & cq.ring_mask];
         uint32_t slot = (uint32_t)cqe->user_data >> 1;
-        struct weir_op *op = weir_slots_find(slots, slot, (uint32_t)(cqe->user_data >> 32));
+        struct weir_op *op = weir_slots_find(&slots, slot, (uint32_t)(cqe->user_data >> 32));
         if (weir_likely(op && weir_op_finish_plain(op, cqe->res))) {
-            events[count++] = (struct weir_event){.op = op, .result = cqe->res};
-        } else if (reap_odd(uring, cqe, op, &events[count])) {
+            *event++ = (struct weir_event){.op = op, .result = cqe->res};
+        } else if (reap_odd(uring, cqe, op, event)) {
             uring->base.unsettled = true;
-            count++;
+            event++;
         }
     }
-    io_uring_smp_store_release(cq->khead, head);
-    return (int)count;
+    io_uring_smp_store_release(cq.khead, head);
+    return (int)(event - events);
 }
 
 /* Stages the poll of the wake fd. The SQ has places for the ops only, so what fills it goes first.
@@ -369,6 +371,13 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
     return reap(uring, events, max);
 }
 
+/* The ring holds files, not numbers. */
+static void forget(struct weir_backend *backend, int fd)
+{
+    (void)backend;
+    (void)fd;
+}
+
 static void wake(struct weir_backend *backend)
 {
     struct weir_uring *uring = weir_uring_of(backend);
@@ -394,6 +403,7 @@ const struct weir_backend_table weir_uring_table = {
     .cancel = cancel,
     .turn = turn,
     .wake = wake,
+    .forget = forget,
     .now = now,
     .fd = weir_uring_fd,
 };

@@ -27,7 +27,6 @@ struct weir_uring {
     bool failed; /* an enter answered `error`: nothing more reaches the kernel */
     int error;
     bool blocks_sigpipe;     /* counted among the loops that want SIGPIPE blocked */
-    uint32_t write_flags;    /* RWF_NOSIGNAL where the kernel has it */
     uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
     uint64_t native;         /* bit per opcode the kernel has */
     uint64_t carried;        /* bit per kind that has such an opcode */

@@ -5,14 +5,12 @@
  * a version.
  */
 #include <engine/backend/uring.h>
-#include <fcntl.h>
-#include <pthread.h>
+#include <engine/base/sigpipe.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
 #define DEPTH_MIN 4       /* below it a ring takes no less memory */
@@ -40,10 +38,25 @@ static const unsigned ladder[] = {
     0,
 };
 
-static int try_ring(struct weir_uring *uring, uint32_t depth, bool disabled)
+#define LADDER_STEPS (sizeof ladder / sizeof *ladder)
+
+/* The step that a probe has reached, or the first. */
+static size_t first_step(const struct weir_probe *probe)
 {
+    size_t step = 0;
+    if (probe && probe->io_uring.ring_flags != 0) {
+        while ((ladder[step] & probe->io_uring.ring_flags) != ladder[step]) {
+            step++; /* the last has no flags */
+        }
+    }
+    return step;
+}
+
+static int try_ring(struct weir_uring *uring, uint32_t depth, const struct weir_options *options)
+{
+    bool disabled = options->flags & WEIR_FOR_ADOPTION;
     int r = -EINVAL;
-    for (size_t i = 0; i < sizeof ladder / sizeof *ladder && r == -EINVAL; i++) {
+    for (size_t i = first_step(options->probe); i < LADDER_STEPS && r == -EINVAL; i++) {
         struct io_uring_params params = {
             .flags = ladder[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP |
                      (disabled ? IORING_SETUP_R_DISABLED : 0),
@@ -58,14 +71,15 @@ static int try_ring(struct weir_uring *uring, uint32_t depth, bool disabled)
 }
 
 /* The ring, for as much of the depth as there is memory. */
-static int make_ring(struct weir_uring *uring, uint32_t depth, bool disabled,
+static int make_ring(struct weir_uring *uring, const struct weir_options *options,
                      struct weir_facts *facts)
 {
+    uint32_t depth = facts->depth_asked;
     uint32_t got = depth;
-    int r = try_ring(uring, got, disabled);
+    int r = try_ring(uring, got, options);
     while (r == -ENOMEM && got > DEPTH_MIN) {
         got = got / 2 > DEPTH_MIN ? got / 2 : DEPTH_MIN;
-        r = try_ring(uring, got, disabled);
+        r = try_ring(uring, got, options);
     }
     if (r < 0) {
         return r;
@@ -116,21 +130,12 @@ static int probe_opcodes(struct weir_uring *uring)
     return 0;
 }
 
-/* Whether writes can be asked not to raise SIGPIPE (Linux 6.18). A write of nothing to a pipe
- * tells. */
-static int probe_nosignal(struct weir_uring *uring)
+/* Whether the ring may be entered at all: a filter may deny that alone, and open is when another
+ * backend can still be chosen. Other errors are adoption's to judge. */
+static int probe_enter(struct weir_uring *uring)
 {
-    int ends[2];
-    if (pipe2(ends, O_CLOEXEC) < 0) {
-        return -errno;
-    }
-    struct iovec nothing = {.iov_base = ends, .iov_len = 0};
-    if (pwritev2(ends[1], &nothing, 1, -1, WEIR_RWF_NOSIGNAL) == 0) {
-        uring->write_flags = WEIR_RWF_NOSIGNAL;
-    }
-    close(ends[0]);
-    close(ends[1]);
-    return 0;
+    int r = io_uring_enter2((unsigned)uring->ring.ring_fd, 0, 0, 0, NULL, _NSIG / 8);
+    return r == -EPERM || r == -EACCES || r == -ENOSYS ? r : 0;
 }
 
 static void tell_facts(const struct weir_uring *uring, const struct weir_options *options,
@@ -146,6 +151,7 @@ static void tell_facts(const struct weir_uring *uring, const struct weir_options
     facts->ring_features = ring->features;
     facts->no_iowait = uring->enter_wait != 0;
     facts->clock = uring->clock.ticking ? "tsc" : "monotonic";
+    facts->wakes_by = "eventfd";
     facts->workers_bounded = options->workers_bounded ? options->workers_bounded : bounded;
     facts->workers_unbounded =
         options->workers_unbounded ? options->workers_unbounded : facts->depth;
@@ -159,12 +165,11 @@ static void tell_facts(const struct weir_uring *uring, const struct weir_options
 static int finish_open(struct weir_uring *uring, const struct weir_options *options,
                        struct weir_facts *facts)
 {
-    bool disabled = options->flags & WEIR_FOR_ADOPTION;
     uring->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (uring->wake_fd < 0) {
         return -errno;
     }
-    int r = make_ring(uring, facts->depth_asked, disabled, facts);
+    int r = make_ring(uring, options, facts);
     if (r < 0) {
         uring->ring.ring_fd = -1;
         return r;
@@ -173,7 +178,8 @@ static int finish_open(struct weir_uring *uring, const struct weir_options *opti
         return -ENOTSUP;
     }
     r = probe_opcodes(uring);
-    r = r < 0 ? r : probe_nosignal(uring);
+    r = r < 0 ? r : probe_enter(uring);
+    r = r < 0 ? r : weir_sigpipe_probe(&uring->base.write_flags);
     r = r < 0 ? r : io_uring_ring_dontfork(&uring->ring);
     if (r < 0) {
         return r;
@@ -194,6 +200,7 @@ int weir_uring_open(const struct weir_options *options, struct weir_facts *facts
         return -errno;
     }
     uring->base.table = &weir_uring_table;
+    uring->base.stages_in_memory = true;
     uring->ring.ring_fd = -1;
     uring->wake_fd = -1;
     uring->ready_fd = -1;
@@ -230,46 +237,23 @@ static int round_trip(struct weir_uring *uring)
     return -EAGAIN;
 }
 
-/* Loops of this thread that need SIGPIPE blocked, and whether the first of them had to block it. */
-static __thread struct {
-    unsigned loops;
-    bool ours;
-} sigpipe;
-
 /* Where writes cannot be asked to keep quiet, SIGPIPE is blocked in the owner's thread. */
 static void block_sigpipe(struct weir_uring *uring, struct weir_facts *facts)
 {
-    sigset_t pipe_set;
-    sigset_t before;
-    if (uring->write_flags != 0) {
+    if (uring->base.write_flags != 0) {
         return;
     }
-    sigemptyset(&pipe_set);
-    sigaddset(&pipe_set, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_set, &before);
-    if (sigpipe.loops++ == 0) {
-        sigpipe.ours = !sigismember(&before, SIGPIPE);
-    }
+    weir_sigpipe_block();
     uring->blocks_sigpipe = true;
     facts->sigpipe_blocked = 1;
 }
 
 static void unblock_sigpipe(struct weir_uring *uring)
 {
-    sigset_t pipe_set;
-    if (!uring->blocks_sigpipe) {
-        return;
+    if (uring->blocks_sigpipe) {
+        uring->blocks_sigpipe = false;
+        weir_sigpipe_unblock();
     }
-    uring->blocks_sigpipe = false;
-    if (--sigpipe.loops > 0 || !sigpipe.ours) {
-        return;
-    }
-    sigemptyset(&pipe_set);
-    sigaddset(&pipe_set, SIGPIPE);
-    while (sigtimedwait(&pipe_set, NULL, &(struct timespec){0}) > 0) {
-        /* one that a write of ours raised must not arrive now */
-    }
-    pthread_sigmask(SIG_UNBLOCK, &pipe_set, NULL);
 }
 
 int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts)

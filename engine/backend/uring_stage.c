@@ -37,6 +37,9 @@ static const uint8_t opcodes[WEIR_KIND_COUNT] = {
     [WEIR_KIND_SHUTDOWN] = IORING_OP_SHUTDOWN,
     [WEIR_KIND_POLL] = IORING_OP_POLL_ADD,
     [WEIR_KIND_SPLICE] = IORING_OP_SPLICE,
+    [WEIR_KIND_FTRUNCATE] = WEIR_OP_FTRUNCATE,
+    [WEIR_KIND_SIGNAL] = IORING_OP_POLL_ADD, /* of the fd that the loop made for it */
+    [WEIR_KIND_CHILD] = IORING_OP_POLL_ADD,
 };
 
 _Static_assert(WEIR_KIND_COUNT <= 64, "a bit per kind");
@@ -92,7 +95,7 @@ static void prepare_transfer(const struct weir_uring *uring, const struct weir_o
         return;
     case WEIR_KIND_WRITE:
     case WEIR_KIND_WRITEV:
-        sqe->rw_flags = (__kernel_rwf_t)(op->rw_flags | uring->write_flags);
+        sqe->rw_flags = (__kernel_rwf_t)(op->rw_flags | uring->base.write_flags);
         break;
     default:
         sqe->rw_flags = (__kernel_rwf_t)op->rw_flags;
@@ -184,6 +187,9 @@ static void prepare_range(const struct weir_op *op, struct io_uring_sqe *sqe)
     case WEIR_KIND_FSYNC:
         sqe->fsync_flags = op->arg.io.flags ? IORING_FSYNC_DATASYNC : 0;
         break;
+    case WEIR_KIND_FTRUNCATE:
+        sqe->off = op->arg.io.length;
+        break;
     case WEIR_KIND_FADVISE:
         sqe->len = (uint32_t)op->arg.io.length;
         sqe->fadvise_advice = op->arg.io.flags;
@@ -213,6 +219,7 @@ static __attribute__((noinline)) void prepare_other(const struct weir_op *op,
     case WEIR_KIND_SYNC_FILE_RANGE:
     case WEIR_KIND_FALLOCATE:
     case WEIR_KIND_FADVISE:
+    case WEIR_KIND_FTRUNCATE:
         prepare_range(op, sqe);
         break;
     case WEIR_KIND_OPENAT:

@@ -20,6 +20,14 @@ static void ask_carrier(struct weir_loop *loop, struct weir_op *op)
         weir_queue_remove(&loop->closers, op);
         weir_loop_finish_early(loop, op, weir_op_asked_result(op));
         break;
+    case WEIR_CARRIER_OFFLOAD:
+        if (weir_offload_withdraw(loop->offload, op)) {
+            weir_loop_finish_early(loop, op, weir_op_asked_result(op));
+        } else {
+            /* Relaxed: a hint, weir_op_asked(). */
+            __atomic_store_n(&op->asked_back, 1, __ATOMIC_RELAXED);
+        }
+        break;
     default:
         if (loop->backend->table->cancel(loop->backend, op) == WEIR_CANCEL_WITHDRAWN) {
             weir_loop_finish_early(loop, op, weir_op_asked_result(op));
@@ -41,8 +49,10 @@ int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked as
     if (!op->asked) {
         op->asked = (uint8_t)asked;
     }
-    if (op->state == WEIR_AT_GATE) {
-        weir_queue_remove(&loop->waiting, op);
+    if (op->state == WEIR_POSTED) {
+        weir_loop_withdraw_post(loop, op);
+    } else if (op->state == WEIR_AT_GATE) {
+        weir_queue_remove(&weir_loop_gate_of(loop, op)->waiting, op);
         weir_loop_finish_early(loop, op, weir_op_asked_result(op));
     } else {
         ask_carrier(loop, op);
@@ -73,7 +83,7 @@ static bool may_ask(const struct weir_op *op)
 uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *but, int *ret_asked)
 {
     uint32_t live = 0;
-    int asked = 0;
+    int asked = fd < 0 ? 0 : weir_loop_ask_posts(loop, fd, NULL, WEIR_ASKED_CANCEL);
     uint32_t first = fd < 0 ? loop->slots.count : 0; /* no op is on a negative fd */
     for (uint32_t i = weir_slots_on_fd(&loop->slots, first, fd); i < loop->slots.count;
          i = weir_slots_on_fd(&loop->slots, i + 1, fd)) {
@@ -142,7 +152,7 @@ int weir_cancel_task(struct weir_loop *loop, struct weir_task *task)
             weir_loop_ask(loop, slot->op, WEIR_ASKED_CANCEL);
         }
     }
-    return asked + ask_timers(loop, task);
+    return asked + ask_timers(loop, task) + weir_loop_ask_posts(loop, -1, task, WEIR_ASKED_CANCEL);
 }
 
 int weir_forget(struct weir_loop *loop, int fd)
@@ -158,11 +168,13 @@ int weir_forget(struct weir_loop *loop, int fd)
     for (uint32_t i = weir_slots_on_fd(&loop->slots, 0, fd); i < loop->slots.count;
          i = weir_slots_on_fd(&loop->slots, i + 1, fd)) {
         const struct weir_op *op = loop->slots.slots[i].op;
-        bool late = weir_kind_traits(op->kind) & WEIR_KIND_LATE_FD || op->retry != WEIR_RETRY_NONE;
+        bool late = weir_kind_traits(op->kind) & WEIR_KIND_LATE_FD ||
+                    op->retry != WEIR_RETRY_NONE || op->with == WEIR_CARRIER_OFFLOAD;
         if (op->state == WEIR_IN_FLIGHT && late) {
             return -EBUSY;
         }
     }
+    loop->backend->table->forget(loop->backend, fd);
     return 0;
 }
 
@@ -183,7 +195,6 @@ void weir_loop_step_closers(struct weir_loop *loop)
         next = op->held.link.next;
         if (weir_loop_ask_fd(loop, op->fd, op, NULL) == 0) {
             weir_queue_remove(&loop->closers, op);
-            op->with = WEIR_CARRIER_BACKEND;
             weir_loop_stage(loop, op);
         }
     }
@@ -216,7 +227,6 @@ bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_n
         return true;
     }
     op->retry = WEIR_RETRY_NONE;
-    op->with = WEIR_CARRIER_BACKEND;
     if (op->deadline_ns != 0) {
         weir_loop_arm(loop, op, op->deadline_ns);
     }

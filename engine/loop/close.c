@@ -17,9 +17,9 @@ static void begin(struct weir_loop *loop)
 {
     loop->closing = true;
     if (loop->failed == 0) {
-        loop->refuse = -ESHUTDOWN;
-        loop->plain_max = 0;
+        weir_loop_refuse(loop, -ESHUTDOWN);
     }
+    weir_loop_ask_posts(loop, -1, NULL, WEIR_ASKED_CLOSE);
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         if (loop->slots.slots[i].op) {
             weir_loop_ask(loop, loop->slots.slots[i].op, WEIR_ASKED_CLOSE);
@@ -89,7 +89,8 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
 
 static int drain(struct weir_loop *loop, uint64_t until_ns)
 {
-    while (weir_loop_count_live(loop) > 0 || loop->rooms) {
+    while (weir_loop_count_live(loop) > 0 || loop->gate.rooms || loop->offload_gate.rooms) {
+        weir_loop_ask_posts(loop, -1, NULL, WEIR_ASKED_CLOSE); /* that were on their way */
         int r = weir_loop_turn_once(loop, until_ns);
         if (r < 0) {
             return r;
@@ -105,6 +106,9 @@ static int drain(struct weir_loop *loop, uint64_t until_ns)
 static void tear_down(struct weir_loop *loop)
 {
     weir_loop_close_foreign(loop);
+    if (loop->offload) {
+        weir_offload_close(loop->offload); /* first: a worker may be about to wake the loop */
+    }
     loop->backend->table->close(loop->backend, false);
     weir_loop_free(loop);
 }
@@ -217,7 +221,11 @@ int weir_loop_abandon(struct weir_loop *loop)
     if (loop->in_turn) {
         return -EBUSY;
     }
-    /* Leaked on purpose: the kernel may write to ring, buffers and wake fd at any time. */
+    /* Leaked on purpose: the kernel may write to ring and buffers, and a worker to the wake fd, at
+     * any time. */
+    if (loop->offload) {
+        weir_offload_abandon(loop->offload);
+    }
     loop->unowned = false;
     weir_guard_set(loop->guard, &weir_thread_nobody); /* every call answers -EPERM */
     return 0;

@@ -35,15 +35,16 @@ void weir_loop_arm_foreign(struct weir_loop *loop)
 {
     struct weir_backend *backend = loop->backend;
     weir_loop_admit(loop);
+    if (loop->offload) {
+        weir_offload_flush(loop->offload);
+    }
     int r = backend->table->turn(backend, WEIR_NO_SLEEP, NULL, 0);
     if (r < 0) {
-        loop->failed = r; /* the next turn says so */
-        loop->refuse = r;
-        loop->plain_max = 0;
+        weir_loop_fail(loop, r); /* the next turn says so */
     }
     arm_timer(loop);
     __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
-    bool ready = weir_loop_has_work(loop) || __atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST);
+    bool ready = weir_loop_has_work(loop) || weir_loop_is_rung(loop);
     if (ready && weir_bell_ring(&loop->bell)) {
         backend->table->wake(backend);
     }

@@ -1,42 +1,95 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gate.c: admission. Every op passes the FIFO, even when there is room: one place admits.
- *
- * Invariant: in_flight <= depth.
+ * gate.c: admission, at the main gate and at that of the offload ring: who waits, in order, and the
+ * budget of a turn. An op for which there is room, and before which nobody waits, goes through at
+ * once (submit.c), and leaves with the others when the turn begins.
  */
 #include <engine/loop/loop.h>
 
-/* Whether the next op's bytes are too many for this turn; the first passes whatever its size. */
-static bool over_bytes(const struct weir_loop *loop, const struct weir_op *op, uint64_t *bytes)
+void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site)
 {
-    bool first = *bytes == 0;
-    uint64_t left = loop->admit_bytes_max - *bytes;
+    struct weir_gate *gate = weir_loop_gate_of(loop, op);
+    if (op->kind == WEIR_KIND_CLOSE) {
+        /* Now, and not when it is admitted: what it cancels may hold the credit it waits for. */
+        weir_loop_ask_fd(loop, op->fd, op, NULL);
+    }
+    loop->counters.waited += gate->live >= gate->depth;
+    loop->slots.two_fds += !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
+    weir_op_move(op, WEIR_AT_GATE);
+    struct weir_slot *slot = weir_slots_take(&loop->slots, op);
+    slot->task = weir_loop_task_of(loop, op);
+    slot->site = site;
+    gate->live++;
+    gate->unadmitted++;
+    weir_queue_push(&gate->waiting, op);
+    loop->leaving_max = 0; /* who comes now stands behind it */
+}
+
+bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op)
+{
+    bool first = loop->bytes_left == loop->admit_bytes_max;
     uint64_t wanted = weir_op_bytes(op);
-    *bytes = wanted < left ? *bytes + wanted : loop->admit_bytes_max;
-    return wanted > left && !first;
+    if (wanted > loop->bytes_left && !first) {
+        return false;
+    }
+    loop->bytes_left -= wanted < loop->bytes_left ? wanted : loop->bytes_left;
+    return true;
+}
+
+static bool fits_bytes(struct weir_loop *loop, const struct weir_op *op)
+{
+    return !(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) || weir_loop_fits_bytes(loop, op);
+}
+
+/* Lets the first through. */
+static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gate)
+{
+    struct weir_op *op = weir_queue_pop(&gate->waiting);
+    gate->unadmitted--;
+    op->left_ns = loop->stamp_ns;
+    WEIR_CHECK(weir_op_move_plain(op, WEIR_AT_GATE, WEIR_IN_FLIGHT));
+    return op;
+}
+
+static void admit_main(struct weir_loop *loop)
+{
+    struct weir_gate *gate = &loop->gate;
+    uint32_t credits = gate->depth - weir_gate_in_flight(gate);
+    uint32_t budget = loop->admit_ops_max - loop->leaving_count;
+    uint32_t places = credits < budget ? credits : budget;
+    for (; places > 0 && gate->waiting.head && fits_bytes(loop, gate->waiting.head); places--) {
+        struct weir_op *op = let_through(loop, gate);
+        if (weir_likely(op->kind != WEIR_KIND_CLOSE) || !weir_loop_close_waits(loop, op)) {
+            weir_loop_stage(loop, op);
+        }
+    }
+}
+
+/* Queueing is all that a turn does of these, so there is no budget. */
+static void admit_offload(struct weir_loop *loop)
+{
+    struct weir_gate *gate = &loop->offload_gate;
+    while (gate->waiting.head && weir_gate_in_flight(gate) < gate->depth) {
+        weir_loop_stage(loop, let_through(loop, gate));
+    }
 }
 
 void weir_loop_admit(struct weir_loop *loop)
 {
+    for (uint32_t i = 0; i < loop->leaving_count; i++) {
+        loop->leaving[i]->left_ns = loop->stamp_ns;
+    }
     if (weir_unlikely(loop->closers.head != NULL)) {
         weir_loop_step_closers(loop);
     }
-    uint32_t credits = loop->depth - loop->in_flight;
-    uint32_t places = credits < loop->admit_ops_max ? credits : loop->admit_ops_max;
-    uint64_t bytes = 0;
-    for (; places > 0 && loop->waiting.head; places--) {
-        struct weir_op *op = loop->waiting.head;
-        bool moves_bytes = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-        if (moves_bytes && over_bytes(loop, op, &bytes)) {
-            break;
-        }
-        weir_queue_pop(&loop->waiting);
-        loop->in_flight++;
-        op->left_ns = loop->stamp_ns;
-        WEIR_CHECK(weir_op_move_plain(op, WEIR_AT_GATE, WEIR_IN_FLIGHT));
-        if (weir_unlikely(op->kind == WEIR_KIND_CLOSE) && weir_loop_close_waits(loop, op)) {
-            continue;
-        }
-        weir_loop_stage(loop, op);
+    if (weir_unlikely(loop->gate.waiting.head != NULL)) {
+        admit_main(loop);
     }
+    if (weir_unlikely(loop->offload_gate.waiting.head != NULL)) {
+        admit_offload(loop);
+    }
+    bool direct = loop->backend->stages_in_memory && !loop->gate.waiting.head;
+    loop->leaving_count = 0;
+    loop->leaving_max = direct ? loop->leaving_most : 0;
+    loop->bytes_left = loop->admit_bytes_max;
 }

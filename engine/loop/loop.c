@@ -1,62 +1,51 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * loop.c: the turn. weir_loop_turn_once() reads like the page in docs/design.md: admit, carry,
- * settle, collect, hand back, announce room.
+ * loop.c: the turn. weir_loop_turn_once() reads like the page in docs/design.md: take posts, admit,
+ * carry, settle, collect, hand back, announce room.
  *
  * Invariants: the events of a turn are fixed before its first callback; a callback is the last
  * touch of its op; nothing is DONE between turns but what stands on the early list.
  */
 #include <engine/loop/loop.h>
+#include <unistd.h>
 
 #define CALLBACKS_A_STAMP 16
 
-/* --- carry: the only sleep -------------------------------------------------------------------- */
+/* --- collect ---------------------------------------------------------------------------------- */
 
-bool weir_loop_has_work(const struct weir_loop *loop)
+/* What the workers have finished. */
+static uint32_t collect_offload(struct weir_loop *loop, uint32_t count)
 {
-    bool over_budget = loop->waiting.head && loop->in_flight < loop->depth;
-    bool room_to_tell = loop->rooms && weir_loop_has_room(loop);
-    bool closed = loop->closed && weir_loop_count_live(loop) == 0;
-    return loop->early.head || over_budget || room_to_tell || closed || loop->failed;
-}
-
-/* How long the turn may sleep: not at all if it has anything to do. */
-static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
-{
-    if (weir_loop_has_work(loop)) {
-        return WEIR_NO_SLEEP;
-    }
-    uint64_t timer_ns = weir_heap_next(&loop->heap);
-    until_ns = timer_ns < until_ns ? timer_ns : until_ns;
-    if (loop->closed && loop->close_ns < until_ns) {
-        until_ns = loop->close_ns;
-    }
-    return until_ns;
-}
-
-static int carry(struct weir_loop *loop, uint64_t until_ns)
-{
-    struct weir_backend *backend = loop->backend;
-    until_ns = sleep_until(loop, until_ns);
-    if (until_ns != WEIR_NO_SLEEP) {
-        /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
-        __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST)) {
-            until_ns = WEIR_NO_SLEEP;
-        }
-    }
-    int count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
-    /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
-    __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
-    if (__atomic_load_n(&loop->woken, __ATOMIC_RELAXED)) {
-        /* This turn is the one that did not wait. Acquire: what the waker wrote is seen by the
-         * callbacks. */
-        __atomic_exchange_n(&loop->woken, 0, __ATOMIC_ACQUIRE);
+    struct weir_op *next;
+    for (struct weir_op *op = weir_offload_take(loop->offload); op; op = next) {
+        next = op->held.link.next;
+        loop->events[count++] = (struct weir_event){.op = op, .result = op->result};
     }
     return count;
 }
 
-/* --- collect ---------------------------------------------------------------------------------- */
+/* Decides for each event whether its op is DONE or goes on (short transfers, EAGAIN, EINTR). The
+ * number of those that stand, moved together. */
+static uint32_t settle(struct weir_loop *loop, uint32_t count)
+{
+    uint32_t stand = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct weir_event event = loop->events[i];
+        struct weir_op *op = event.op;
+        if (op->state != WEIR_DONE) {
+            enum weir_settled settled = weir_loop_settle(loop, op, &event.result);
+            if (settled == WEIR_GOES_ON) {
+                weir_loop_stage(loop, op);
+            }
+            if (settled != WEIR_ENDS) {
+                continue;
+            }
+            weir_op_move(op, WEIR_DONE);
+        }
+        loop->events[stand++] = event;
+    }
+    return stand;
+}
 
 static uint32_t collect_early(struct weir_loop *loop, uint32_t count)
 {
@@ -136,42 +125,62 @@ static __attribute__((noinline)) void count_error(struct weir_task *task, int64_
                      1);
 }
 
-/* What was cancelled, or never left, is counted and not sampled. */
+/* What was cancelled, or never left, is counted and not sampled. True: that is all. */
+static inline bool count_only(const struct weir_op *op, struct weir_task *task, int64_t result)
+{
+    if (weir_likely(result >= 0)) {
+        return false;
+    }
+    count_error(task, result);
+    if (result != -ECANCELED && op->with != WEIR_CARRIER_NOBODY) {
+        return false;
+    }
+    weir_relaxed_add(&task->counters.finished, 1);
+    return true;
+}
+
 static inline void record(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
                           int64_t result)
 {
-    if (weir_unlikely(result < 0)) {
-        count_error(task, result);
-        if (result == -ECANCELED || op->with == WEIR_CARRIER_NOBODY) {
-            weir_relaxed_add(&task->counters.finished, 1);
-            return;
-        }
-    }
-    if (weir_likely(!weir_op_is_timer(op))) {
+    if (weir_likely(!count_only(op, task, result))) {
         uint64_t from_ns = weir_unlikely(op->intended_ns != 0) ? op->intended_ns : op->born_ns;
         record_transit(loop, task, from_ns, op->left_ns);
-    } else {
-        record_timer(loop, op, task);
     }
 }
 
-/* An op that has no credit, was asked for or tried again, has a deadline, or is a timer. */
+/* An op without a credit or of a worker, asked for or tried again, with a deadline, or a timer. */
 static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
                                                     const struct weir_event *event)
 {
     struct weir_op *op = event->op;
     WEIR_CHECK(op->state == WEIR_DONE);
-    if (weir_op_is_timer(op)) {
-        record(loop, op, weir_loop_task_of(loop, op), event->result);
-        loop->timers--;
-    } else {
-        record(loop, op, loop->slots.slots[op->slot].task, event->result);
-        loop->in_flight -= weir_op_has_credit(op);
-        weir_slots_free(&loop->slots, op->slot);
-        if (op->heap_index != 0) {
-            weir_heap_remove(&loop->heap, op);
+    if (weir_op_is_timer(op) && op->with == WEIR_CARRIER_TIMER) {
+        struct weir_task *task = weir_loop_task_of(loop, op);
+        if (!count_only(op, task, event->result)) {
+            record_timer(loop, op, task);
         }
+        loop->timers--;
+        return;
     }
+    if (op->slot == WEIR_NO_SLOT) {
+        record(loop, op, weir_loop_task_of(loop, op), event->result);
+        loop->slotless--;
+        return;
+    }
+    struct weir_gate *gate = weir_loop_gate_of(loop, op);
+    record(loop, op, loop->slots.slots[op->slot].task, event->result);
+    gate->unadmitted -= !weir_op_has_credit(op);
+    gate->live--;
+    weir_slots_free(&loop->slots, op->slot);
+    if (op->heap_index != 0) {
+        weir_heap_remove(&loop->heap, op);
+    }
+    if (weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD && op->fd >= 0) {
+        loop->backend->table->forget(loop->backend, op->fd);
+        close(op->fd);
+        op->fd = -1;
+    }
+    op->asked_back = 0;
 }
 
 static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
@@ -180,7 +189,7 @@ static inline void hand_back(struct weir_loop *loop, const struct weir_event *ev
     uint32_t plain = weir_op_plain_stand(WEIR_DONE, WEIR_CARRIER_BACKEND);
     if (weir_likely(weir_op_stand(op) == plain && op->heap_index == 0)) {
         record(loop, op, loop->slots.slots[op->slot].task, event->result);
-        loop->in_flight--;
+        loop->gate.live--;
         weir_slots_free(&loop->slots, op->slot);
     } else {
         hand_back_odd(loop, event);
@@ -214,55 +223,91 @@ static void audit(const struct weir_loop *loop)
 }
 #else
 /* Counts must equal the lists they count. */
-static void audit(const struct weir_loop *loop)
+static void audit_gate(const struct weir_loop *loop, const struct weir_gate *gate)
 {
     uint32_t waiting = 0;
-    for (const struct weir_op *op = loop->waiting.head; op; op = op->held.link.next) {
+    for (const struct weir_op *op = gate->waiting.head; op; op = op->held.link.next) {
         WEIR_CHECK(op->state == WEIR_AT_GATE);
         waiting++;
     }
-    for (const struct weir_op *op = loop->early.head; op; op = op->held.link.next) {
-        waiting += op->with == WEIR_CARRIER_NOBODY; /* cancelled before it left */
-    }
+    uint32_t live = 0;
     uint32_t credits = 0;
-    uint32_t used = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         const struct weir_op *op = loop->slots.slots[i].op;
-        used += op != NULL;
-        credits += op && weir_op_has_credit(op);
-        WEIR_CHECK(!op || op->slot == i);
+        if (op && weir_op_is_offloaded(op) == (gate == &loop->offload_gate)) {
+            live++;
+            credits += weir_op_has_credit(op);
+            waiting += op->state == WEIR_DONE && op->with == WEIR_CARRIER_NOBODY;
+            WEIR_CHECK(op->slot == i);
+        }
     }
-    WEIR_CHECK(used == loop->slots.used && used == waiting + credits);
-    WEIR_CHECK(credits == loop->in_flight && loop->in_flight <= loop->depth);
+    WEIR_CHECK(live == gate->live && live == waiting + credits && live <= gate->places);
+    WEIR_CHECK(credits == weir_gate_in_flight(gate) && credits <= gate->depth);
+}
+
+static void audit(const struct weir_loop *loop)
+{
+    audit_gate(loop, &loop->gate);
+    audit_gate(loop, &loop->offload_gate);
 }
 #endif
 
+void weir_loop_refuse(struct weir_loop *loop, int error)
+{
+    loop->plain_max = 0;
+    /* Seq_cst: pairs with weir_loop_post_at(). */
+    __atomic_store_n(&loop->refuse, error, __ATOMIC_SEQ_CST);
+}
+
+void weir_loop_fail(struct weir_loop *loop, int error)
+{
+    loop->failed = error;
+    weir_loop_refuse(loop, error);
+}
+
+/* What came back, other than early and due ones. */
+static uint32_t come_back(struct weir_loop *loop, int carried)
+{
+    uint32_t count = (uint32_t)carried;
+    bool unsettled = loop->backend->unsettled;
+    if (__atomic_load_n(&loop->woken, __ATOMIC_RELAXED)) {
+        /* This turn is the one that did not wait. Acquire: what the waker wrote is seen by the
+         * callbacks. */
+        __atomic_exchange_n(&loop->woken, 0, __ATOMIC_ACQUIRE);
+    }
+    if (loop->offload && weir_offload_has_finished(loop->offload)) {
+        count = collect_offload(loop, count);
+        unsettled = true;
+    }
+    return weir_unlikely(unsettled) ? settle(loop, count) : count;
+}
+
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
 {
-    uint32_t count = 0;
+    int carried = 0;
     loop->in_turn = true;
     loop->counters.turns++;
+    loop->tries_left = WEIR_INLINE_MAX;
+    weir_loop_take_posts(loop);
     if (weir_likely(loop->failed == 0)) {
         weir_loop_admit(loop);
-        int carried = carry(loop, until_ns);
+        carried = weir_loop_carry(loop, until_ns);
         if (weir_unlikely(carried < 0)) {
-            loop->failed = carried;
-            loop->refuse = carried;
-            loop->plain_max = 0;
+            weir_loop_fail(loop, carried);
             loop->in_turn = false;
             return carried;
         }
-        count = (uint32_t)carried;
     }
     weir_loop_stamp(loop);
     loop->done_ns = loop->stamp_ns;
     loop->stamp_fresh = true;
     weir_loop_set_plain(loop);
-    count = weir_loop_settle(loop, count);
+    uint32_t count = come_back(loop, carried);
     count = collect_early(loop, count);
     count = collect_timers(loop, count);
     hand_back_all(loop, count);
-    if (loop->rooms) {
+    weir_loop_take_posts(loop); /* they stand before those who wait for room */
+    if (loop->gate.rooms || loop->offload_gate.rooms) {
         weir_loop_announce_room(loop);
     }
     audit(loop);
@@ -301,7 +346,8 @@ int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)
 
 static bool keeps_running(const struct weir_loop *loop)
 {
-    return weir_loop_count_live(loop) > 0 || loop->holds > 0 || loop->rooms || loop->closed;
+    return weir_loop_count_live(loop) > 0 || loop->holds > 0 || loop->gate.rooms ||
+           loop->offload_gate.rooms || loop->closed;
 }
 
 int weir_loop_run(struct weir_loop *loop)

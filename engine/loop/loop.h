@@ -9,31 +9,66 @@
 #include <engine/backend/policy.h>
 #include <engine/loop/timer.h>
 #include <engine/observe/task.h>
+#include <engine/offload/offload.h>
 #include <weir/weir.h>
 
 #define WEIR_TIMERS_A_TURN 256 /* entries of the heap that one turn looks at when they are due */
 
 /*
- * Each op that is live is counted (submitted, not finished); one behind the gate (every kind but
- * TIMEOUT) has a slot, and from admission to its last hand-back a credit, counted in `in_flight`.
+ * Admission. Each op behind a gate (every kind but TIMEOUT) has a slot and a place, and from its
+ * admission to its last hand-back a credit. Invariant: in flight <= depth, live <= places.
  */
+struct weir_gate {
+    uint32_t live;       /* accepted and not handed back */
+    uint32_t unadmitted; /* of these without a credit: waiting, or cancelled while they waited */
+    uint32_t depth;      /* credits */
+    uint32_t places;     /* depth + waiting_max */
+    struct weir_queue waiting;
+    struct weir_queue posted; /* ops that wait for a place */
+    struct weir_room *rooms;
+    struct weir_room *rooms_tail;
+    bool room_stood; /* somebody waited and there was room when the last turn ended */
+};
+
+/* Credits taken. */
+static inline uint32_t weir_gate_in_flight(const struct weir_gate *gate)
+{
+    return gate->live - gate->unadmitted;
+}
+
+/* Before a turn sleeps. */
+struct weir_spin {
+    uint64_t max_ns; /* 0: never */
+    uint32_t missed; /* spins in a row that found nothing */
+    uint32_t skip;   /* turns to go without */
+};
+
 struct weir_loop {
     struct weir_guard *guard;
     int refuse;   /* what submit answers: 0, -ESHUTDOWN, or `failed` */
     int failed;   /* 0, or the errno of the turn that could not go on */
     bool unowned; /* waits for adoption */
+    bool caller_runs;
     bool in_turn; /* callbacks may be running */
     bool closing;
 
     struct weir_backend *backend;
     struct weir_slots slots;
 
-    /* The gate. */
-    struct weir_queue waiting;
-    uint32_t in_flight;
-    uint32_t depth;
+    struct weir_gate gate; /* the main one */
+    /* Ops that went through the gate since the last turn left, and are still to be stamped. */
+    struct weir_op **leaving;
+    uint32_t leaving_count;
+    uint32_t leaving_max; /* past it they take the FIFO: the turn's budget is spent, others wait, or
+                           * staging is more than writing memory */
+    uint64_t bytes_left;  /* of the turn's budget */
+    uint32_t leaving_most; /* places of `leaving`: it is never past that */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
+    struct weir_gate offload_gate;
+    uint32_t tries_left; /* on the spot, in this turn */
+    uint32_t slotless;   /* live ops that are neither timers nor have a slot: posts cancelled before
+                          * they had one, calls run by their caller */
 
     /* Time. */
     struct weir_heap heap;
@@ -41,7 +76,7 @@ struct weir_loop {
     uint32_t timers_max;
     uint64_t stamp_ns;  /* latest reading */
     bool stamp_fresh;   /* it may be reused: in a turn, or a submit since then has read it */
-    uint32_t plain_max; /* below it, slots.used lets submit take its short way: 0 or depth */
+    uint32_t plain_max; /* below it, gate.live lets submit take its short way: 0 or depth */
     uint64_t done_ns;   /* the reading after this turn's enter */
 
     /* Hand-back. */
@@ -53,19 +88,23 @@ struct weir_loop {
 
     struct weir_tasks tasks;
 
-    /* Room. */
-    struct weir_room *rooms;
-    struct weir_room *rooms_tail;
-    bool room_stood; /* somebody waited and there was room when the last turn ended */
+    struct weir_offload *offload; /* NULL: none */
+    struct weir_spin spin;
+    uint32_t holds;
+    struct weir_queue posted_timers; /* that wait for a place among the timers */
 
-    /* From other threads. */
-    struct weir_bell bell;
+    /* From other threads: a cache line that they write to, apart. */
+    struct weir_bell bell __attribute__((aligned(64)));
     uint32_t woken;
     uint32_t stop;
-    uint32_t holds;
+    uint32_t posts; /* accepted and without a place yet: in the inbox or on a FIFO of posts */
+    uint32_t posts_max;
+    struct weir_op *inbox; /* newest first */
+    uint64_t posts_accepted;
+    uint64_t posts_refused;
 
     /* Somebody else's loop. */
-    int epoll_fd; /* -1: weir_loop_fd() was not called */
+    int epoll_fd __attribute__((aligned(64))); /* -1: weir_loop_fd() was not called */
     int timer_fd;
     uint64_t armed_ns; /* what timer_fd is set to; 0: disarmed */
 
@@ -75,7 +114,9 @@ struct weir_loop {
     struct weir_live *report;
 
     void *user;
-    size_t arena_size; /* of the mapping that begins here */
+    size_t arena_size;    /* of the mapping that begins here */
+    void *offload_memory; /* a mapping of its own: stacks */
+    size_t offload_size;
     struct weir_facts facts;
     struct weir_counters counters;
 };
@@ -91,10 +132,17 @@ static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
 }
 
-/* Ops accepted and not handed back: each has a slot, or is a timer. */
+static inline struct weir_gate *weir_loop_gate_of(struct weir_loop *loop, const struct weir_op *op)
+{
+    return weir_op_is_offloaded(op) ? &loop->offload_gate : &loop->gate;
+}
+
+/* Ops accepted and not handed back. Posts seq_cst: close must see one that a poster who saw the
+ * loop open has counted (weir_loop_post_at()). */
 static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
 {
-    return (uint64_t)loop->slots.used + loop->timers;
+    return (uint64_t)loop->gate.live + loop->offload_gate.live + loop->timers + loop->slotless +
+           __atomic_load_n(&loop->posts, __ATOMIC_SEQ_CST);
 }
 
 /* Reads the clock for stamps. */
@@ -106,7 +154,7 @@ static inline void weir_loop_stamp(struct weir_loop *loop)
 /* The short way of submit is for an open loop whose stamp may be used and that has a credit. */
 static inline void weir_loop_set_plain(struct weir_loop *loop)
 {
-    loop->plain_max = loop->refuse == 0 && loop->stamp_fresh ? loop->depth : 0;
+    loop->plain_max = loop->refuse == 0 && loop->stamp_fresh ? loop->gate.depth : 0;
 }
 
 static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const struct weir_op *op)
@@ -117,17 +165,51 @@ static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const 
 /* For tests and the harness, which put other tables and functions into it. */
 struct weir_backend *weir_loop_backend(struct weir_loop *loop);
 
-/* gate.c: lets waiting ops through, in order, while there is room and budget. */
+/* gate.c */
+/* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
+ * there is room and budget. */
 void weir_loop_admit(struct weir_loop *loop);
+/* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of a
+ * turn passes whatever its size. */
+bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op);
+/* Gives an op a slot and a place at its gate; there must be one. */
+void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site);
 
-/* settle.c */
-/* Gives an op that holds a credit, and is marked as with the backend, to it. */
+/* carry.c */
+/* Gives an op that holds a credit, and is in flight, to who carries it out. */
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op);
+/* What follows from the backend's answer. */
+void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_staged staged);
 /* An op that finished outside the backend's turn: its event is the next. */
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result);
-/* Decides for each of the first `count` events whether its op is DONE or goes on (short transfers,
- * EAGAIN, EINTR). The number of those that stand, moved together. */
-uint32_t weir_loop_settle(struct weir_loop *loop, uint32_t count);
+/* The backend's turn, the only sleep, and what the workers have finished. The number of events;
+ * -errno: the backend cannot go on. */
+int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns);
+
+/* settle.c */
+enum weir_settled {
+    WEIR_ENDS,     /* with the result that stands */
+    WEIR_GOES_ON,  /* to be staged again */
+    WEIR_IS_LATER, /* a timer holds it */
+};
+/* Whether a completion is the end of its op. */
+enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op, int64_t *result);
+
+/* submit.c */
+/* 0, or what submit answers to an op that the header says may not be so. Any thread. */
+int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op);
+/* A TIMEOUT for which there is a place. */
+void weir_loop_start_timer(struct weir_loop *loop, struct weir_op *op);
+
+/* post.c */
+/* Moves posts on: from the inbox to a FIFO, from there to a place as far as there is one. */
+void weir_loop_take_posts(struct weir_loop *loop);
+/* A post that has no place yet was asked back. */
+void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op);
+/* Asks for all of those that are on fd (negative: on any) and of the task (NULL: of any). How
+ * many. */
+int weir_loop_ask_posts(struct weir_loop *loop, int fd, const struct weir_task *task,
+                        enum weir_asked asked);
 
 /* cancel.c */
 /* Asks for a live op back. As weir_cancel(), but for -ENOENT. */
@@ -146,13 +228,21 @@ bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_n
 /* Puts an op into the heap until at_ns, or its deadline if that is earlier. */
 void weir_loop_arm(struct weir_loop *loop, struct weir_op *op, uint64_t at_ns);
 
-/* loop.c: whether a turn would find something to do without the backend. */
+/* carry.c: whether a turn would find something to do without the backend, */
 bool weir_loop_has_work(const struct weir_loop *loop);
+/* and whether another thread has left something. Seq_cst: after the store to the bell. */
+bool weir_loop_is_rung(const struct weir_loop *loop);
+
+/* loop.c */
+/* The loop cannot go on. */
+void weir_loop_fail(struct weir_loop *loop, int error);
+/* Stops intake: submit and post answer `error` from now on. */
+void weir_loop_refuse(struct weir_loop *loop, int error);
 /* One turn, also of a closing or failed loop. The number handed back. */
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns);
 
 /* room.c */
-bool weir_loop_has_room(const struct weir_loop *loop);
+bool weir_loop_room_to_tell(const struct weir_loop *loop);
 void weir_loop_announce_room(struct weir_loop *loop);
 
 /* foreign.c: leaves the loop so that its fd tells when to turn again. */

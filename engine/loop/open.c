@@ -14,6 +14,12 @@
 #define ADMIT_OPS_DEFAULT 256
 #define ADMIT_BYTES_DEFAULT (8ULL << 20)
 #define MEMORY_DEFAULT (4ULL << 20)
+#define OFFLOAD_DEPTH_DEFAULT 256
+#define OFFLOAD_STACK_DEFAULT (256u << 10)
+#define OFFLOAD_STACK_MIN (16u << 10)
+#define OFFLOAD_STACK_MAX (1u << 30)
+#define POSTS_DEFAULT 1024
+#define SPIN_NS_MAX 1000000000ULL
 #define LINE 64ULL
 
 const char *weir_version(void)
@@ -21,13 +27,35 @@ const char *weir_version(void)
     return "0.1.0";
 }
 
+static const char *judge_offload_options(const struct weir_options *options)
+{
+    if (options->offload_workers > WEIR_WORKERS_MAX &&
+        options->offload_workers != WEIR_NO_OFFLOAD) {
+        return "options.offload_workers is above WEIR_WORKERS_MAX, 1024, and not WEIR_NO_OFFLOAD";
+    }
+    if (options->offload_depth > WEIR_OFFLOAD_DEPTH_MAX) {
+        return "options.offload_depth is above WEIR_OFFLOAD_DEPTH_MAX, 32764";
+    }
+    if (options->offload_waiting_max > WEIR_WAITING_MAX) {
+        return "options.offload_waiting_max is above WEIR_WAITING_MAX, 1048576";
+    }
+    if (options->offload_stack != 0 && (options->offload_stack < OFFLOAD_STACK_MIN ||
+                                        options->offload_stack > OFFLOAD_STACK_MAX)) {
+        return "options.offload_stack is not between 16 KiB and 1 GiB";
+    }
+    if (options->posts_max > WEIR_POSTS_MAX) {
+        return "options.posts_max is above WEIR_POSTS_MAX, 1048576";
+    }
+    return NULL;
+}
+
 /* NULL, or what is wrong with the options. */
 static const char *judge_options(const struct weir_options *options)
 {
-    if (options->policy != WEIR_AUTO && options->policy != WEIR_IO_URING) {
+    if ((unsigned)options->policy > WEIR_EPOLL) {
         return "options.policy is none of enum weir_policy";
     }
-    if (options->flags & ~(uint32_t)WEIR_FOR_ADOPTION) {
+    if (options->flags & ~(uint32_t)(WEIR_FOR_ADOPTION | WEIR_CALLER_RUNS)) {
         return "options.flags has a bit that is none of enum weir_loop_flags";
     }
     if (options->depth > WEIR_DEPTH_MAX) {
@@ -45,7 +73,13 @@ static const char *judge_options(const struct weir_options *options)
     if (options->memory_max != 0 && !weir_tasks_fit(options->memory_max)) {
         return "options.memory_max is too little for the built-in tasks: give 2 MiB or more";
     }
-    return NULL;
+    if (options->spin_ns_max > SPIN_NS_MAX) {
+        return "options.spin_ns_max is above 1 s";
+    }
+    if (options->native_kinds >> WEIR_KIND_COUNT || options->native_kinds & 1) {
+        return "options.native_kinds has a bit that is none of enum weir_kind";
+    }
+    return judge_offload_options(options);
 }
 
 static int refuse_options(struct weir_decision *decision, const char *hint)
@@ -68,6 +102,46 @@ static void set_defaults(struct weir_options *options)
     options->admit_bytes_max =
         options->admit_bytes_max ? options->admit_bytes_max : ADMIT_BYTES_DEFAULT;
     options->memory_max = options->memory_max ? options->memory_max : MEMORY_DEFAULT;
+    options->posts_max = options->posts_max ? options->posts_max : POSTS_DEFAULT;
+    options->offload_depth =
+        options->offload_depth ? options->offload_depth : OFFLOAD_DEPTH_DEFAULT;
+    options->offload_stack =
+        options->offload_stack ? options->offload_stack : OFFLOAD_STACK_DEFAULT;
+    if (options->offload_workers == WEIR_NO_OFFLOAD) {
+        options->offload_depth = 0;
+        options->offload_waiting_max = 0;
+    }
+}
+
+/* How many workers, and why. */
+static uint32_t choose_workers(const struct weir_options *options, struct weir_facts *facts)
+{
+    char *reason = facts->workers_reason;
+    size_t size = sizeof facts->workers_reason;
+    if (options->offload_workers == WEIR_NO_OFFLOAD) {
+        snprintf(reason, size, "options.offload_workers is WEIR_NO_OFFLOAD");
+        return 0;
+    }
+    if (options->offload_workers != 0) {
+        snprintf(reason, size, "options.offload_workers");
+        return options->offload_workers;
+    }
+    uint32_t cpus = 0;
+    if (options->probe) {
+        cpus = options->probe->cpus;
+        snprintf(reason, size, "%s", options->probe->cpus_reason);
+    } else {
+        cpus = weir_cpus_allowed("", reason, size);
+    }
+    return cpus < WEIR_WORKERS_MAX ? cpus : WEIR_WORKERS_MAX;
+}
+
+static void on_finished_call(void *context)
+{
+    struct weir_loop *loop = context;
+    if (weir_bell_ring(&loop->bell)) {
+        loop->backend->table->wake(loop->backend);
+    }
 }
 
 static uint64_t aligned(uint64_t size)
@@ -75,15 +149,40 @@ static uint64_t aligned(uint64_t size)
     return (size + LINE - 1) & ~(LINE - 1);
 }
 
-/* The arena: loop, slots, report, heap, events, tasks. */
-static void measure(const struct weir_options *options, struct weir_facts *facts, uint32_t slots)
+static uint32_t count_slots(const struct weir_options *options, const struct weir_facts *facts)
 {
-    uint64_t heap_places = (uint64_t)options->timers_max + slots;
-    uint64_t events = facts->cq_entries + WEIR_TIMERS_A_TURN;
+    return facts->depth + options->waiting_max + options->offload_depth +
+           options->offload_waiting_max;
+}
+
+static uint32_t count_events(const struct weir_options *options, const struct weir_facts *facts)
+{
+    return facts->cq_entries + facts->depth + options->offload_depth + WEIR_TIMERS_A_TURN;
+}
+
+/* Ops that one turn lets leave. */
+static uint32_t count_leaving(const struct weir_options *options, const struct weir_facts *facts)
+{
+    return options->admit_ops_max < facts->depth ? options->admit_ops_max : facts->depth;
+}
+
+/* Timers, deadlines of what has a slot, and of posts. */
+static uint32_t count_timers(const struct weir_options *options, uint32_t slots)
+{
+    return options->timers_max + slots + options->posts_max;
+}
+
+/* The arena: loop, slots, report, heap, events, tasks. */
+static void measure(const struct weir_options *options, struct weir_facts *facts)
+{
+    uint32_t slots = count_slots(options, facts);
+    uint64_t heap_places = count_timers(options, slots);
+    uint64_t events = count_events(options, facts);
     facts->memory_slots =
         aligned(weir_slots_size(slots)) + aligned((uint64_t)slots * sizeof(struct weir_live));
     facts->memory_timers = aligned(weir_heap_size((uint32_t)heap_places));
-    facts->memory_events = aligned(events * sizeof(struct weir_event));
+    facts->memory_events = aligned(events * sizeof(struct weir_event)) +
+                           aligned(count_leaving(options, facts) * sizeof(struct weir_op *));
     facts->memory_tasks =
         aligned(options->memory_max / sizeof(struct weir_task) * sizeof(struct weir_task));
     facts->memory_loop += aligned(sizeof(struct weir_loop)) + (uint64_t)sysconf(_SC_PAGESIZE);
@@ -107,17 +206,20 @@ static struct weir_guard *map_guard(size_t page)
     return memory;
 }
 
-static void lay_out(struct weir_loop *loop, const struct weir_options *options, uint32_t slots)
+static void lay_out(struct weir_loop *loop, const struct weir_options *options)
 {
+    uint32_t slots = count_slots(options, &loop->facts);
     struct weir_facts *facts = &loop->facts;
     char *at = (char *)loop + aligned(sizeof *loop);
     weir_slots_init(&loop->slots, slots, at);
     at += aligned(weir_slots_size(slots));
     loop->report = (struct weir_live *)(void *)at;
     at += aligned((uint64_t)slots * sizeof(struct weir_live));
-    weir_heap_init(&loop->heap, options->timers_max + slots, at);
+    weir_heap_init(&loop->heap, count_timers(options, slots), at);
     at += facts->memory_timers;
     loop->events = (struct weir_event *)(void *)at;
+    loop->leaving =
+        (struct weir_op **)(void *)(at + aligned(loop->events_max * sizeof(struct weir_event)));
     at += facts->memory_events;
     weir_tasks_init(&loop->tasks, loop->guard, at, facts->memory_tasks);
 }
@@ -125,9 +227,8 @@ static void lay_out(struct weir_loop *loop, const struct weir_options *options, 
 static int make_loop(const struct weir_options *options, struct weir_facts *facts,
                      struct weir_backend *backend, struct weir_loop **ret_loop)
 {
-    uint32_t slots = facts->depth + options->waiting_max;
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    measure(options, facts, slots);
+    measure(options, facts);
     size_t arena_size = aligned(sizeof(struct weir_loop)) + facts->memory_slots +
                         facts->memory_timers + facts->memory_events + facts->memory_tasks;
     facts->memory_total = facts->memory_ring + facts->memory_loop + facts->memory_slots +
@@ -147,19 +248,26 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .guard = guard,
         .unowned = true,
         .backend = backend,
-        .depth = facts->depth,
+        .caller_runs = options->flags & WEIR_CALLER_RUNS,
+        .gate = {.depth = facts->depth, .places = facts->depth + options->waiting_max},
+        .offload_gate = {.depth = options->offload_depth,
+                         .places = options->offload_depth + options->offload_waiting_max},
+        .spin = {.max_ns = options->spin_ns_max},
+        .posts_max = options->posts_max,
         .admit_ops_max = options->admit_ops_max,
+        .leaving_most = count_leaving(options, facts),
+        .bytes_left = options->admit_bytes_max,
         .admit_bytes_max = options->admit_bytes_max,
         .timers_max = options->timers_max,
         .reap_max = facts->cq_entries,
-        .events_max = facts->cq_entries + WEIR_TIMERS_A_TURN,
+        .events_max = count_events(options, facts),
         .epoll_fd = -1,
         .timer_fd = -1,
         .user = options->user,
         .arena_size = arena_size,
         .facts = *facts,
     };
-    lay_out(loop, options, slots);
+    lay_out(loop, options);
     backend->slots = &loop->slots;
     backend->counters = &loop->counters;
     *ret_loop = loop;
@@ -171,16 +279,48 @@ void weir_loop_free(struct weir_loop *loop)
     if (!loop) {
         return;
     }
+    if (loop->offload_memory) {
+        munmap(loop->offload_memory, loop->offload_size);
+    }
     munmap(loop->guard, (size_t)sysconf(_SC_PAGESIZE));
     munmap(loop, loop->arena_size);
+}
+
+/* The ring and its workers. Their stacks are a mapping of their own. */
+static int open_offload(struct weir_loop *loop, const struct weir_options *options)
+{
+    struct weir_facts *facts = &loop->facts;
+    struct weir_offload_options offload = {
+        .workers = choose_workers(options, facts),
+        .ops_max = facts->depth + options->offload_depth,
+        .stack = options->offload_stack,
+        .write_flags = loop->backend->write_flags,
+        .spin_ns = options->spin_ns_max,
+        .finished = on_finished_call,
+        .context = loop,
+    };
+    facts->workers = offload.workers;
+    facts->offload_depth = options->offload_depth;
+    facts->offload_waiting_max = options->offload_waiting_max;
+    facts->posts_max = options->posts_max;
+    if (offload.workers == 0) {
+        return 0;
+    }
+    loop->offload_size = weir_offload_size(&offload);
+    loop->offload_memory = map(loop->offload_size);
+    if (!loop->offload_memory) {
+        return -ENOMEM;
+    }
+    facts->memory_offload = loop->offload_size;
+    facts->memory_total += loop->offload_size;
+    return weir_offload_open(&offload, loop->offload_memory, &loop->offload);
 }
 
 static int bind_to_thread(struct weir_loop *loop, const struct weir_options *options)
 {
     int r = weir_policy_adopt(options, loop->backend, &loop->facts);
     if (r < 0) {
-        loop->failed = r;
-        loop->refuse = r;
+        weir_loop_fail(loop, r);
         return r;
     }
     loop->unowned = false;
@@ -214,10 +354,16 @@ int weir_loop_open(const struct weir_options *given, struct weir_loop **ret_loop
         return r;
     }
     r = make_loop(&options, &facts, backend, &loop);
+    if (r == 0) {
+        r = open_offload(loop, &options);
+    }
     if (r == 0 && !(options.flags & WEIR_FOR_ADOPTION)) {
         r = bind_to_thread(loop, &options);
     }
     if (r < 0) {
+        if (loop && loop->offload) {
+            weir_offload_close(loop->offload);
+        }
         backend->table->close(backend, false);
         weir_loop_free(loop);
         if (options.decision) {
@@ -243,6 +389,16 @@ int weir_loop_adopt(struct weir_loop *loop)
     return bind_to_thread(loop, NULL);
 }
 
+int weir_probe(struct weir_probe *ret_probe)
+{
+    if (!ret_probe) {
+        return -EINVAL;
+    }
+    weir_policy_probe(ret_probe);
+    ret_probe->cpus = weir_cpus_allowed("", ret_probe->cpus_reason, sizeof ret_probe->cpus_reason);
+    return 0;
+}
+
 /* --- what one may ask ------------------------------------------------------------------------- */
 
 struct weir_backend *weir_loop_backend(struct weir_loop *loop)
@@ -266,6 +422,15 @@ int64_t weir_loop_live(const struct weir_loop *loop)
     return r < 0 ? r : (int64_t)weir_loop_count_live(loop);
 }
 
+static uint32_t count_waiting(const struct weir_gate *gate)
+{
+    uint32_t waiting = 0;
+    for (const struct weir_op *op = gate->waiting.head; op; op = op->held.link.next) {
+        waiting++;
+    }
+    return waiting;
+}
+
 int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_counters)
 {
     int r = weir_loop_check(loop);
@@ -274,12 +439,13 @@ int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_c
     }
     *ret_counters = loop->counters;
     ret_counters->submitted = loop->counters.finished + weir_loop_count_live(loop);
-    ret_counters->in_flight = loop->in_flight;
-    ret_counters->waiting = 0;
-    for (const struct weir_op *op = loop->waiting.head; op; op = op->held.link.next) {
-        ret_counters->waiting++;
-    }
+    ret_counters->in_flight = weir_gate_in_flight(&loop->gate);
+    ret_counters->waiting = count_waiting(&loop->gate);
+    ret_counters->offload_in_flight = weir_gate_in_flight(&loop->offload_gate);
+    ret_counters->offload_waiting = count_waiting(&loop->offload_gate);
     ret_counters->timers = loop->timers;
+    ret_counters->posts = __atomic_load_n(&loop->posts_accepted, __ATOMIC_RELAXED);
+    ret_counters->posts_refused = __atomic_load_n(&loop->posts_refused, __ATOMIC_RELAXED);
     return 0;
 }
 

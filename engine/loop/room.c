@@ -9,48 +9,60 @@
 #define LOW_SHARE 8 /* the low mark: this part of the places free, */
 #define LOW_MOST 8  /* at most this many */
 
-static uint32_t places(const struct weir_loop *loop)
+static uint32_t places(const struct weir_gate *gate)
 {
-    return loop->slots.count - loop->slots.used;
+    return gate->places - gate->live;
 }
 
-bool weir_loop_has_room(const struct weir_loop *loop)
+static bool can_tell(const struct weir_loop *loop, const struct weir_gate *gate)
 {
-    return places(loop) > 0 || loop->closing;
+    return gate->rooms && (places(gate) > 0 || loop->closing);
 }
 
-static void unlink_room(struct weir_loop *loop, struct weir_room *room)
+bool weir_loop_room_to_tell(const struct weir_loop *loop)
 {
-    *(room->prev ? &room->prev->next : &loop->rooms) = room->next;
-    *(room->next ? &room->next->prev : &loop->rooms_tail) = room->prev;
+    return can_tell(loop, &loop->gate) || can_tell(loop, &loop->offload_gate);
+}
+
+static void unlink_room(struct weir_room *room)
+{
+    struct weir_gate *gate = room->gate;
+    *(room->prev ? &room->prev->next : &gate->rooms) = room->next;
+    *(room->next ? &room->next->prev : &gate->rooms_tail) = room->prev;
     room->loop = NULL;
 }
 
-static void call_first(struct weir_loop *loop, int result)
+static void call_first(struct weir_gate *gate, int result)
 {
-    struct weir_room *room = loop->rooms;
-    unlink_room(loop, room);
+    struct weir_room *room = gate->rooms;
+    unlink_room(room);
     room->callback(room, result);
+}
+
+static void announce(struct weir_loop *loop, struct weir_gate *gate)
+{
+    uint32_t low = gate->places / LOW_SHARE;
+    low = low < 1 ? 1 : low > LOW_MOST ? LOW_MOST : low;
+    uint32_t room = places(gate);
+    if (room >= low || gate->room_stood) {
+        /* Those who have come in this turn, maybe from their own callback, are the next one's. */
+        for (; room > 0 && gate->rooms && gate->rooms->turn != loop->counters.turns; room--) {
+            if (places(gate) == 0 || loop->closing) {
+                break;
+            }
+            call_first(gate, 0);
+        }
+    }
+    while (loop->closing && gate->rooms) {
+        call_first(gate, -ESHUTDOWN);
+    }
+    gate->room_stood = gate->rooms && places(gate) > 0;
 }
 
 void weir_loop_announce_room(struct weir_loop *loop)
 {
-    uint32_t low = loop->slots.count / LOW_SHARE;
-    low = low < 1 ? 1 : low > LOW_MOST ? LOW_MOST : low;
-    uint32_t room = places(loop);
-    if (room >= low || loop->room_stood) {
-        /* Those who have come in this turn, maybe from their own callback, are the next one's. */
-        for (; room > 0 && loop->rooms && loop->rooms->turn != loop->counters.turns; room--) {
-            if (places(loop) == 0 || loop->closing) {
-                break;
-            }
-            call_first(loop, 0);
-        }
-    }
-    while (loop->closing && loop->rooms) {
-        call_first(loop, -ESHUTDOWN);
-    }
-    loop->room_stood = loop->rooms && places(loop) > 0;
+    announce(loop, &loop->gate);
+    announce(loop, &loop->offload_gate);
 }
 
 int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const struct weir_op *op,
@@ -67,17 +79,22 @@ int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const stru
         op->kind >= WEIR_KIND_COUNT || weir_op_is_timer(op)) {
         return -EINVAL;
     }
+    struct weir_gate *gate = weir_loop_gate_of(loop, op);
+    if (gate->places == 0) {
+        return -EOPNOTSUPP;
+    }
     if (room->loop) {
         return -EBUSY;
     }
-    loop->room_stood = loop->room_stood && loop->rooms;
+    gate->room_stood = gate->room_stood && gate->rooms;
     room->loop = loop;
+    room->gate = gate;
     room->site = site;
     room->turn = loop->counters.turns;
     room->next = NULL;
-    room->prev = loop->rooms_tail;
-    *(room->prev ? &room->prev->next : &loop->rooms) = room;
-    loop->rooms_tail = room;
+    room->prev = gate->rooms_tail;
+    *(room->prev ? &room->prev->next : &gate->rooms) = room;
+    gate->rooms_tail = room;
     return 0;
 }
 
@@ -93,6 +110,6 @@ int weir_withdraw_room(struct weir_loop *loop, struct weir_room *room)
     if (room->loop != loop) {
         return -ENOENT;
     }
-    unlink_room(loop, room);
+    unlink_room(room);
     return 0;
 }

@@ -4,9 +4,10 @@
  * on, and what the kernel answers instead of waiting (EAGAIN, EINTR, its internal restart codes) is
  * tried again without the caller seeing it. An op that was asked back is never staged again.
  *
- * Invariant: an op that is staged again keeps state, slot and credit.
+ * Invariant: an op that goes on keeps state, slot and credit.
  */
 #include <engine/loop/loop.h>
+#include <engine/op/perform.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,28 +17,6 @@
 #define POLLS_MAX 16        /* polls in a row that said ready and were not: then by timer */
 #define LATER_NS 1000000ULL /* first pause before trying again, doubled up to */
 #define LATER_DOUBLINGS 6   /* 64 ms */
-
-void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result)
-{
-    op->result = result;
-    weir_op_move(op, WEIR_DONE);
-    weir_queue_push(&loop->early, op);
-}
-
-/* What is not simply TAKEN. */
-static __attribute__((noinline)) void stage_odd(struct weir_loop *loop, struct weir_op *op,
-                                                enum weir_staged staged)
-{
-    weir_loop_finish_early(loop, op, staged == WEIR_FINISHED ? op->result : -EOPNOTSUPP);
-}
-
-void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
-{
-    enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
-    if (weir_unlikely(staged != WEIR_TAKEN)) {
-        stage_odd(loop, op, staged);
-    }
-}
 
 static bool caller_polls(const struct weir_op *op)
 {
@@ -66,6 +45,9 @@ static bool on_file(const struct weir_op *op)
 /* How to wait for what would have blocked. */
 static enum weir_retry choose_retry(const struct weir_op *op)
 {
+    if (weir_op_is_offloaded(op)) {
+        return WEIR_RETRY_LATER; /* it has no credit for the backend, which would have to poll */
+    }
     bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
     if (transfer && op->kind != WEIR_KIND_SPLICE && on_file(op)) {
         return op->attempts == 0 ? WEIR_RETRY_ASYNC : WEIR_RETRY_LATER;
@@ -86,100 +68,90 @@ static void try_later(struct weir_loop *loop, struct weir_op *op)
     weir_loop_arm(loop, op, weir_loop_exact(loop) + (LATER_NS << doublings));
 }
 
-static void try_again(struct weir_loop *loop, struct weir_op *op, enum weir_retry retry)
+static enum weir_settled try_again(struct weir_loop *loop, struct weir_op *op,
+                                   enum weir_retry retry)
 {
     loop->counters.retried++;
     op->retry = (uint8_t)retry;
     op->attempts += op->attempts < UINT8_MAX;
     if (retry == WEIR_RETRY_LATER) {
         try_later(loop, op);
-    } else {
-        weir_loop_stage(loop, op);
+        return WEIR_IS_LATER;
     }
+    return WEIR_GOES_ON;
 }
 
-/* A success that may not be the end. True: it is, with *result. */
-static bool settle_success(struct weir_loop *loop, struct weir_op *op, int64_t *result)
+/* What was polled for is ready. */
+static enum weir_settled settle_poll(struct weir_loop *loop, struct weir_op *op, int64_t *result)
+{
+    if (op->asked) {
+        *result = weir_op_asked_result(op);
+        return WEIR_ENDS;
+    }
+    if (!(weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD)) {
+        op->retry = WEIR_RETRY_NONE;
+        return WEIR_GOES_ON;
+    }
+    *result = weir_op_perform(op, WEIR_HOW_TRY, loop->backend->write_flags);
+    return *result == -EAGAIN ? WEIR_GOES_ON : WEIR_ENDS; /* somebody else was faster */
+}
+
+/* A success that may not be the end. */
+static enum weir_settled settle_success(struct weir_loop *loop, struct weir_op *op, int64_t *result)
 {
     if (op->retry == WEIR_RETRY_POLL) {
-        if (op->asked) {
-            *result = weir_op_asked_result(op);
-            return true;
-        }
-        op->retry = WEIR_RETRY_NONE;
-        weir_loop_stage(loop, op);
-        return false;
+        return settle_poll(loop, op, result);
     }
     if (op->flags & WEIR_WHOLE) {
         op->moved += (uint64_t)*result;
         bool ended = *result == 0 || op->moved >= weir_op_bytes(op);
         if (ended || op->asked) {
             *result = ended ? (int64_t)op->moved : weir_op_asked_result(op);
-            return true;
+            return WEIR_ENDS;
         }
         op->retry = WEIR_RETRY_NONE;
         op->attempts = 0;
         loop->counters.continued++;
-        weir_loop_stage(loop, op);
-        return false;
+        return WEIR_GOES_ON;
     }
     if (op->asked == WEIR_ASKED_CLOSE && weir_kind_traits(op->kind) & WEIR_KIND_MAKES_FD) {
         close((int)*result); /* nobody is left who would */
         *result = -ECANCELED;
     }
-    return true;
+    return WEIR_ENDS;
 }
 
 /* The same for an error. */
-static bool settle_error(struct weir_loop *loop, struct weir_op *op, int64_t *result)
+static enum weir_settled settle_error(struct weir_loop *loop, struct weir_op *op, int64_t *result)
 {
     int64_t error = -*result;
     bool interrupted = error == EINTR || (error >= RESTART_FIRST && error <= RESTART_LAST);
     bool again = (error == EAGAIN && !caller_polls(op) && op->kind != WEIR_KIND_CLOSE) ||
                  (error == EALREADY && op->kind == WEIR_KIND_CONNECT);
 
+    if (op->kind == WEIR_KIND_CALL) {
+        return WEIR_ENDS; /* whatever its function returned */
+    }
     if (interrupted && op->kind == WEIR_KIND_CLOSE) {
         *result = 0; /* close(2): Linux has closed it all the same, and a second try might hit a
                 * stranger */
-        return true;
+        return WEIR_ENDS;
     }
     if (error == EISCONN && op->kind == WEIR_KIND_CONNECT && op->attempts > 0) {
         *result = 0; /* an earlier try of this op got it */
-        return true;
+        return WEIR_ENDS;
     }
     if (op->asked && (interrupted || again || error == ECANCELED)) {
         *result = weir_op_asked_result(op);
-        return true;
+        return WEIR_ENDS;
     }
     if (interrupted) {
-        try_again(loop, op, WEIR_RETRY_NONE);
-        return false;
+        return try_again(loop, op, WEIR_RETRY_NONE);
     }
-    if (again) {
-        try_again(loop, op, choose_retry(op));
-        return false;
-    }
-    return true;
+    return again ? try_again(loop, op, choose_retry(op)) : WEIR_ENDS;
 }
 
-uint32_t weir_loop_settle(struct weir_loop *loop, uint32_t count)
+enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op, int64_t *result)
 {
-    if (weir_likely(!loop->backend->unsettled)) {
-        return count;
-    }
-    uint32_t stand = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        struct weir_event event = loop->events[i];
-        struct weir_op *op = event.op;
-        if (op->state != WEIR_DONE) {
-            bool ends = event.result < 0 ? settle_error(loop, op, &event.result)
-                                         : settle_success(loop, op, &event.result);
-            if (!ends) {
-                continue;
-            }
-            weir_op_move(op, WEIR_DONE);
-        }
-        loop->events[stand++] = event;
-    }
-    return stand;
+    return *result < 0 ? settle_error(loop, op, result) : settle_success(loop, op, result);
 }

@@ -7,25 +7,38 @@
 
 #define LENGTH32_MAX UINT32_MAX
 
-/* 0, or -EINVAL for what the header says an op may not be. */
-static int judge(const struct weir_loop *loop, const struct weir_op *op)
+static bool flags_fit(const struct weir_op *op)
+{
+    bool whole = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
+    uint32_t known = (whole ? WEIR_WHOLE : 0) | (op->kind == WEIR_KIND_CALL ? WEIR_SHORT : 0);
+    return (op->flags & ~known) == 0;
+}
+
+/* What waits for others may not hold a worker; what a worker has nothing to do with is no call. */
+static bool route_fits(const struct weir_op *op)
+{
+    bool no_call = op->kind == WEIR_KIND_NOP || op->kind == WEIR_KIND_CLOSE ||
+                   op->kind == WEIR_KIND_TIMEOUT || weir_kind_traits(op->kind) & WEIR_KIND_WAITS;
+    return op->route < WEIR_ROUTE_OFFLOAD || (op->route == WEIR_ROUTE_OFFLOAD && !no_call);
+}
+
+int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
 {
     if (op->kind == WEIR_KIND_NONE || op->kind >= WEIR_KIND_COUNT || !op->callback ||
-        op->route != WEIR_ROUTE_AUTO) {
+        !flags_fit(op) || !route_fits(op)) {
         return -EINVAL;
     }
-    if (weir_unlikely(op->flags != 0)) {
-        bool whole = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-        if (op->flags & ~(uint32_t)WEIR_WHOLE || !whole) {
-            return -EINVAL;
-        }
-    }
-    if (weir_unlikely(op->task && (op->task->tasks != &loop->tasks || !op->task->open))) {
+    if (op->task && (op->task->tasks != &loop->tasks || !op->task->open)) {
         return -EINVAL;
     }
-    if (weir_unlikely(weir_kind_traits(op->kind) & WEIR_KIND_LENGTH32 &&
-                      op->arg.io.length > LENGTH32_MAX)) {
+    if (weir_kind_traits(op->kind) & WEIR_KIND_LENGTH32 && op->arg.io.length > LENGTH32_MAX) {
         return -EINVAL;
+    }
+    if (op->kind == WEIR_KIND_CALL && !op->arg.call.function) {
+        return -EINVAL;
+    }
+    if (weir_op_is_offloaded(op) && !loop->offload) {
+        return -EOPNOTSUPP;
     }
     return weir_op_is_timer(op) && op->deadline_ns != 0 ? -EINVAL : 0;
 }
@@ -36,16 +49,10 @@ static int judge(const struct weir_loop *loop, const struct weir_op *op)
 #define PLAIN_KINDS                                                                                \
     (((1ULL << WEIR_KIND_COUNT) - 1) &                                                             \
      ~(KIND(NONE) | KIND(TIMEOUT) | KIND(CLOSE) | KIND(SYNC_FILE_RANGE) | KIND(FADVISE) |          \
-       KIND(RENAMEAT) | KIND(LINKAT) | KIND(SPLICE)))
+       KIND(RENAMEAT) | KIND(LINKAT) | KIND(SPLICE) | KIND(SIGNAL) | KIND(CHILD) | KIND(CALL)))
 
 _Static_assert(WEIR_KIND_COUNT < 64, "a bit per kind");
 
-static int refuse_full(struct weir_loop *loop, struct weir_task *task)
-{
-    loop->counters.refused++;
-    weir_relaxed_add(&task->counters.refused, 1);
-    return -EAGAIN;
-}
 
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
@@ -54,27 +61,26 @@ static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_
     weir_relaxed_add(&task->counters.submitted, 1);
 }
 
-static inline void take_slot(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
-                             const char *site)
+void weir_loop_start_timer(struct weir_loop *loop, struct weir_op *op)
 {
-    take(loop, op, task);
-    struct weir_slot *slot = weir_slots_take(&loop->slots, op);
-    slot->task = task;
-    slot->site = site;
-    op->born_ns = loop->stamp_ns;
-    weir_queue_push(&loop->waiting, op);
-}
-
-static int submit_timer(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
-{
-    if (loop->timers >= loop->timers_max) {
-        return refuse_full(loop, task);
-    }
-    take(loop, op, task);
     loop->timers++;
     weir_op_move(op, WEIR_IN_FLIGHT);
     op->with = WEIR_CARRIER_TIMER;
     weir_heap_insert(&loop->heap, op, op->arg.timeout.at_ns);
+}
+
+/* The caller pays for what the workers cannot take; its callback still comes from a turn. */
+static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
+{
+    take(loop, op, task);
+    op->slot = WEIR_NO_SLOT;
+    op->born_ns = loop->stamp_ns;
+    op->left_ns = loop->stamp_ns;
+    weir_op_move(op, WEIR_IN_FLIGHT);
+    op->with = WEIR_CARRIER_CALLER;
+    loop->slotless++;
+    loop->counters.caller_ran++;
+    weir_loop_finish_early(loop, op, op->arg.call.function(op->arg.call.argument));
     return 0;
 }
 
@@ -95,31 +101,37 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     if (op->state != WEIR_WITH_CALLER) {
         return -EBUSY;
     }
-    r = judge(loop, op);
+    r = weir_loop_judge(loop, op);
     if (r < 0) {
         return r;
     }
     struct weir_task *task = weir_loop_task_of(loop, op);
-    if (weir_op_is_timer(op)) {
-        return submit_timer(loop, op, task);
+    struct weir_gate *gate = weir_loop_gate_of(loop, op);
+    bool timer = weir_op_is_timer(op);
+    bool full = timer ? loop->timers >= loop->timers_max : gate->live == gate->places;
+    bool caller_runs = full && loop->caller_runs && op->kind == WEIR_KIND_CALL;
+    if (full && !caller_runs) {
+        loop->counters.refused++;
+        weir_relaxed_add(&task->counters.refused, 1);
+        return -EAGAIN;
     }
-    if (loop->slots.used == loop->slots.count) {
-        return refuse_full(loop, task);
-    }
-    if (op->kind == WEIR_KIND_CLOSE) {
-        /* Now, and not when it is admitted: what it cancels may hold the credit it waits for. */
-        weir_loop_ask_fd(loop, op->fd, op, NULL);
+    if (timer) {
+        take(loop, op, task);
+        weir_loop_start_timer(loop, op);
+        return 0;
     }
     if (!loop->stamp_fresh) {
         weir_loop_stamp(loop);
         loop->stamp_fresh = true;
         weir_loop_set_plain(loop);
     }
-    loop->counters.waited += loop->slots.used >= loop->depth;
-    loop->slots.two_fds += !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
+    if (caller_runs) {
+        return run_by_caller(loop, op, task);
+    }
+    take(loop, op, task);
     op->moved = 0;
-    weir_op_move(op, WEIR_AT_GATE);
-    take_slot(loop, op, task, site);
+    op->born_ns = loop->stamp_ns;
+    weir_loop_enter_gate(loop, op, site);
     if (op->deadline_ns != 0) {
         weir_heap_insert(&loop->heap, op, op->deadline_ns);
     }
@@ -130,10 +142,17 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
  * all are, so they are not asked one by one. */
 static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
 {
-    return weir_loop_check(loop) == 0 && loop->slots.used < loop->plain_max && op && op->callback &&
+    return weir_loop_check(loop) == 0 && loop->gate.live < loop->plain_max && op && op->callback &&
            (op->flags | op->route | weir_op_stand(op)) == 0 && op->deadline_ns == 0 &&
            op->kind < WEIR_KIND_COUNT && (PLAIN_KINDS >> op->kind & 1) &&
            (!op->task || (op->task->tasks == &loop->tasks && op->task->open));
+}
+
+/* Whether the op need not wait: see weir_loop_admit(). */
+static inline bool goes_through(struct weir_loop *loop, const struct weir_op *op)
+{
+    return weir_likely(loop->leaving_count < loop->leaving_max) &&
+           (!(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) || weir_loop_fits_bytes(loop, op));
 }
 
 int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
@@ -142,7 +161,22 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
         return submit_checked(loop, op, site);
     }
     /* is_plain() has looked: the op is WITH_CALLER. */
-    weir_op_set_stand(op, weir_op_plain_stand(WEIR_AT_GATE, WEIR_CARRIER_NOBODY));
-    take_slot(loop, op, weir_loop_task_of(loop, op), site);
+    struct weir_task *task = weir_loop_task_of(loop, op);
+    take(loop, op, task);
+    op->born_ns = loop->stamp_ns;
+    if (weir_unlikely(!goes_through(loop, op))) {
+        weir_loop_enter_gate(loop, op, site);
+        return 0;
+    }
+    struct weir_slot *slot = weir_slots_take(&loop->slots, op);
+    slot->task = task;
+    slot->site = site;
+    loop->gate.live++;
+    loop->leaving[loop->leaving_count++] = op;
+    weir_op_set_stand(op, weir_op_plain_stand(WEIR_IN_FLIGHT, WEIR_CARRIER_BACKEND));
+    enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
+    if (weir_unlikely(staged != WEIR_TAKEN)) {
+        weir_loop_staged(loop, op, staged);
+    }
     return 0;
 }

@@ -242,3 +242,35 @@ void weir_op_timeout_in(struct weir_op *op, const struct weir_loop *loop, uint64
     uint64_t now_ns = weir_now(loop);
     weir_op_timeout(op, wait_ns < UINT64_MAX - now_ns ? now_ns + wait_ns : UINT64_MAX);
 }
+
+void weir_op_ftruncate(struct weir_op *op, int fd, uint64_t length)
+{
+    fill_io(op, WEIR_KIND_FTRUNCATE, fd, NULL, length, 0, 0);
+}
+
+void weir_op_signal(struct weir_op *op, uint64_t signals, struct signalfd_siginfo *ret_info)
+{
+    fill(op, WEIR_KIND_SIGNAL, -1);
+    op->arg.watch.signals = signals;
+    op->arg.watch.ret_info = ret_info;
+}
+
+void weir_op_child(struct weir_op *op, pid_t pid, struct weir_exit *ret_exit)
+{
+    fill(op, WEIR_KIND_CHILD, -1);
+    op->arg.watch.pid = pid;
+    op->arg.watch.ret_info = ret_exit;
+}
+
+void weir_op_call(struct weir_op *op, weir_function *function, void *argument)
+{
+    fill(op, WEIR_KIND_CALL, -1);
+    op->arg.call.function = function;
+    op->arg.call.argument = argument;
+}
+
+int weir_op_asked(const struct weir_op *op)
+{
+    /* Relaxed: a hint. Written by weir_loop_ask(). */
+    return op && __atomic_load_n(&op->asked_back, __ATOMIC_RELAXED);
+}

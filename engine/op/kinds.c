@@ -11,6 +11,8 @@
 #define BYTES WEIR_KIND_BYTES
 #define LENGTH32 WEIR_KIND_LENGTH32
 #define READS WEIR_KIND_READS
+#define OWN WEIR_KIND_OWN_FD
+#define WAITS WEIR_KIND_WAITS
 
 static const char *const names[WEIR_KIND_COUNT] = {
     [WEIR_KIND_NONE] = "none",           [WEIR_KIND_NOP] = "nop",
@@ -29,6 +31,8 @@ static const char *const names[WEIR_KIND_COUNT] = {
     [WEIR_KIND_RECVMSG] = "recvmsg",     [WEIR_KIND_SENDMSG] = "sendmsg",
     [WEIR_KIND_SHUTDOWN] = "shutdown",   [WEIR_KIND_POLL] = "poll",
     [WEIR_KIND_SPLICE] = "splice",       [WEIR_KIND_TIMEOUT] = "timeout",
+    [WEIR_KIND_FTRUNCATE] = "ftruncate", [WEIR_KIND_SIGNAL] = "signal",
+    [WEIR_KIND_CHILD] = "child",         [WEIR_KIND_CALL] = "call",
 };
 
 const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT] = {
@@ -49,13 +53,18 @@ const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT] = {
     [WEIR_KIND_MKDIRAT] = LATE,
     [WEIR_KIND_FADVISE] = LATE | LENGTH32,
     [WEIR_KIND_SOCKET] = NEWFD,
-    [WEIR_KIND_ACCEPT] = NEWFD | READS,
-    [WEIR_KIND_RECV] = WHOLE | BYTES | READS,
+    [WEIR_KIND_ACCEPT] = NEWFD | READS | WAITS,
+    [WEIR_KIND_CONNECT] = WAITS,
+    [WEIR_KIND_RECV] = WHOLE | BYTES | READS | WAITS,
     [WEIR_KIND_SEND] = WHOLE | BYTES,
-    [WEIR_KIND_RECVMSG] = WHOLE | MESSAGE | READS,
+    [WEIR_KIND_RECVMSG] = WHOLE | MESSAGE | READS | WAITS,
     [WEIR_KIND_SENDMSG] = WHOLE | MESSAGE,
     [WEIR_KIND_SHUTDOWN] = LATE,
+    [WEIR_KIND_POLL] = WAITS,
     [WEIR_KIND_SPLICE] = FD2 | LATE | WHOLE | BYTES | READS,
+    [WEIR_KIND_FTRUNCATE] = LATE,
+    [WEIR_KIND_SIGNAL] = OWN | READS | WAITS,
+    [WEIR_KIND_CHILD] = OWN | READS | WAITS,
 };
 
 const char *weir_kind_name(unsigned kind)

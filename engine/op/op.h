@@ -23,17 +23,21 @@ _Static_assert(sizeof(struct weir_op) <= 192, "an op is at most three cache line
 /* Named after who holds the op; says who may touch it and which list its link is on. */
 enum weir_state {
     WEIR_WITH_CALLER, /* the caller; on nothing */
+    WEIR_POSTED,      /* the loop's thread; on the inbox, or on the FIFO of posts for its gate */
     WEIR_AT_GATE,     /* the loop's thread; on the gate's FIFO */
     WEIR_IN_FLIGHT,   /* its carrier (enum weir_carrier) */
     WEIR_DONE,        /* the loop's thread; in the turn's events or on the early list */
 };
 
-/* Who carries an op in flight. Anything but NOBODY, for all kinds but TIMEOUT, holds a credit. */
+/* Who carries an op in flight. Anything but NOBODY and CALLER, for all kinds but TIMEOUT, holds a
+ * credit of its gate. */
 enum weir_carrier {
     WEIR_CARRIER_NOBODY,
     WEIR_CARRIER_BACKEND,
-    WEIR_CARRIER_TIMER,  /* the heap: a TIMEOUT, or an op that is tried again later */
-    WEIR_CARRIER_CLOSER, /* the list of CLOSE ops that wait for the other ops on their fd */
+    WEIR_CARRIER_TIMER,   /* the heap: a TIMEOUT, or an op that is tried again later */
+    WEIR_CARRIER_CLOSER,  /* the list of CLOSE ops that wait for the other ops on their fd */
+    WEIR_CARRIER_OFFLOAD, /* the offload ring, queued or running */
+    WEIR_CARRIER_CALLER,  /* its function ran inside submit */
 };
 
 /* Who asked for the op back first; it decides the result. */
@@ -64,6 +68,9 @@ enum weir_kind_traits {
     WEIR_KIND_BYTES = 1 << 7,    /* arg.io.length is bytes */
     WEIR_KIND_LENGTH32 = 1 << 8, /* and the kernel's request has 32 bits for them */
     WEIR_KIND_READS = 1 << 9,    /* waits for POLLIN when it must wait; else for POLLOUT */
+    WEIR_KIND_OWN_FD = 1 << 10,  /* op->fd is the engine's own, made when it is staged; waits for
+                                  * POLLIN on it, then performs */
+    WEIR_KIND_WAITS = 1 << 11,   /* may wait for others for ever: never for a worker by choice */
 };
 
 extern const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT];
@@ -105,9 +112,10 @@ static inline void weir_op_move(struct weir_op *op, enum weir_state to)
 {
     static const uint8_t may_come_from[] = {
         [WEIR_WITH_CALLER] = 1 << WEIR_DONE,
-        [WEIR_AT_GATE] = 1 << WEIR_WITH_CALLER,
-        [WEIR_IN_FLIGHT] = 1 << WEIR_AT_GATE | 1 << WEIR_WITH_CALLER,
-        [WEIR_DONE] = 1 << WEIR_AT_GATE | 1 << WEIR_IN_FLIGHT,
+        [WEIR_POSTED] = 1 << WEIR_WITH_CALLER,
+        [WEIR_AT_GATE] = 1 << WEIR_WITH_CALLER | 1 << WEIR_POSTED,
+        [WEIR_IN_FLIGHT] = 1 << WEIR_AT_GATE | 1 << WEIR_WITH_CALLER | 1 << WEIR_POSTED,
+        [WEIR_DONE] = 1 << WEIR_POSTED | 1 << WEIR_AT_GATE | 1 << WEIR_IN_FLIGHT,
     };
     WEIR_CHECK(may_come_from[to] >> op->state & 1);
     op->state = (uint8_t)to;
@@ -138,8 +146,17 @@ static inline bool weir_op_is_timer(const struct weir_op *op)
 
 static inline bool weir_op_has_credit(const struct weir_op *op)
 {
-    return op->with != WEIR_CARRIER_NOBODY && !weir_op_is_timer(op);
+    return op->with != WEIR_CARRIER_NOBODY && op->with != WEIR_CARRIER_CALLER &&
+           !weir_op_is_timer(op);
 }
+
+/* Whether the offload gate is the op's. */
+static inline bool weir_op_is_offloaded(const struct weir_op *op)
+{
+    return op->kind == WEIR_KIND_CALL || op->route == WEIR_ROUTE_OFFLOAD;
+}
+
+#define WEIR_NO_SLOT UINT32_MAX /* op->slot of an op without: posted, or run by its caller */
 
 /* What an op that was asked back answers unless it was first. */
 static inline int weir_op_asked_result(const struct weir_op *op)

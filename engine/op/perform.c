@@ -1,40 +1,458 @@
 /* SPDX-License-Identifier: MIT */
+/*
+ * perform.c: system calls, and nothing else: no state is kept, no op is written to.
+ */
+#include <engine/base/sigpipe.h>
 #include <engine/op/perform.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-bool weir_op_performs(const struct weir_op *op)
+#define NR_PIDFD_OPEN 434 /* on every machine; Linux 5.3 */
+#define ID_OF_PIDFD 3     /* P_PIDFD of waitid(2); Linux 5.4 */
+
+#ifdef SYS_pidfd_open
+_Static_assert(SYS_pidfd_open == NR_PIDFD_OPEN, "as the kernel has it");
+#endif
+
+bool weir_op_is_quick(const struct weir_op *op)
 {
     switch (op->kind) {
     case WEIR_KIND_SOCKET:
     case WEIR_KIND_BIND:
     case WEIR_KIND_LISTEN:
     case WEIR_KIND_SETSOCKOPT:
+    case WEIR_KIND_SHUTDOWN:
         return true;
     default:
         return false;
     }
 }
 
-int64_t weir_op_perform(const struct weir_op *op)
+static int64_t answer(int64_t r)
 {
-    int r = -1;
-    errno = EOPNOTSUPP;
+    return r < 0 ? -errno : r;
+}
+
+/* --- transfers -------------------------------------------------------------------------------- */
+
+/* A transfer as preadv2(2) and its kin take it. */
+struct transfer {
+    const struct iovec *iov;
+    int count;
+    uint64_t offset;
+    bool reads;
+    struct iovec one; /* what iov points to when there is a single buffer */
+};
+
+static void set_transfer(struct transfer *transfer, const struct weir_part *part)
+{
+    transfer->one = (struct iovec){part->buffer, part->length};
+    transfer->iov = &transfer->one;
+    transfer->count = 1;
+    transfer->offset = part->offset;
+    transfer->reads = weir_kind_traits(part->kind) & WEIR_KIND_READS;
+    if (weir_kind_traits(part->kind) & WEIR_KIND_VECTOR) {
+        transfer->iov = part->buffer;
+        transfer->count = (int)part->length;
+    }
+}
+
+static int64_t move_at(int fd, const struct transfer *transfer, uint64_t offset, uint32_t flags)
+{
+    return transfer->reads
+               ? preadv2(fd, transfer->iov, transfer->count, (off_t)offset, (int)flags)
+               : pwritev2(fd, transfer->iov, transfer->count, (off_t)offset, (int)flags);
+}
+
+/* What has no position ignores the offset. */
+static int64_t move(int fd, const struct transfer *transfer, uint32_t flags)
+{
+    int64_t r = move_at(fd, transfer, transfer->offset, flags);
+    if (weir_unlikely(r < 0 && errno == ESPIPE)) {
+        r = move_at(fd, transfer, WEIR_CURRENT, flags);
+    }
+    return r;
+}
+
+/* Before Linux 6.5 sockets know no RWF_NOWAIT. */
+static int64_t move_on_socket(int fd, const struct transfer *transfer)
+{
+    struct msghdr message = {
+        .msg_iov = (struct iovec *)(uintptr_t)transfer->iov,
+        .msg_iovlen = (size_t)transfer->count,
+    };
+    int64_t r = transfer->reads ? recvmsg(fd, &message, MSG_DONTWAIT)
+                                : sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (r < 0 && errno == ENOTSOCK) {
+        errno = EOPNOTSUPP;
+    }
+    return r;
+}
+
+/*
+ * Whether a read that was not to wait stopped before it had to: the page cache held no more. Then
+ * the caller would take it for the end of the file. Nothing is lost, for the position is the op's.
+ */
+static bool stopped_early(const struct weir_op *op, const struct transfer *transfer, int64_t r)
+{
+    if (r <= 0 || !transfer->reads || transfer->offset == WEIR_CURRENT || op->flags & WEIR_WHOLE ||
+        op->rw_flags & RWF_NOWAIT) {
+        return false;
+    }
+    uint64_t wanted = weir_op_bytes(op);
+    if ((uint64_t)r >= (wanted < WEIR_TRANSFER_MAX ? wanted : WEIR_TRANSFER_MAX)) {
+        return false;
+    }
+    char byte;
+    struct iovec next = {&byte, 1};
+    off_t at = (off_t)(transfer->offset + (uint64_t)r);
+    ssize_t more = preadv2(op->fd, &next, 1, at, RWF_NOWAIT);
+    return more > 0 || (more < 0 && errno != ESPIPE);
+}
+
+static int64_t try_transfer(const struct weir_op *op, const struct transfer *transfer,
+                            uint32_t flags)
+{
+    int64_t r = move(op->fd, transfer, flags | RWF_NOWAIT);
+    if (r < 0 && errno == EOPNOTSUPP && op->rw_flags == 0) {
+        bool nothing = transfer->count == 1 && transfer->iov->iov_len == 0;
+        r = nothing ? r : move_on_socket(op->fd, transfer);
+    }
+    return stopped_early(op, transfer, r) ? -EAGAIN : answer(r);
+}
+
+static int64_t transfer(const struct weir_op *op, enum weir_how how, uint32_t write_flags)
+{
+    struct weir_part part;
+    struct transfer transfer;
+    weir_op_part(op, &part);
+    set_transfer(&transfer, &part);
+    uint32_t flags = op->rw_flags | (transfer.reads ? 0 : write_flags);
+    if (how == WEIR_HOW_TRY) {
+        return try_transfer(op, &transfer, flags);
+    }
+    int64_t r = move(op->fd, &transfer, flags);
+    if (weir_unlikely(r < 0 && errno == EOPNOTSUPP && flags != op->rw_flags)) {
+        /* A file that knows no flags at all raises no SIGPIPE either. */
+        r = move(op->fd, &transfer, op->rw_flags);
+    }
+    return answer(r);
+}
+
+static int64_t message(const struct weir_op *op, enum weir_how how)
+{
+    struct weir_part part;
+    weir_op_part(op, &part);
+    int flags = (int)op->arg.io.flags | (how == WEIR_HOW_TRY ? MSG_DONTWAIT : 0);
+    switch (part.kind) {
+    case WEIR_KIND_RECV:
+        return answer(recv(op->fd, part.buffer, part.length, flags));
+    case WEIR_KIND_SEND:
+        return answer(send(op->fd, part.buffer, part.length, flags | MSG_NOSIGNAL));
+    case WEIR_KIND_RECVMSG:
+        return answer(recvmsg(op->fd, part.buffer, flags));
+    default:
+        return answer(sendmsg(op->fd, part.buffer, flags | MSG_NOSIGNAL));
+    }
+}
+
+static int64_t call_splice(const struct weir_op *op, unsigned flags)
+{
+    struct weir_part part;
+    weir_op_part(op, &part);
+    uint64_t moved = op->flags & WEIR_WHOLE ? op->moved : 0;
+    loff_t in = (loff_t)(op->mode_or_offset2 + moved);
+    loff_t out = (loff_t)part.offset;
+    return answer(splice(op->arg.io.fd2, op->mode_or_offset2 == WEIR_CURRENT ? NULL : &in, op->fd,
+                         part.offset == WEIR_CURRENT ? NULL : &out, part.length,
+                         op->arg.io.flags | flags));
+}
+
+/* Nothing says to splice(2) that it is not to raise SIGPIPE. */
+static int64_t splice_quietly(const struct weir_op *op, enum weir_how how)
+{
+    if (how == WEIR_HOW_BLOCK) {
+        return call_splice(op, 0); /* a worker has all signals blocked */
+    }
+    weir_sigpipe_block();
+    int64_t r = call_splice(op, SPLICE_F_NONBLOCK);
+    weir_sigpipe_unblock();
+    return r;
+}
+
+/* --- sockets ---------------------------------------------------------------------------------- */
+
+/* Whether a try of connect(2) needs O_NONBLOCK set: no flag of the call's own says it. Datagram
+ * sockets connect at once. */
+static bool connect_blocks(int fd, int flags)
+{
+    int type = 0;
+    socklen_t length = sizeof type;
+    return flags >= 0 && !(flags & O_NONBLOCK) &&
+           getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type != SOCK_DGRAM;
+}
+
+/* A socket that is not connected yet is of use to nobody else, so its flag may change for the time
+ * of the call. */
+static int64_t call_connect(const struct weir_op *op, enum weir_how how)
+{
+    int flags = how == WEIR_HOW_TRY ? fcntl(op->fd, F_GETFL) : -1;
+    bool blocks = connect_blocks(op->fd, flags);
+    if (blocks) {
+        fcntl(op->fd, F_SETFL, flags | O_NONBLOCK);
+    }
+    int64_t r = answer(connect(op->fd, op->arg.socket.address, op->arg.socket.length));
+    if (blocks) {
+        fcntl(op->fd, F_SETFL, flags);
+    }
+    return r;
+}
+
+/* The same for a listener others may be waiting at is not done: a blocking one cannot be tried. */
+static int64_t call_accept(const struct weir_op *op, enum weir_how how)
+{
+    int flags = how == WEIR_HOW_TRY ? fcntl(op->fd, F_GETFL) : O_NONBLOCK;
+    if (flags < 0) {
+        return -errno;
+    }
+    if (!(flags & O_NONBLOCK)) {
+        return -EOPNOTSUPP;
+    }
+    return answer(accept4(op->fd, op->arg.socket.address, op->arg.socket.length_ret,
+                          (int)op->arg.socket.flags));
+}
+
+static int64_t on_socket(const struct weir_op *op, enum weir_how how)
+{
     switch (op->kind) {
     case WEIR_KIND_SOCKET:
-        r = socket(op->arg.socket.level, op->arg.socket.name, (int)op->arg.socket.flags);
-        break;
+        return answer(socket(op->arg.socket.level, op->arg.socket.name, (int)op->arg.socket.flags));
     case WEIR_KIND_BIND:
-        r = bind(op->fd, op->arg.socket.address, op->arg.socket.length);
-        break;
+        return answer(bind(op->fd, op->arg.socket.address, op->arg.socket.length));
     case WEIR_KIND_LISTEN:
-        r = listen(op->fd, op->arg.socket.level);
-        break;
+        return answer(listen(op->fd, op->arg.socket.level));
     case WEIR_KIND_SETSOCKOPT:
-        r = setsockopt(op->fd, op->arg.socket.level, op->arg.socket.name, op->arg.socket.address,
-                       op->arg.socket.length);
-        break;
+        return answer(setsockopt(op->fd, op->arg.socket.level, op->arg.socket.name,
+                                 op->arg.socket.address, op->arg.socket.length));
+    case WEIR_KIND_SHUTDOWN:
+        return answer(shutdown(op->fd, op->arg.socket.level));
+    case WEIR_KIND_ACCEPT:
+        return call_accept(op, how);
     default:
-        break;
+        return call_connect(op, how);
     }
-    return r < 0 ? -errno : r;
+}
+
+static int64_t call_poll(const struct weir_op *op, enum weir_how how)
+{
+    struct pollfd entry = {.fd = op->fd, .events = (short)op->arg.io.flags};
+    if (op->fd < 0) {
+        return -EBADF; /* poll(2) passes such an entry by */
+    }
+    int r = poll(&entry, 1, how == WEIR_HOW_TRY ? 0 : -1);
+    if (r <= 0) {
+        return r < 0 ? -errno : -EAGAIN;
+    }
+    return entry.revents & POLLNVAL ? -EBADF : entry.revents;
+}
+
+/* --- files and paths: they cannot be tried ---------------------------------------------------- */
+
+static int64_t on_file(const struct weir_op *op)
+{
+    off_t offset = (off_t)op->arg.io.offset;
+    off_t length = (off_t)op->arg.io.length;
+    switch (op->kind) {
+    case WEIR_KIND_FSYNC:
+        return answer(op->arg.io.flags ? fdatasync(op->fd) : fsync(op->fd));
+    case WEIR_KIND_SYNC_FILE_RANGE:
+        return answer(sync_file_range(op->fd, offset, length, op->arg.io.flags));
+    case WEIR_KIND_FALLOCATE:
+        return answer(fallocate(op->fd, (int)op->arg.io.flags, offset, length));
+    case WEIR_KIND_FADVISE:
+        return -posix_fadvise(op->fd, offset, length, (int)op->arg.io.flags);
+    case WEIR_KIND_FTRUNCATE:
+        return answer(ftruncate(op->fd, length));
+    default:
+        return answer(close(op->fd));
+    }
+}
+
+static int64_t on_path(const struct weir_op *op)
+{
+    const char *path = op->arg.path.path;
+    const char *path2 = op->arg.path.path2;
+    int flags = (int)op->arg.path.flags;
+    switch (op->kind) {
+    case WEIR_KIND_OPENAT:
+        return answer(openat(op->fd, path, flags, (mode_t)op->mode_or_offset2));
+    case WEIR_KIND_STATX:
+        return answer(
+            statx(op->fd, path, flags, (unsigned)op->mode_or_offset2, op->arg.path.statx));
+    case WEIR_KIND_UNLINKAT:
+        return answer(unlinkat(op->fd, path, flags));
+    case WEIR_KIND_RENAMEAT:
+        return answer(renameat2(op->fd, path, op->arg.path.fd2, path2, (unsigned)flags));
+    case WEIR_KIND_LINKAT:
+        return answer(linkat(op->fd, path, op->arg.path.fd2, path2, flags));
+    case WEIR_KIND_SYMLINKAT:
+        return answer(symlinkat(path, op->fd, path2));
+    default:
+        return answer(mkdirat(op->fd, path, (mode_t)op->mode_or_offset2));
+    }
+}
+
+/* --- fds of the engine's own ------------------------------------------------------------------ */
+
+/* -EINVAL: none, or one that this thread does not block: it would be delivered past the fd. */
+static int make_signal_fd(uint64_t signals)
+{
+    sigset_t set;
+    sigset_t blocked;
+    sigemptyset(&set);
+    pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    bool fit = signals != 0;
+    for (int number = 1; number <= 64; number++) {
+        if (signals & WEIR_SIGNAL(number)) {
+            sigaddset(&set, number);
+            fit = fit && sigismember(&blocked, number) == 1;
+        }
+    }
+    if (!fit) {
+        return -EINVAL;
+    }
+    return (int)answer(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+}
+
+static int64_t take_signal(const struct weir_op *op)
+{
+    struct signalfd_siginfo info;
+    ssize_t got = read(op->fd, &info, sizeof info);
+    if (got < 0) {
+        return -errno;
+    }
+    if (op->arg.watch.ret_info) {
+        memcpy(op->arg.watch.ret_info, &info, sizeof info);
+    }
+    return info.ssi_signo;
+}
+
+/* 0: it has ended; -EAGAIN: not yet. */
+static int wait_for_child(int fd, int options, siginfo_t *ret_info)
+{
+    ret_info->si_pid = 0;
+    if (waitid((idtype_t)ID_OF_PIDFD, (id_t)fd, ret_info, WEXITED | options) < 0) {
+        return -errno;
+    }
+    return ret_info->si_pid != 0 ? 0 : -EAGAIN;
+}
+
+static int make_child_fd(int32_t pid)
+{
+    siginfo_t info;
+    int fd = (int)syscall(NR_PIDFD_OPEN, pid, 0);
+    if (fd < 0) {
+        return errno == ENOSYS ? -EOPNOTSUPP : -errno;
+    }
+    int r = wait_for_child(fd, WNOHANG | WNOWAIT, &info);
+    if (r < 0 && r != -EAGAIN) { /* no child of ours: its end would be for nobody */
+        close(fd);
+        return r;
+    }
+    return fd;
+}
+
+static int64_t reap_child(const struct weir_op *op, enum weir_how how)
+{
+    siginfo_t info;
+    int r = wait_for_child(op->fd, how == WEIR_HOW_TRY ? WNOHANG : 0, &info);
+    if (r == 0 && op->arg.watch.ret_info) {
+        struct weir_exit end = {.code = info.si_code, .status = info.si_status};
+        memcpy(op->arg.watch.ret_info, &end, sizeof end);
+    }
+    return r;
+}
+
+int weir_op_make_own_fd(const struct weir_op *op)
+{
+    switch (op->kind) {
+    case WEIR_KIND_SIGNAL:
+        return make_signal_fd(op->arg.watch.signals);
+    case WEIR_KIND_CHILD:
+        return make_child_fd(op->arg.watch.pid);
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
+/* Those that can only be carried out by waiting. */
+static int64_t perform_blocking(const struct weir_op *op)
+{
+    switch (op->kind) {
+    case WEIR_KIND_FSYNC:
+    case WEIR_KIND_SYNC_FILE_RANGE:
+    case WEIR_KIND_FALLOCATE:
+    case WEIR_KIND_FADVISE:
+    case WEIR_KIND_FTRUNCATE:
+    case WEIR_KIND_CLOSE:
+        return on_file(op);
+    case WEIR_KIND_OPENAT:
+    case WEIR_KIND_STATX:
+    case WEIR_KIND_UNLINKAT:
+    case WEIR_KIND_RENAMEAT:
+    case WEIR_KIND_LINKAT:
+    case WEIR_KIND_SYMLINKAT:
+    case WEIR_KIND_MKDIRAT:
+        return on_path(op);
+    case WEIR_KIND_CALL:
+        return op->arg.call.function(op->arg.call.argument);
+    default:
+        return -EOPNOTSUPP;
+    }
+}
+
+int64_t weir_op_perform(const struct weir_op *op, enum weir_how how, uint32_t write_flags)
+{
+    switch (op->kind) {
+    case WEIR_KIND_RECV:
+    case WEIR_KIND_SEND:
+    case WEIR_KIND_RECVMSG:
+    case WEIR_KIND_SENDMSG:
+        return message(op, how);
+    case WEIR_KIND_READ:
+    case WEIR_KIND_WRITE:
+    case WEIR_KIND_READV:
+    case WEIR_KIND_WRITEV:
+        return transfer(op, how, write_flags);
+    case WEIR_KIND_SPLICE:
+        return splice_quietly(op, how);
+    case WEIR_KIND_SOCKET:
+    case WEIR_KIND_BIND:
+    case WEIR_KIND_LISTEN:
+    case WEIR_KIND_SETSOCKOPT:
+    case WEIR_KIND_SHUTDOWN:
+    case WEIR_KIND_ACCEPT:
+    case WEIR_KIND_CONNECT:
+        return on_socket(op, how);
+    case WEIR_KIND_POLL:
+        return call_poll(op, how);
+    case WEIR_KIND_SIGNAL:
+        return take_signal(op);
+    case WEIR_KIND_CHILD:
+        return reap_child(op, how);
+    case WEIR_KIND_NOP:
+        return 0;
+    default:
+        return how == WEIR_HOW_TRY ? -EOPNOTSUPP : perform_blocking(op);
+    }
 }

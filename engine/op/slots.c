@@ -13,7 +13,6 @@ void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory)
     slots->slots = memory;
     slots->fds = (int32_t *)(void *)(slots->slots + count);
     slots->count = count;
-    slots->used = 0;
     slots->first_free = 0;
     slots->two_fds = 0;
     for (uint32_t i = 0; i < count; i++) {

@@ -4,7 +4,7 @@
  * generation, never a pointer, so a stale completion can hit nothing; and the slot keeps whose op
  * and task it is, and from where it came.
  *
- * Invariants: a slot's generation moves on when it is freed; used = taken - freed <= count.
+ * Invariant: a slot's generation moves on when it is freed. Who takes them counts them.
  */
 #ifndef WEIR_ENGINE_SLOTS_H
 #define WEIR_ENGINE_SLOTS_H
@@ -24,7 +24,6 @@ struct weir_slots {
     int32_t *fds; /* each slot's fd, -1 for none: apart, so that all ops on an fd are found by a
                    * quick scan */
     uint32_t count;
-    uint32_t used;
     uint32_t first_free;
     uint32_t two_fds; /* used slots whose kind has a second fd; counted up by who takes them */
 };
@@ -40,7 +39,6 @@ static inline struct weir_slot *weir_slots_take(struct weir_slots *slots, struct
     uint32_t index = slots->first_free;
     struct weir_slot *slot = &slots->slots[index];
     slots->first_free = slot->next_free;
-    slots->used++;
     slots->fds[index] = op->fd; /* the helpers of kinds without one write -1 */
     slot->op = op;
     op->slot = index;
@@ -59,7 +57,6 @@ static inline void weir_slots_free(struct weir_slots *slots, uint32_t index)
     slot->next_free = slots->first_free;
     slots->fds[index] = -1;
     slots->first_free = index;
-    slots->used--;
 }
 
 /* The op of a slot, or NULL if the slot has moved on. */

@@ -38,7 +38,17 @@ extern "C" {
 enum weir_loop_flags {
     /* Open on one thread for another: weir_loop_adopt() makes the calling thread the owner. */
     WEIR_FOR_ADOPTION = 1u << 0,
+    /* When the offload gate is full, submit runs the function of a CALL itself, in the calling
+     * thread, instead of answering -EAGAIN; the callback comes from the next turn, or from the end
+     * of this one. Not for posts. */
+    WEIR_CALLER_RUNS = 1u << 1,
 };
+
+/* weir_options.offload_workers: no offload ring at all. */
+#define WEIR_NO_OFFLOAD UINT32_MAX
+#define WEIR_WORKERS_MAX 1024
+#define WEIR_OFFLOAD_DEPTH_MAX 32764
+#define WEIR_POSTS_MAX (1u << 20)
 
 /* Zeroed options are good defaults. */
 struct weir_options {
@@ -66,6 +76,30 @@ struct weir_options {
     uint32_t workers_bounded;
     uint32_t workers_unbounded;
 
+    /* Worker threads of the offload ring: to WEIR_WORKERS_MAX; 0: one per CPU the process may use
+     * (its affinity and its cgroup's CPU limit, whichever is less); WEIR_NO_OFFLOAD: none, and CALL
+     * and what else needs a worker answer -EOPNOTSUPP. They are started at open. */
+    uint32_t offload_workers;
+    /* The offload gate: CALLs, and ops routed to OFFLOAD, queued and running at most: to
+     * WEIR_OFFLOAD_DEPTH_MAX; 0: 256. What a backend sends to a worker by itself is bounded by
+     * depth. */
+    uint32_t offload_depth;
+    /* Ops that may wait for the offload gate beyond that: to WEIR_WAITING_MAX; 0: none. */
+    uint32_t offload_waiting_max;
+    /* A worker's stack, bytes: 16 KiB to 1 GiB; 0: 256 KiB (thread-local storage is in it). */
+    uint32_t offload_stack;
+    /* Posted ops (weir_loop_post()) that have no place behind their gate, or among the timers, yet:
+     * to WEIR_POSTS_MAX; 0: 1024. */
+    uint32_t posts_max;
+    /* Before it sleeps a turn watches its sources this long, ns, while it finds that this pays: to
+     * 1 s; 0: never. Buys latency at low depth with CPU time. */
+    uint64_t spin_ns_max;
+    /* Kinds that the backend must carry out by itself, a bit each (1ULL << WEIR_KIND_FTRUNCATE):
+     * one that would need a worker for any of them is rejected, WEIR_CAUSE_FEATURE. */
+    uint64_t native_kinds;
+    /* What weir_probe() found, so that each of many loops need not find it again; NULL: find it. */
+    const struct weir_probe *probe;
+
     void *user;                     /* what weir_loop_user() answers */
     struct weir_decision *decision; /* filled on success and on failure; NULL: not wanted */
 };
@@ -75,9 +109,10 @@ struct weir_options {
  * on success only. On kernels without RWF_NOSIGNAL (before 6.18) SIGPIPE is blocked in the owning
  * thread until close, since a WRITE to a broken pipe raises it there (weir_facts.sigpipe_blocked);
  * weir installs no signal handler.
- * 0; -EINVAL: NULL, a limit exceeded, an unknown policy or flag; -ENOSYS, -EPERM, -EACCES,
- * -ENOTSUP: io_uring is not to be had (the decision says why); -ENOMEM: also with a ring of 4
- * entries, see RLIMIT_MEMLOCK; -EMFILE, -ENFILE.
+ * 0; -EINVAL: NULL, a limit exceeded, an unknown policy or flag, a WEIR_POLICY that is none;
+ * -ENOSYS, -EPERM, -EACCES, -ENOTSUP: no backend is to be had, or the one demanded is not (the
+ * decision says why); -ENOMEM: also with a ring of 4 entries, see RLIMIT_MEMLOCK; -EMFILE, -ENFILE;
+ * -EAGAIN: no more threads for the workers (RLIMIT_NPROC, pids cgroup).
  */
 WEIR_API int weir_loop_open(const struct weir_options *options, struct weir_loop **ret_loop);
 
@@ -89,7 +124,9 @@ WEIR_API int weir_loop_adopt(struct weir_loop *loop);
 /*
  * Submits an op of any kind. Outside a turn it leaves with the next turn; call weir_loop_turn().
  * 0: accepted, its callback will come exactly once. Refused, op untouched and no callback:
- * -EAGAIN: full: depth + waiting_max ops, or timers_max timers, are live (weir_wait_room());
+ * -EAGAIN: full: depth + waiting_max ops, offload_depth + offload_waiting_max calls, or timers_max
+ * timers are live (weir_wait_room()); -EOPNOTSUPP: CALL or route OFFLOAD, and the loop has no
+ * workers;
  * -EBUSY: the op is live already; -EINVAL: NULL, no callback, unknown kind, flag or route, a flag
  * the kind does not know, a task of another loop, deadline_ns on a timer, a length past a stated
  * limit;
@@ -97,6 +134,20 @@ WEIR_API int weir_loop_adopt(struct weir_loop *loop);
  */
 #define weir_submit(loop, op) weir_submit_at((loop), (op), WEIR_SITE)
 WEIR_API int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site);
+
+/*
+ * Submits from any thread (not from a signal handler): the op is the engine's from then on, and its
+ * callback comes on the loop's thread. Posts are admitted first in, first out per thread, for each
+ * gate. deadline_ns counts from now on; latency counts from the post. The loop must stay open
+ * during the call, and something must keep it turning: a loop that waits only for posts needs a
+ * weir_loop_hold().
+ * 0: accepted, its callback will come exactly once, it is not refused later. Refused, untouched:
+ * -EAGAIN: posts_max posted ops wait for a place; -EBUSY: the op is live; -EINVAL, -EOPNOTSUPP: as
+ * of submit; -ESHUTDOWN: closing; -EPERM: not adopted yet, or abandoned; -ECHILD; the errno of a
+ * FAILED loop.
+ */
+#define weir_loop_post(loop, op) weir_loop_post_at((loop), (op), WEIR_SITE)
+WEIR_API int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const char *site);
 
 /*
  * Asks for an op back: the one way out. At most one cancel per op reaches the kernel; asking again
@@ -117,9 +168,10 @@ WEIR_API int weir_cancel_task(struct weir_loop *loop, struct weir_task *task);
  * is live on it. 0: close it now; its number may be reused at once (the kernel holds the old file
  * for what is still on its way back). -EBUSY: ops are in flight that look the number up late, in a
  * worker (paths relative to it, SPLICE, CLOSE, FSYNC, SYNC_FILE_RANGE, FALLOCATE, FADVISE,
- * SHUTDOWN, and what is tried again after EAGAIN): they are cancelled, close(2) after their
- * callbacks. So does a number that was given anew while the CLOSE of its former file is still on
- * its way back. -EBADF: negative; -EPERM; -ECHILD. A CLOSE op does all this by itself.
+ * FTRUNCATE, SHUTDOWN, what is tried again after EAGAIN, and all that the offload ring carries):
+ * they are cancelled, close(2) after their callbacks. So does a number that was given anew while
+ * the CLOSE of its former file is still on its way back. -EBADF: negative; -EPERM; -ECHILD. A CLOSE
+ * op does all this by itself.
  */
 WEIR_API int weir_forget(struct weir_loop *loop, int fd);
 
@@ -168,6 +220,7 @@ WEIR_API int64_t weir_loop_live(const struct weir_loop *loop);
 /* --- room: being told when a full gate has a place again -------------------------------------- */
 
 struct weir_room;
+struct weir_gate;
 /* result: 0: submit now, there is room (others called in the same turn may take it: then wait
  * again);
  * -ESHUTDOWN: the loop is closing. The node is the caller's again. */
@@ -180,18 +233,20 @@ struct weir_room {
     struct weir_room *next; /* the engine's, as are all below */
     struct weir_room *prev;
     struct weir_loop *loop;
+    struct weir_gate *gate;
     const char *site;
     uint64_t turn;
 };
 
 /*
- * Asks to be called once, in a turn, when an op like `op` would be accepted. First in, first out;
- * at most as many are called as there are places. Hysteresis: waiters are called when the gate has
- * come down to the low mark (an eighth of its places free, 1 at least, 8 at most), or when a place
- * has stood free for one whole turn. The op is only looked at, not kept. What callbacks submit in
- * the same turn comes first: waiters share what is left at its end, so callbacks that always submit
- * again leave them nothing; let them wait for room too.
+ * Asks to be called once, in a turn, when an op like `op` would be accepted by its gate. First in,
+ * first out; at most as many are called as there are places. Hysteresis: waiters are called when
+ * the gate has come down to the low mark (an eighth of its places free, 1 at least, 8 at most), or
+ * when a place has stood free for one whole turn. The op is only looked at, not kept. What
+ * callbacks submit in the same turn comes first, then posts: waiters share what is left at its end,
+ * so callbacks that always submit again leave them nothing; let them wait for room too.
  * 0; -EBUSY: the node waits already; -EINVAL: NULL, no callback, an op without a gate (TIMEOUT);
+ * -EOPNOTSUPP: CALL or route OFFLOAD, and the loop has no workers;
  * -ESHUTDOWN; -EPERM; -ECHILD; the errno of a FAILED loop.
  */
 #define weir_wait_room(loop, room, op) weir_wait_room_at((loop), (room), (op), WEIR_SITE)
@@ -276,11 +331,22 @@ struct weir_counters {
     uint64_t retried;       /* ops staged again after EINTR or EAGAIN */
     uint64_t continued;     /* short transfers of WHOLE ops staged again */
     uint64_t cancels;       /* that went to the kernel */
-    uint64_t wakes;         /* eventfd wake-ups */
+    uint64_t wakes;         /* wake-ups of a sleeping loop that cost a system call */
+    uint64_t posts;         /* accepted by weir_loop_post() */
+    uint64_t posts_refused; /* answered -EAGAIN */
+    uint64_t offloaded;     /* calls given to workers, the backend's included */
+    uint64_t caller_ran;    /* CALLs run by submit: the offload gate was full */
+    uint64_t inline_tries;  /* on the spot */
+    uint64_t inline_done;   /* of these that did it */
+    uint64_t spins;         /* turns that watched before they slept */
+    uint64_t spins_paid;    /* of these that found something */
+    uint64_t spin_ns;       /* time spent watching */
     uint64_t clock_clamped; /* samples that would have been negative */
     uint32_t in_flight;     /* now */
     uint32_t waiting;       /* now, at the gate */
-    uint32_t timers;        /* now */
+    uint32_t offload_in_flight; /* now, through the offload gate */
+    uint32_t offload_waiting;   /* now, at it */
+    uint32_t timers;            /* now */
 };
 
 /* Any of them: 0; -EINVAL: NULL; -EPERM; -ECHILD. */

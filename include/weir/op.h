@@ -34,6 +34,7 @@ extern "C" {
 #endif
 
 struct statx;
+struct signalfd_siginfo;
 
 enum weir_kind {
     WEIR_KIND_NONE, /* what a zeroed op is: submit answers -EINVAL */
@@ -68,6 +69,10 @@ enum weir_kind {
     WEIR_KIND_POLL,
     WEIR_KIND_SPLICE,
     WEIR_KIND_TIMEOUT,
+    WEIR_KIND_FTRUNCATE,
+    WEIR_KIND_SIGNAL,
+    WEIR_KIND_CHILD,
+    WEIR_KIND_CALL,
     WEIR_KIND_COUNT
 };
 
@@ -82,17 +87,39 @@ enum weir_op_flags {
      * first part.
      */
     WEIR_WHOLE = 1u << 0,
+    /*
+     * CALL: short work, which does not stand behind long work: it goes into the lane of the calls
+     * that the backend sends. For others -EINVAL.
+     */
+    WEIR_SHORT = 1u << 1,
 };
 
-/* weir_op.route: who carries the op out. Only AUTO is built: others answer -EINVAL. */
+/* weir_op.route: who carries the op out. A wish, but for OFFLOAD. */
 enum weir_route {
-    WEIR_ROUTE_AUTO,
+    WEIR_ROUTE_AUTO, /* the backend's choice */
+    /* The backend's own asynchronous way: the ring, the reactor. Where it has none, a worker. */
+    WEIR_ROUTE_RING,
+    /* First a try on the spot, in the turn, that does not block (RWF_NOWAIT, MSG_DONTWAIT): the
+     * quickest way for files that are in the page cache, at the price of the turn's time. What
+     * would block goes on as with AUTO. At most WEIR_INLINE_MAX tries a turn. For READ, WRITE,
+     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG; others go as with AUTO. */
+    WEIR_ROUTE_INLINE,
+    /* A worker of the offload ring, by a blocking system call; behind the offload gate. -EINVAL for
+     * kinds that wait for others (ACCEPT, CONNECT, POLL, RECV, RECVMSG, SIGNAL, CHILD), TIMEOUT,
+     * CLOSE and NOP. A call that is running cannot be cancelled. */
+    WEIR_ROUTE_OFFLOAD,
 };
+
+#define WEIR_INLINE_MAX 64 /* tries on the spot a turn */
 
 /* as an offset: the file's own position, as read(2) and write(2) use */
 #define WEIR_CURRENT UINT64_MAX
 
 typedef void weir_callback(struct weir_op *op);
+
+/* What a CALL does, on a worker thread; its value is the op's result (negative: a failure, counted
+ * as an errno is). */
+typedef int64_t weir_function(void *argument);
 
 /*
  * The order of the fields is that of their use: what every op needs, the engine's part of it
@@ -109,7 +136,7 @@ struct weir_op {
     uint8_t kind;            /* enum weir_kind; written by the helpers */
     uint8_t route;           /* enum weir_route */
     uint8_t attempts;        /* the engine's */
-    uint8_t reserved;
+    uint8_t asked_back;      /* the engine's: weir_op_asked() */
 
     /* Arguments, written by the helpers; rw_flags and ioprio may be set after them. */
     int32_t fd;
@@ -143,7 +170,10 @@ struct weir_op {
     uint8_t with;
 
     uint64_t born_ns;
-    uint64_t left_ns;
+    union {
+        uint64_t left_ns;
+        const char *site; /* of a posted op, until it has a slot */
+    };
 
     void *user; /* anything; weir does not look at it */
 
@@ -174,6 +204,15 @@ struct weir_op {
         struct {
             uint64_t at_ns;
         } timeout;
+        struct {
+            uint64_t signals; /* WEIR_SIGNAL() of each */
+            void *ret_info;
+            int32_t pid;
+        } watch;
+        struct {
+            weir_function *function;
+            void *argument;
+        } call;
     } arg;
     uint64_t mode_or_offset2; /* OPENAT, MKDIRAT: mode; STATX: mask; SPLICE: the offset read from */
     uint64_t moved; /* after a WHOLE op: bytes moved, also when it failed; else as it was */
@@ -283,6 +322,47 @@ WEIR_API void weir_op_splice(struct weir_op *op, int fd_in, uint64_t offset_in, 
 WEIR_API void weir_op_timeout(struct weir_op *op, uint64_t at_ns);
 WEIR_API void weir_op_timeout_in(struct weir_op *op, const struct weir_loop *loop,
                                  uint64_t wait_ns);
+
+/* ftruncate(2). result: 0. */
+WEIR_API void weir_op_ftruncate(struct weir_op *op, int fd, uint64_t length);
+
+/*
+ * Waits for one of a set of signals: WEIR_SIGNAL(SIGTERM) | WEIR_SIGNAL(SIGINT). By signalfd(2);
+ * weir installs no handler. The loop's thread must block them all (the result is -EINVAL if it
+ * does not), and so must every thread of the process for signals sent to the process: block them
+ * before the first loop is opened. One op takes one signal; those that come before it is submitted
+ * again stay pending. ret_info: what was received, or NULL. Takes an fd while it is in flight:
+ * -EMFILE, -ENFILE. result: the signal's number.
+ */
+#define WEIR_SIGNAL(number) (1ULL << ((number)-1))
+WEIR_API void weir_op_signal(struct weir_op *op, uint64_t signals,
+                             struct signalfd_siginfo *ret_info);
+
+/* How a process ended: si_code (CLD_EXITED, CLD_KILLED, CLD_DUMPED) and si_status of waitid(2). */
+struct weir_exit {
+    int32_t code;
+    int32_t status;
+};
+
+/*
+ * Waits for a child of this process to end (pidfd_open(2), Linux 5.3) and reaps it. ret_exit may be
+ * NULL. Takes an fd while it is in flight: -EMFILE, -ENFILE. A cancelled wait reaps nothing.
+ * result: 0; -ESRCH: no such process; -ECHILD: it is not a child, or somebody else reaped it.
+ */
+WEIR_API void weir_op_child(struct weir_op *op, pid_t pid, struct weir_exit *ret_exit);
+
+/*
+ * CPU work or a blocking call: function(argument) on a worker thread, the callback on the loop's.
+ * Goes through the offload gate. A call that is queued comes back at once when it is cancelled or
+ * past its deadline, and is not run; one that is running is told (weir_op_asked()) and comes back
+ * when it returns. Workers have a small stack (weir_options.offload_stack) and all signals blocked.
+ * result: what the function returned.
+ */
+WEIR_API void weir_op_call(struct weir_op *op, weir_function *function, void *argument);
+
+/* For the function of a CALL: nonzero once its op was asked back (cancel, deadline, close), so that
+ * it may return early. Any thread, while the op is live. */
+WEIR_API int weir_op_asked(const struct weir_op *op);
 
 #ifdef __cplusplus
 }

@@ -15,6 +15,7 @@ extern "C" {
 enum weir_policy {
     WEIR_AUTO,     /* the best backend that works here */
     WEIR_IO_URING, /* this one or an error */
+    WEIR_EPOLL,    /* the same */
 };
 
 /* Why a candidate was rejected. */
@@ -27,6 +28,10 @@ enum weir_cause {
                          * 6.14 */
     WEIR_CAUSE_FD_LIMIT,       /* RLIMIT_NOFILE or the system's file table */
     WEIR_CAUSE_OPTION,         /* an open option is out of its range: the hint names it */
+    WEIR_CAUSE_FEATURE,        /* it cannot carry out one of weir_options.native_kinds */
+    WEIR_CAUSE_KERNEL_BUG,     /* the running kernel is one with a known bug: the hint names it */
+    WEIR_CAUSE_FORCED,         /* another was demanded, by options.policy or WEIR_POLICY */
+    WEIR_CAUSE_NOT_BUILT,      /* this library was built without it */
     WEIR_CAUSE_OTHER,          /* the errno says it */
 };
 
@@ -42,15 +47,22 @@ struct weir_rejection {
 
 #define WEIR_REJECTED_MAX 4
 
+/*
+ * Where the choice came from stands in `policy`: options.policy; or, when that is WEIR_AUTO, the
+ * environment variable WEIR_POLICY ("auto", "io_uring" or "epoll"; secure_getenv(3)), which is for
+ * operators and read at every open, nowhere else. Another value of it is -EINVAL.
+ */
 struct weir_decision {
-    const char *chosen; /* "io_uring", or NULL when open failed; a literal */
+    enum weir_policy policy;
+    uint8_t from_environment;
+    const char *chosen; /* "io_uring" or "epoll", or NULL when open failed; a literal */
     uint32_t rejected_count;
     struct weir_rejection rejected[WEIR_REJECTED_MAX];
 };
 
 /* What a loop runs on. Sizes in bytes. */
 struct weir_facts {
-    const char *backend; /* "io_uring"; a literal */
+    const char *backend; /* "io_uring" or "epoll"; a literal */
     char kernel[72];     /* uname's release */
     const char *clock;   /* what stamps are read from: "tsc" or "monotonic"; a literal */
 
@@ -72,14 +84,53 @@ struct weir_facts {
     uint32_t workers_bounded;
     uint32_t workers_unbounded;
 
-    uint64_t memory_ring;   /* rings and submission entries, kernel's */
-    uint64_t memory_slots;  /* a slot per op that may be live, and the report's entries */
-    uint64_t memory_timers; /* the heap */
-    uint64_t memory_events; /* the turn's events */
-    uint64_t memory_tasks;  /* tasks and their histograms: at most weir_options.memory_max */
-    uint64_t memory_loop;   /* the rest */
-    uint64_t memory_total;  /* the sum: all a loop ever uses */
+    /* Offload. */
+    uint32_t workers; /* threads of the offload ring */
+    char
+        workers_reason[96]; /* "affinity allows 2 CPUs", "cgroup v2 cpu.max allows 0.5 CPUs", ... */
+    uint32_t offload_depth;
+    uint32_t offload_waiting_max;
+    uint32_t posts_max;
+    const char *wakes_by; /* how other threads wake the loop: "eventfd" or "message"; a literal */
+
+    uint64_t memory_ring;    /* rings and submission entries, kernel's */
+    uint64_t memory_slots;   /* a slot per op that may be live, and the report's entries */
+    uint64_t memory_timers;  /* the heap */
+    uint64_t memory_events;  /* the turn's events */
+    uint64_t memory_tasks;   /* tasks and their histograms: at most weir_options.memory_max */
+    uint64_t memory_offload; /* its ring, and the workers' stacks */
+    uint64_t memory_loop;    /* the rest */
+    uint64_t memory_total;   /* the sum: all a loop ever uses */
 };
+
+/*
+ * What the running system offers, found by trying: io_uring with the real flags and a NOP there and
+ * back, epoll likewise. A value: probe once, let any number of loops share it (weir_options.probe),
+ * in any threads. What a loop itself needs (memory, fds) is still found at its open.
+ */
+struct weir_probe {
+    uint32_t size; /* sizeof(struct weir_probe), written by weir_probe(); 0: not probed */
+    char kernel[72];
+    struct {
+        int error; /* 0, or what a loop's open would meet */
+        enum weir_cause cause;
+        uint32_t ring_flags;    /* IORING_SETUP_*, the best that worked */
+        uint32_t ring_features; /* IORING_FEAT_* */
+        uint64_t native_kinds;  /* kinds it carries out by itself, a bit each */
+        const char *bug;        /* a known bug of this kernel, or NULL; a literal */
+    } io_uring;
+    struct {
+        int error;
+        enum weir_cause cause;
+        uint64_t native_kinds;
+        uint8_t has_pwait2; /* waits in ns (Linux 5.11), else in ms */
+    } epoll;
+    uint32_t cpus; /* CPUs the process may use, at least 1 */
+    char cpus_reason[96];
+};
+
+/* Fills *ret_probe. Any thread. 0; -EINVAL: NULL. What cannot be had is in the value, no error. */
+WEIR_API int weir_probe(struct weir_probe *ret_probe);
 
 /* "seccomp", "memlock", ...; NULL for no such cause. Any thread. */
 WEIR_API const char *weir_cause_name(enum weir_cause cause);

@@ -1,0 +1,319 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * epoll.c: the reactor's turn: one sleep, then what stood on the fds that are ready is tried again.
+ *
+ * Invariants. Whoever waits on a side of a watch waits behind a dry mark, which an event takes off,
+ * or behind the list of watches left over, which the next turn begins with: so no event is lost.
+ * Each op has at most one event a turn.
+ */
+#include <engine/backend/epoll.h>
+#include <limits.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TRIES_A_SIDE 16 /* a turn, so that one busy fd does not starve the others */
+#define NR_PWAIT2 441   /* epoll_pwait2(2) on every machine */
+#define NS_PER_MS 1000000u
+#define NS_PER_S 1000000000u
+
+/* Fails only at 2^64 - 2 unread wakes, when it is readable anyway. */
+static void signal_wake(const struct weir_epoll *epoll)
+{
+    uint64_t one = 1;
+    ssize_t written = write(epoll->wake_fd, &one, sizeof one);
+    (void)written;
+}
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+/* The turn's events, being filled. */
+struct batch {
+    struct weir_event *events;
+    uint32_t count;
+    uint32_t max;
+};
+
+static void give(struct weir_epoll *epoll, struct batch *batch, struct weir_op *op, int64_t result)
+{
+    batch->events[batch->count++] = (struct weir_event){.op = op, .result = result};
+    if (weir_unlikely(!weir_op_finish_plain(op, result))) {
+        epoll->base.unsettled = true;
+    }
+}
+
+/* Tries those who wait on a side, first come, first served. */
+static void serve(struct weir_epoll *epoll, struct weir_watch *watch, enum weir_side side,
+                  struct batch *batch)
+{
+    struct weir_queue *queue = &watch->sides[side];
+    for (int tries = 0; queue->head; tries++) {
+        if (tries == TRIES_A_SIDE || batch->count == batch->max) {
+            weir_watches_leave(&epoll->watches, watch);
+            return;
+        }
+        struct weir_op *op = queue->head;
+        int64_t result;
+        switch (weir_epoll_attempt(watch, op, epoll->base.write_flags, &result)) {
+        case WEIR_ATTEMPT_WAITS:
+            watch->flags |= 1u << side; /* dry */
+            return;
+        case WEIR_ATTEMPT_CANNOT: /* it can no longer be tried: to be staged again */
+            op->retry = WEIR_RETRY_POLL;
+            result = side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT;
+            break;
+        default:
+            break;
+        }
+        weir_queue_pop(queue);
+        give(epoll, batch, op, result);
+        if (watch->flags & 1u << side) {
+            return;
+        }
+    }
+}
+
+/* Answers those who only want to know. */
+static void serve_polls(struct weir_epoll *epoll, struct weir_watch *watch, uint32_t seen,
+                        struct batch *batch)
+{
+    struct weir_queue *queue = &watch->sides[WEIR_SIDE_POLL];
+    struct weir_op *next;
+    for (struct weir_op *op = queue->head; op; op = next) {
+        next = op->held.link.next;
+        uint32_t wanted = seen & (weir_epoll_place(op).events | WEIR_WATCH_ALWAYS);
+        if (wanted == 0) {
+            continue;
+        }
+        if (batch->count == batch->max) {
+            weir_watches_rearm(&epoll->watches, watch, watch->armed); /* it is told again */
+            return;
+        }
+        weir_queue_remove(queue, op);
+        give(epoll, batch, op, wanted);
+    }
+}
+
+/* Events that nobody waits for any more are no longer asked for: some come all the time, as
+ * EPOLLOUT does on AF_UNIX. */
+static void disarm(struct weir_epoll *epoll, struct weir_watch *watch, uint32_t unwanted)
+{
+    const struct weir_op *op = watch->sides[WEIR_SIDE_POLL].head;
+    for (; op; op = op->held.link.next) {
+        unwanted &= ~weir_epoll_place(op).events;
+    }
+    if (watch->sides[WEIR_SIDE_OUT].head) {
+        unwanted &= ~(uint32_t)EPOLLOUT;
+    }
+    if (unwanted & watch->armed) {
+        weir_watches_rearm(&epoll->watches, watch, watch->armed & ~unwanted);
+    }
+}
+
+static void see(struct weir_epoll *epoll, const struct epoll_event *event, struct batch *batch)
+{
+    struct weir_watch *watch = weir_watches_of(&epoll->watches, event->data.u64);
+    uint32_t seen = event->events;
+    if (weir_unlikely(!watch)) {
+        if (event->data.u64 == WEIR_EPOLL_WAKE) {
+            epoll->base.counters->wakes++;
+        } else {
+            epoll->base.counters->stale++;
+        }
+        return;
+    }
+    bool had_writers = watch->sides[WEIR_SIDE_OUT].head;
+    if (weir_unlikely(seen & (WEIR_WATCH_ALWAYS | EPOLLRDHUP | EPOLLPRI))) {
+        watch->flags |= WEIR_WATCH_UNEVEN;
+    }
+    if (weir_unlikely(watch->sides[WEIR_SIDE_POLL].head)) {
+        serve_polls(epoll, watch, seen, batch);
+    }
+    if (seen & (WEIR_WATCH_BASE | WEIR_WATCH_ALWAYS)) {
+        watch->flags &= ~(uint32_t)WEIR_WATCH_DRY_IN;
+        serve(epoll, watch, WEIR_SIDE_IN, batch);
+    }
+    if (seen & (EPOLLOUT | WEIR_WATCH_ALWAYS)) {
+        watch->flags &= ~(uint32_t)WEIR_WATCH_DRY_OUT;
+        serve(epoll, watch, WEIR_SIDE_OUT, batch);
+    }
+    uint32_t unwanted = seen & ~(WEIR_WATCH_BASE | WEIR_WATCH_ALWAYS);
+    if (unwanted != 0 && !had_writers) {
+        disarm(epoll, watch, unwanted);
+    }
+}
+
+/* What the last turn left: only that, for what is left over again is the next one's. */
+static void serve_left(struct weir_epoll *epoll, struct batch *batch)
+{
+    uint32_t last = epoll->watches.left_tail;
+    while (last != 0) {
+        struct weir_watch *watch = weir_watches_take_left(&epoll->watches);
+        bool is_last = watch == &epoll->watches.array[last - 1];
+        for (enum weir_side side = WEIR_SIDE_IN; side <= WEIR_SIDE_OUT; side++) {
+            if (!(watch->flags & 1u << side)) {
+                serve(epoll, watch, side, batch);
+            }
+        }
+        if (is_last) {
+            return;
+        }
+    }
+}
+
+static void give_given_up(struct weir_epoll *epoll, struct batch *batch)
+{
+    while (epoll->given_up && batch->count < batch->max) {
+        struct weir_op *op = epoll->given_up;
+        epoll->given_up = op->held.link.next;
+        give(epoll, batch, op, op->result);
+    }
+}
+
+/* --- the sleep -------------------------------------------------------------------------------- */
+
+static int wait_until(struct weir_epoll *epoll, uint64_t until_ns)
+{
+    uint64_t now_ns = weir_clock_exact(&epoll->clock);
+    uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    if (epoll->has_pwait2) {
+        struct {
+            int64_t s; /* the kernel's form on every machine */
+            int64_t ns;
+        } left = {(int64_t)(left_ns / NS_PER_S), (int64_t)(left_ns % NS_PER_S)};
+        return (int)syscall(NR_PWAIT2, epoll->epoll_fd, epoll->ready, (int)epoll->ready_max, &left,
+                            NULL, 0);
+    }
+    uint64_t left_ms = left_ns / NS_PER_MS + (left_ns % NS_PER_MS != 0); /* never early */
+    return epoll_wait(epoll->epoll_fd, epoll->ready, (int)epoll->ready_max,
+                      left_ms < INT_MAX ? (int)left_ms : INT_MAX);
+}
+
+/* The number of events that are ready; -errno: the set cannot go on. */
+static int wait_for_events(struct weir_epoll *epoll, uint64_t until_ns)
+{
+    int count;
+    epoll->base.counters->enters++;
+    if (until_ns == WEIR_NO_SLEEP || until_ns == WEIR_SLEEP_FOREVER) {
+        count = epoll_wait(epoll->epoll_fd, epoll->ready, (int)epoll->ready_max,
+                           until_ns == WEIR_NO_SLEEP ? 0 : -1);
+    } else {
+        count = wait_until(epoll, until_ns);
+    }
+    if (weir_unlikely(count < 0)) {
+        if (errno == EINTR) {
+            epoll->base.counters->enter_eintr++;
+            return 0;
+        }
+        epoll->error = -errno;
+        return epoll->error;
+    }
+    return count;
+}
+
+/*
+ * Whether a turn that does not sleep can do without a system call: nothing is watched; or ops were
+ * finished on the spot, whose callbacks are due, and the turn before did not do without. Never if
+ * another loop sleeps on the set: it is to stop being readable.
+ */
+static bool skips(struct weir_epoll *epoll, uint64_t until_ns)
+{
+    bool skipped = until_ns == WEIR_NO_SLEEP && !epoll->is_foreign &&
+                   (epoll->watches.registered == 0 || (epoll->finished && !epoll->skipped));
+    epoll->finished = false;
+    epoll->skipped = skipped;
+    return skipped;
+}
+
+static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
+                uint32_t max)
+{
+    struct weir_epoll *epoll = weir_epoll_of(backend);
+    bool has_more = epoll->given_up || epoll->watches.left_head != 0;
+    if (weir_unlikely(max == 0)) {
+        if (has_more) {
+            signal_wake(epoll);
+        }
+        return epoll->error;
+    }
+    struct batch batch = {.events = events, .max = max};
+    backend->unsettled = false;
+    if (weir_unlikely(has_more)) {
+        give_given_up(epoll, &batch);
+        serve_left(epoll, &batch);
+        until_ns = WEIR_NO_SLEEP;
+    }
+    if (epoll->error || skips(epoll, until_ns)) {
+        return batch.count > 0 ? (int)batch.count : epoll->error;
+    }
+    int ready = wait_for_events(epoll, until_ns);
+    for (int i = 0; i < ready; i++) {
+        see(epoll, &epoll->ready[i], &batch);
+    }
+    return ready >= 0 || batch.count > 0 ? (int)batch.count : ready;
+}
+
+/* --- the rest of the table -------------------------------------------------------------------- */
+
+static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *op)
+{
+    struct weir_epoll *epoll = weir_epoll_of(backend);
+    if (op->held.link.prev == op) {
+        return WEIR_CANCEL_LOST; /* asked again, since no turn will give what it got */
+    }
+    struct weir_place place = weir_epoll_place(op);
+    struct weir_watch *watch = weir_watches_find(&epoll->watches, place.fd);
+    WEIR_CHECK(watch);
+    weir_queue_remove(&watch->sides[place.side], op);
+    op->result = weir_epoll_progress(op);
+    if (op->result == 0) {
+        return WEIR_CANCEL_WITHDRAWN;
+    }
+    op->held.link.next = epoll->given_up;
+    op->held.link.prev = op;
+    epoll->given_up = op;
+    return WEIR_CANCEL_ASKED;
+}
+
+static void wake(struct weir_backend *backend)
+{
+    signal_wake(weir_epoll_of(backend));
+}
+
+static uint64_t now(struct weir_backend *backend, enum weir_now which)
+{
+    if (which == WEIR_NOW_STAMP) {
+        return weir_clock_stamp(&weir_epoll_of(backend)->clock);
+    }
+    return weir_clock_monotonic();
+}
+
+static void forget(struct weir_backend *backend, int fd)
+{
+    struct weir_watches *watches = &weir_epoll_of(backend)->watches;
+    struct weir_watch *watch = weir_watches_find(watches, fd);
+    if (watch) {
+        weir_watches_drop(watches, watch);
+    }
+}
+
+static int fd(struct weir_backend *backend)
+{
+    struct weir_epoll *epoll = weir_epoll_of(backend);
+    epoll->is_foreign = true;
+    return epoll->epoll_fd;
+}
+
+const struct weir_backend_table weir_epoll_table = {
+    .name = "epoll",
+    .open = weir_epoll_open,
+    .adopt = weir_epoll_adopt,
+    .close = weir_epoll_close,
+    .stage = weir_epoll_stage,
+    .cancel = cancel,
+    .turn = turn,
+    .wake = wake,
+    .now = now,
+    .forget = forget,
+    .fd = fd,
+};

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * epoll_watch.h: what the reactor knows of each fd: whether the kernel watches it and for what, who
+ * waits for it, and what the last tries have told. A hash table of fixed size, by fd.
+ *
+ * An fd is added to the epoll set once, and stays there until it is forgotten or its place is needed
+ * for another: adding and removing it for each op costs more than the rest. Edge-triggered, so that
+ * what nobody waits for costs one event and no system call.
+ *
+ * Invariants: a watch that somebody waits on is never evicted, so `count` places are enough for
+ * `count` ops; its key goes with it, so a stale event finds nothing. Must not know what ops do.
+ */
+#ifndef WEIR_ENGINE_EPOLL_WATCH_H
+#define WEIR_ENGINE_EPOLL_WATCH_H
+
+#include <engine/op/op.h>
+#include <sys/epoll.h>
+
+/* Who waits, and for what. */
+enum weir_side {
+    WEIR_SIDE_IN,   /* ops that take something from the fd; first come, first served */
+    WEIR_SIDE_OUT,  /* ops that give it something */
+    WEIR_SIDE_POLL, /* ops that only want to know */
+    WEIR_SIDES
+};
+
+enum weir_watch_flags {
+    /* By 1 << side. A try found nothing (no room) left: only an event can change that. */
+    WEIR_WATCH_DRY_IN = 1 << WEIR_SIDE_IN,
+    WEIR_WATCH_DRY_OUT = 1 << WEIR_SIDE_OUT,
+    /* By 4 << side. It does not know RWF_NOWAIT. */
+    WEIR_WATCH_NO_TRY_IN = 4 << WEIR_SIDE_IN,
+    WEIR_WATCH_NO_TRY_OUT = 4 << WEIR_SIDE_OUT,
+    WEIR_WATCH_FILE = 16,    /* the kernel refuses to watch it: it is always ready */
+    WEIR_WATCH_LEFT = 32,    /* on the list of those the last turn did not get done with */
+    WEIR_WATCH_KNOWN = 64,   /* the next two are valid */
+    WEIR_WATCH_TCP = 128,    /* bytes in a row: a short read has taken all */
+    WEIR_WATCH_UNIX = 256,   /* the same, unless the message that ended it carried fds */
+    WEIR_WATCH_UNEVEN = 512, /* hung up, failed, or has urgent data: short reads say nothing */
+};
+
+/* What every watch is in the set for. PRI and RDHUP tell when a short read has not taken all. */
+#define WEIR_WATCH_BASE (EPOLLIN | EPOLLRDHUP | EPOLLPRI)
+/* Reported unasked. */
+#define WEIR_WATCH_ALWAYS (EPOLLERR | EPOLLHUP)
+
+struct weir_watch {
+    int32_t fd; /* -1: free */
+    uint32_t generation;
+    uint32_t next;  /* in its bucket, or among the free: index + 1; 0: the last */
+    uint32_t armed; /* EPOLL*: what it is in the set for; 0: it is not */
+    uint32_t flags;
+    uint32_t left_next; /* index + 1 */
+    uint32_t left_prev;
+    struct weir_queue sides[WEIR_SIDES];
+};
+
+struct weir_watches {
+    struct weir_watch *array;
+    uint32_t *buckets; /* index + 1; 0: empty */
+    uint32_t count;
+    uint32_t bucket_mask;
+    uint32_t free;       /* index + 1 of the first free one */
+    uint32_t hand;       /* where to look for one to evict */
+    uint32_t registered; /* in the set */
+    uint32_t left_head;  /* index + 1: left over, oldest first */
+    uint32_t left_tail;
+    int epoll_fd;
+};
+
+/* Bytes of memory for `count` watches. */
+size_t weir_watches_size(uint32_t count);
+/* memory: zeroed, of that size, aligned to a cache line. */
+void weir_watches_init(struct weir_watches *watches, uint32_t count, void *memory, int epoll_fd);
+
+/* NULL: nothing is known of the fd. */
+static inline struct weir_watch *weir_watches_find(const struct weir_watches *watches, int fd)
+{
+    uint32_t at = watches->buckets[(uint32_t)fd & watches->bucket_mask];
+    while (at != 0 && watches->array[at - 1].fd != fd) {
+        at = watches->array[at - 1].next;
+    }
+    return at != 0 ? &watches->array[at - 1] : NULL;
+}
+
+/* The fd's watch, made if there is none. At least one watch must have nobody waiting on it. */
+struct weir_watch *weir_watches_take(struct weir_watches *watches, int fd);
+
+/* Makes the kernel report these events, beside WEIR_WATCH_BASE and what it reports already; what is
+ * ready now counts as an event. 0 or -errno; -EPERM: then it is marked WEIR_WATCH_FILE. */
+int weir_watches_arm(struct weir_watches *watches, struct weir_watch *watch, uint32_t events);
+/* Only these from now on; what is ready counts as an event again. */
+void weir_watches_rearm(struct weir_watches *watches, struct weir_watch *watch, uint32_t events);
+
+/* Takes it out of set and table; nobody may wait on it. */
+void weir_watches_drop(struct weir_watches *watches, struct weir_watch *watch);
+
+/* The watch of an event's key, or NULL if it has gone. */
+struct weir_watch *weir_watches_of(const struct weir_watches *watches, uint64_t key);
+
+static inline bool weir_watch_is_idle(const struct weir_watch *watch)
+{
+    return !watch->sides[WEIR_SIDE_IN].head && !watch->sides[WEIR_SIDE_OUT].head &&
+           !watch->sides[WEIR_SIDE_POLL].head;
+}
+
+/* To be looked at again in the next turn, event or not. */
+void weir_watches_leave(struct weir_watches *watches, struct weir_watch *watch);
+/* The oldest of these, no longer among them; NULL: there is none. */
+struct weir_watch *weir_watches_take_left(struct weir_watches *watches);
+
+#endif

@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * carry.c: ops go out (to the backend, to a worker, or by a try on the spot), and the loop sleeps,
+ * in one place, until something comes back.
+ */
+#include <engine/loop/loop.h>
+#include <engine/op/perform.h>
+
+#define SPIN_IN_FLIGHT_MAX 16 /* above it, watching only makes batches smaller */
+#define SPIN_SKIP_MAX 256     /* turns without, after many misses */
+
+/* --- out -------------------------------------------------------------------------------------- */
+
+void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result)
+{
+    op->result = result;
+    weir_op_move(op, WEIR_DONE);
+    weir_queue_push(&loop->early, op);
+}
+
+static bool is_special(const struct weir_op *op)
+{
+    return op->route != WEIR_ROUTE_AUTO || op->kind == WEIR_KIND_CALL ||
+           weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD;
+}
+
+/* A try that does not block. False: it would, or the turn has tried enough. */
+static bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
+{
+    bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
+    if (op->retry != WEIR_RETRY_NONE || !transfer || op->kind == WEIR_KIND_SPLICE ||
+        loop->tries_left == 0) {
+        return false;
+    }
+    loop->tries_left--;
+    loop->counters.inline_tries++;
+    op->result = weir_op_perform(op, WEIR_HOW_TRY, loop->backend->write_flags);
+    bool done = op->result != -EAGAIN && op->result != -EOPNOTSUPP;
+    loop->counters.inline_done += done;
+    return done;
+}
+
+/* Routes, and kinds that are the loop's own. */
+static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op)
+{
+    if (weir_op_is_offloaded(op)) {
+        return WEIR_NOT_HERE;
+    }
+    if (weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD && op->fd < 0) {
+        int fd = weir_op_make_own_fd(op);
+        if (fd < 0) {
+            op->result = fd;
+            return WEIR_FINISHED;
+        }
+        op->fd = fd;
+        op->retry = WEIR_RETRY_POLL;
+    }
+    if (op->route == WEIR_ROUTE_INLINE && try_on_the_spot(loop, op)) {
+        return WEIR_FINISHED;
+    }
+    return loop->backend->table->stage(loop->backend, op);
+}
+
+static enum weir_staged stage(struct weir_loop *loop, struct weir_op *op)
+{
+    if (weir_unlikely(is_special(op))) {
+        return stage_special(loop, op);
+    }
+    return loop->backend->table->stage(loop->backend, op);
+}
+
+static void send_to_worker(struct weir_loop *loop, struct weir_op *op)
+{
+    if (!loop->offload) {
+        weir_loop_finish_early(loop, op, -EOPNOTSUPP);
+        return;
+    }
+    bool is_long = op->kind == WEIR_KIND_CALL && !(op->flags & WEIR_SHORT);
+    if (op->retry == WEIR_RETRY_POLL) {
+        op->retry = WEIR_RETRY_NONE; /* its result will be the transfer's */
+    }
+    op->with = WEIR_CARRIER_OFFLOAD;
+    loop->counters.offloaded++;
+    weir_offload_push(loop->offload, op, is_long ? WEIR_LANE_LONG : WEIR_LANE_SHORT);
+}
+
+void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_staged staged)
+{
+    while (staged == WEIR_FINISHED) {
+        int64_t result = op->result;
+        enum weir_settled settled = weir_loop_settle(loop, op, &result);
+        if (settled == WEIR_ENDS) {
+            weir_loop_finish_early(loop, op, result);
+        }
+        if (settled != WEIR_GOES_ON) {
+            return;
+        }
+        staged = stage(loop, op);
+    }
+    if (staged == WEIR_NOT_HERE) {
+        send_to_worker(loop, op);
+    }
+}
+
+void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
+{
+    op->with = WEIR_CARRIER_BACKEND;
+    weir_loop_staged(loop, op, stage(loop, op));
+}
+
+/* --- the only sleep --------------------------------------------------------------------------- */
+
+static bool has_finished_calls(const struct weir_loop *loop)
+{
+    return loop->offload && weir_offload_has_finished(loop->offload);
+}
+
+bool weir_loop_is_rung(const struct weir_loop *loop)
+{
+    return __atomic_load_n(&loop->woken, __ATOMIC_SEQ_CST) ||
+           __atomic_load_n(&loop->inbox, __ATOMIC_SEQ_CST) || has_finished_calls(loop);
+}
+
+static bool can_let_through(const struct weir_gate *gate)
+{
+    return gate->waiting.head && weir_gate_in_flight(gate) < gate->depth;
+}
+
+static bool posts_can_go_on(const struct weir_gate *gate)
+{
+    return gate->posted.head && gate->live < gate->places;
+}
+
+bool weir_loop_has_work(const struct weir_loop *loop)
+{
+    const struct weir_gate *gate = &loop->gate;
+    const struct weir_gate *offload = &loop->offload_gate;
+    bool over_budget = can_let_through(gate) || can_let_through(offload);
+    bool posts = posts_can_go_on(gate) || posts_can_go_on(offload) ||
+                 (loop->posted_timers.head && loop->timers < loop->timers_max);
+    bool closed = loop->closed && weir_loop_count_live(loop) == 0;
+    return loop->early.head || over_budget || posts || weir_loop_room_to_tell(loop) || closed ||
+           loop->failed;
+}
+
+/* How long the turn may sleep: not at all if it has anything to do. */
+static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
+{
+    if (weir_loop_has_work(loop)) {
+        return WEIR_NO_SLEEP;
+    }
+    uint64_t timer_ns = weir_heap_next(&loop->heap);
+    until_ns = timer_ns < until_ns ? timer_ns : until_ns;
+    if (loop->closed && loop->close_ns < until_ns) {
+        until_ns = loop->close_ns;
+    }
+    return until_ns;
+}
+
+/* Whether to watch before sleeping: with little in flight, and if it has paid of late. */
+static bool may_spin(struct weir_loop *loop)
+{
+    struct weir_spin *spin = &loop->spin;
+    if (weir_likely(spin->max_ns == 0) ||
+        weir_gate_in_flight(&loop->gate) + weir_gate_in_flight(&loop->offload_gate) >
+            SPIN_IN_FLIGHT_MAX) {
+        return false;
+    }
+    if (spin->skip > 0) {
+        spin->skip--;
+        return false;
+    }
+    return true;
+}
+
+/* The longer nothing comes, the more turns go without. */
+static void learn_from_spin(struct weir_spin *spin, bool paid)
+{
+    if (paid) {
+        spin->missed = 0;
+        return;
+    }
+    uint32_t skip = spin->missed < 8 ? 1u << spin->missed : SPIN_SKIP_MAX;
+    spin->missed++;
+    spin->skip = skip - 1;
+}
+
+/* Watches ring, inboxes and clock instead of sleeping. The backend's events; 0: none came, or what
+ * came is not the backend's. */
+static int spin(struct weir_loop *loop, uint64_t until_ns)
+{
+    struct weir_backend *backend = loop->backend;
+    uint64_t begin_ns = weir_loop_exact(loop);
+    uint64_t now_ns = begin_ns;
+    uint64_t end_ns = begin_ns + loop->spin.max_ns;
+    bool paid = false;
+    int count = 0;
+    while (!paid && now_ns < end_ns && now_ns < until_ns) {
+        count = backend->table->turn(backend, WEIR_NO_SLEEP, loop->events, loop->reap_max);
+        paid = count != 0 || weir_loop_is_rung(loop);
+        now_ns = weir_loop_exact(loop);
+    }
+    loop->counters.spins++;
+    loop->counters.spins_paid += paid;
+    loop->counters.spin_ns += now_ns - begin_ns;
+    learn_from_spin(&loop->spin, paid || now_ns >= until_ns);
+    return count;
+}
+
+int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
+{
+    struct weir_backend *backend = loop->backend;
+    until_ns = sleep_until(loop, until_ns);
+    if (loop->offload) {
+        weir_offload_flush(loop->offload);
+    }
+    if (until_ns != WEIR_NO_SLEEP && may_spin(loop)) {
+        int count = spin(loop, until_ns);
+        if (count != 0) {
+            return count;
+        }
+    }
+    if (until_ns != WEIR_NO_SLEEP) {
+        /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
+        __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
+        if (weir_loop_is_rung(loop)) {
+            until_ns = WEIR_NO_SLEEP;
+        }
+    }
+    int count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
+    /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
+    __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
+    return count;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * post.c: ops from other threads. A poster pushes onto the inbox, a list that the loop takes whole
+ * and turns round; from there a post waits on the FIFO of its gate, or of the timers, for a place.
+ *
+ * Invariant: `posts` counts from before the push until the post has a place or is asked back, so
+ * what was accepted is always counted somewhere.
+ */
+#include <engine/loop/loop.h>
+
+int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const char *site)
+{
+    if (!loop || !op) {
+        return -EINVAL;
+    }
+    const void *owner = weir_guard_owner(loop->guard);
+    if (!owner || owner == &weir_thread_nobody) {
+        return owner ? -EPERM : -ECHILD;
+    }
+    if (op->state != WEIR_WITH_CALLER) {
+        return -EBUSY;
+    }
+    int r = weir_loop_judge(loop, op);
+    if (r < 0) {
+        return r;
+    }
+    /* Seq_cst, as is the look at `refuse`: close() stores that, then counts posts. Either it sees
+     * this one, or this sees it. */
+    uint32_t posts = __atomic_fetch_add(&loop->posts, 1, __ATOMIC_SEQ_CST);
+    r = __atomic_load_n(&loop->refuse, __ATOMIC_SEQ_CST);
+    if (r == 0 && posts >= loop->posts_max) {
+        r = -EAGAIN;
+        __atomic_fetch_add(&loop->posts_refused, 1, __ATOMIC_RELAXED);
+    }
+    if (r < 0) {
+        __atomic_fetch_sub(&loop->posts, 1, __ATOMIC_SEQ_CST);
+        return r;
+    }
+    __atomic_fetch_add(&loop->posts_accepted, 1, __ATOMIC_RELAXED);
+    op->loop = loop;
+    op->attempts = 0;
+    op->moved = 0;
+    op->slot = WEIR_NO_SLOT;
+    op->born_ns = weir_loop_exact(loop);
+    op->site = site;
+    weir_op_move(op, WEIR_POSTED);
+    struct weir_op *head = __atomic_load_n(&loop->inbox, __ATOMIC_RELAXED);
+    do {
+        op->held.link.next = head;
+        /* Release: the op is seen as it is. Seq_cst: before the look at the bell. */
+    } while (!__atomic_compare_exchange_n(&loop->inbox, &head, op, true, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_RELAXED));
+    if (weir_bell_ring(&loop->bell)) {
+        loop->backend->table->wake(loop->backend);
+    }
+    return 0;
+}
+
+static struct weir_queue *fifo_of(struct weir_loop *loop, const struct weir_op *op)
+{
+    return weir_op_is_timer(op) ? &loop->posted_timers : &weir_loop_gate_of(loop, op)->posted;
+}
+
+/* From the inbox to the FIFOs, oldest first. */
+static void empty_inbox(struct weir_loop *loop)
+{
+    /* Acquire: pairs with the push. */
+    struct weir_op *op = __atomic_exchange_n(&loop->inbox, NULL, __ATOMIC_ACQUIRE);
+    struct weir_op *oldest = NULL;
+    while (op) {
+        struct weir_op *next = op->held.link.next;
+        op->held.link.next = oldest;
+        oldest = op;
+        op = next;
+    }
+    while (oldest) {
+        struct weir_op *next = oldest->held.link.next;
+        weir_relaxed_add(&weir_loop_task_of(loop, oldest)->counters.submitted, 1);
+        weir_queue_push(fifo_of(loop, oldest), oldest);
+        if (oldest->deadline_ns != 0) {
+            weir_heap_insert(&loop->heap, oldest, oldest->deadline_ns);
+        }
+        oldest = next;
+    }
+}
+
+static void uncount(struct weir_loop *loop)
+{
+    /* Release: what the post left behind is seen by who posts into its room. */
+    __atomic_fetch_sub(&loop->posts, 1, __ATOMIC_RELEASE);
+}
+
+static void take_from(struct weir_loop *loop, struct weir_gate *gate)
+{
+    while (gate->posted.head && gate->live < gate->places) {
+        struct weir_op *op = weir_queue_pop(&gate->posted);
+        weir_loop_enter_gate(loop, op, op->site);
+        uncount(loop);
+    }
+}
+
+void weir_loop_take_posts(struct weir_loop *loop)
+{
+    if (weir_likely(__atomic_load_n(&loop->posts, __ATOMIC_RELAXED) == 0)) {
+        return;
+    }
+    empty_inbox(loop);
+    take_from(loop, &loop->gate);
+    take_from(loop, &loop->offload_gate);
+    while (loop->posted_timers.head && loop->timers < loop->timers_max) {
+        weir_loop_start_timer(loop, weir_queue_pop(&loop->posted_timers));
+        uncount(loop);
+    }
+}
+
+void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op)
+{
+    empty_inbox(loop); /* it may still be there */
+    weir_queue_remove(fifo_of(loop, op), op);
+    if (op->heap_index != 0) {
+        weir_heap_remove(&loop->heap, op);
+    }
+    loop->slotless++;
+    uncount(loop);
+    weir_loop_finish_early(loop, op, weir_op_asked_result(op));
+}
+
+static bool is_on(const struct weir_op *op, int fd)
+{
+    bool two = weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2;
+    return op->fd == fd || (two && weir_op_fd2(op) == fd);
+}
+
+static int ask_fifo(struct weir_loop *loop, struct weir_queue *fifo, int fd,
+                    const struct weir_task *task, enum weir_asked asked)
+{
+    int count = 0;
+    struct weir_op *next;
+    for (struct weir_op *op = fifo->head; op; op = next) {
+        next = op->held.link.next;
+        if ((fd < 0 || is_on(op, fd)) && (!task || weir_loop_task_of(loop, op) == task)) {
+            weir_loop_ask(loop, op, asked);
+            count++;
+        }
+    }
+    return count;
+}
+
+int weir_loop_ask_posts(struct weir_loop *loop, int fd, const struct weir_task *task,
+                        enum weir_asked asked)
+{
+    if (weir_likely(__atomic_load_n(&loop->posts, __ATOMIC_RELAXED) == 0)) {
+        return 0;
+    }
+    empty_inbox(loop);
+    return ask_fifo(loop, &loop->gate.posted, fd, task, asked) +
+           ask_fifo(loop, &loop->offload_gate.posted, fd, task, asked) +
+           ask_fifo(loop, &loop->posted_timers, fd, task, asked);
+}

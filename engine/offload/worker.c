@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker.c: what a worker does: take, run, give back; watch, sleep, be woken.
+ *
+ * No wake-up is lost. A worker sets its idle bit, then looks at the lanes and at `ending` once more,
+ * then sleeps; the loop publishes (or ends), then looks at the idle bits. All four are seq_cst, so
+ * they have one order, and whoever is second sees the other: the worker finds the work, or the loop
+ * finds the bit. Who clears the bit of another wakes it: at most one system call a sleep, and none
+ * for a worker that runs or watches.
+ */
+#include "worker.h"
+
+#include <engine/base/clock.h>
+#include <engine/op/perform.h>
+#include <linux/futex.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define LOOKS_A_CLOCK_READING 32
+
+#if defined(__x86_64__) || defined(__i386__)
+static inline void rest_cpu(void)
+{
+    __builtin_ia32_pause();
+}
+#elif defined(__aarch64__)
+static inline void rest_cpu(void)
+{
+    __asm__ volatile("isb" ::: "memory"); /* yield does nothing where cores have one thread */
+}
+#else
+static inline void rest_cpu(void)
+{
+    __asm__ volatile("" ::: "memory");
+}
+#endif
+
+/* --- taking ----------------------------------------------------------------------------------- */
+
+/* Of two or more workers one is kept free for short work. */
+static bool takes_long(const struct weir_worker *worker)
+{
+    return worker->index > 0 || worker->offload->options.workers == 1;
+}
+
+static struct weir_op *take_long(struct weir_worker *worker)
+{
+    struct weir_op *op = weir_ring_take(&worker->offload->lanes[WEIR_LANE_LONG]);
+    if (op) {
+        worker->since_long = 0;
+    }
+    return op;
+}
+
+static struct weir_op *take(struct weir_worker *worker)
+{
+    struct weir_ring *shorts = &worker->offload->lanes[WEIR_LANE_SHORT];
+    if (!takes_long(worker)) {
+        return weir_ring_take(shorts);
+    }
+    struct weir_op *op = NULL;
+    if (worker->since_long + 1 >= WEIR_LONG_EVERY) {
+        op = take_long(worker);
+    }
+    if (!op) {
+        op = weir_ring_take(shorts);
+        worker->since_long += op && worker->since_long < WEIR_LONG_EVERY;
+    }
+    return op ? op : take_long(worker);
+}
+
+/* Whether a worker has a reason to stay awake. Seq_cst. */
+static bool has_reason(const struct weir_worker *worker)
+{
+    const struct weir_offload *offload = worker->offload;
+    return weir_ring_may_have(&offload->lanes[WEIR_LANE_SHORT]) ||
+           (takes_long(worker) && weir_ring_may_have(&offload->lanes[WEIR_LANE_LONG])) ||
+           __atomic_load_n(&offload->ending, __ATOMIC_SEQ_CST);
+}
+
+/* --- running ---------------------------------------------------------------------------------- */
+
+static int64_t run(const struct weir_op *op, uint32_t write_flags)
+{
+    /* Relaxed: a hint, as in weir_op_asked(); the loop knows what it asked. */
+    if (__atomic_load_n(&op->asked_back, __ATOMIC_RELAXED)) {
+        return -ECANCELED;
+    }
+    if (op->deadline_ns != 0 && weir_clock_monotonic() >= op->deadline_ns) {
+        return -ETIME;
+    }
+    return weir_op_perform(op, WEIR_HOW_BLOCK, write_flags);
+}
+
+static void finish(struct weir_offload *offload, struct weir_op *op)
+{
+    /* Not held.link.next: that lies over held.carrier.position, which weir_offload_withdraw() may
+     * read at any time. */
+    struct weir_op *older = __atomic_load_n(&offload->finished, __ATOMIC_RELAXED);
+    do {
+        op->held.link.prev = older;
+        /* Seq_cst: stands before the look at the loop's bell, as weir_offload_has_finished() after
+         * the loop's write to it. It is a release too, of the result, for weir_offload_take(). */
+    } while (!__atomic_compare_exchange_n(&offload->finished, &older, op, true, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_RELAXED));
+    /* The op is the loop's: its memory may be gone. */
+    offload->options.finished(offload->options.context);
+}
+
+/* --- sleeping --------------------------------------------------------------------------------- */
+
+static void wake(struct weir_worker *worker)
+{
+    /* Release: pairs with the acquire in sleep_until_woken(), for order only. */
+    __atomic_store_n(&worker->asleep, 0, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &worker->asleep, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+void weir_workers_wake(struct weir_offload *offload, uint64_t count, enum weir_lane lane)
+{
+    uint32_t words = weir_idle_words(offload->options.workers);
+    /* The lowest first: the same few workers stay warm, and short work has worker 0. */
+    uint32_t first = lane == WEIR_LANE_LONG && offload->options.workers > 1;
+    uint64_t eligible = ~(uint64_t)first;
+    for (uint32_t word = 0; word < words && count > 0; word++, eligible = UINT64_MAX) {
+        /* Seq_cst: after the caller's write, see the top of this file. */
+        uint64_t bits = __atomic_load_n(&offload->idle[word], __ATOMIC_SEQ_CST) & eligible;
+        for (; bits != 0 && count > 0; bits &= bits - 1) {
+            uint64_t bit = bits & -bits;
+            /* Acquire: the worker's `asleep = 1` comes before the 0 of wake(). */
+            if (__atomic_fetch_and(&offload->idle[word], ~bit, __ATOMIC_ACQUIRE) & bit) {
+                wake(&offload->workers[word * 64 + (uint32_t)__builtin_ctzll(bit)]);
+                count--;
+            }
+        }
+    }
+}
+
+/* Looks for work for options.spin_ns; the other lane's count as well. True: there is some. */
+static bool watch(const struct weir_worker *worker)
+{
+    uint64_t spin_ns = worker->offload->options.spin_ns;
+    if (spin_ns == 0) {
+        return false;
+    }
+    uint64_t until_ns = weir_clock_monotonic() + spin_ns;
+    do {
+        for (uint32_t i = 0; i < LOOKS_A_CLOCK_READING; i++) {
+            if (has_reason(worker)) {
+                return true;
+            }
+            rest_cpu();
+        }
+    } while (weir_clock_monotonic() < until_ns);
+    return false;
+}
+
+static void sleep_until_woken(struct weir_worker *worker)
+{
+    struct weir_offload *offload = worker->offload;
+    if (!takes_long(worker) && weir_ring_may_have(&offload->lanes[WEIR_LANE_LONG])) {
+        /* Woken for short work that another took who was woken for long work: what that one left is
+         * not for this one, and its waker thinks all is seen to. */
+        weir_workers_wake(offload, 1, WEIR_LANE_LONG);
+    }
+    while (__atomic_load_n(&worker->asleep, __ATOMIC_ACQUIRE)) {
+        syscall(SYS_futex, &worker->asleep, FUTEX_WAIT_PRIVATE, 1, NULL, NULL, 0);
+    }
+}
+
+static void rest(struct weir_worker *worker)
+{
+    uint64_t *idle = &worker->offload->idle[worker->index / 64];
+    uint64_t bit = 1ULL << worker->index % 64;
+    __atomic_store_n(&worker->asleep, 1, __ATOMIC_RELAXED); /* released by the bit */
+    /* Seq_cst: before the looks of has_reason(), see the top of this file. */
+    __atomic_fetch_or(idle, bit, __ATOMIC_SEQ_CST);
+    if (!has_reason(worker)) {
+        sleep_until_woken(worker);
+    }
+    /* Still set: work came before the sleep, or the wake was meant for an earlier sleep that ended
+     * the same way. Relaxed: if it is cleared by another now, that one's wake does no harm. */
+    if (__atomic_load_n(idle, __ATOMIC_RELAXED) & bit) {
+        __atomic_fetch_and(idle, ~bit, __ATOMIC_RELAXED);
+    }
+}
+
+void *weir_worker_main(void *argument)
+{
+    struct weir_worker *worker = argument;
+    struct weir_offload *offload = worker->offload;
+    char name[24];
+    snprintf(name, sizeof name, "weir-work-%u", worker->index);
+    pthread_setname_np(pthread_self(), name);
+    /* Acquire, for order only: what is queued when the loop gives up is not begun. */
+    while (!__atomic_load_n(&offload->ending, __ATOMIC_ACQUIRE)) {
+        struct weir_op *op = take(worker);
+        if (op) {
+            op->result = run(op, offload->options.write_flags);
+            finish(offload, op);
+        } else if (!watch(worker)) {
+            rest(worker);
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * worker.h: a worker thread and what it works on. offload.c is the loop's side of it, worker.c the
+ * workers'.
+ */
+#ifndef WEIR_ENGINE_WORKER_H
+#define WEIR_ENGINE_WORKER_H
+
+#include "offload.h"
+#include "ring.h"
+#include <pthread.h>
+
+#define WEIR_LANES 2
+
+/* Of a worker's takes one in so many is long work, if there is any. */
+#define WEIR_LONG_EVERY 8
+
+struct weir_worker {
+    struct weir_offload *offload;
+    pthread_t thread;
+    uint32_t index;
+    uint32_t since_long; /* takes since the last one of long work */
+    /* Futex, atomic: 1 from before the worker's idle bit is set until who cleared that bit to wake
+     * it stores 0. */
+    uint32_t asleep __attribute__((aligned(WEIR_CACHE_LINE)));
+};
+
+struct weir_offload {
+    /* Set at open. */
+    struct weir_offload_options options;
+    struct weir_op **cells; /* of both lanes: held.carrier.position is an index */
+    struct weir_worker *workers;
+    uint64_t *idle; /* atomic, a bit per worker: it sleeps, or is about to, and nobody wakes it */
+    unsigned char *stacks; /* each with a guard page below it */
+    size_t page;
+    uint32_t started; /* workers */
+    uint32_t ending;  /* atomic */
+
+    struct weir_ring lanes[WEIR_LANES];
+    /* Atomic: the youngest finished op; held.link.prev leads to the older ones. */
+    struct weir_op *finished __attribute__((aligned(WEIR_CACHE_LINE)));
+};
+
+static inline uint32_t weir_idle_words(uint32_t workers)
+{
+    return (workers + 63) / 64;
+}
+
+/* The thread of a worker; argument: struct weir_worker. */
+void *weir_worker_main(void *argument);
+
+/* Wakes up to `count` sleeping workers that take from the lane. Any thread. */
+void weir_workers_wake(struct weir_offload *offload, uint64_t count, enum weir_lane lane);
+
+#endif
