@@ -3,6 +3,7 @@
 #include "child.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "echo.h"
 #include "meter.h"
 #include "report.h"
 #include "workload.h"
@@ -54,12 +56,12 @@ static int receive_all(int fd, void *data, size_t length)
     return 0;
 }
 
-static int answer_tasks(int fd, const struct engine *engine, void *state)
+static int answer_tasks(int fd, const struct driver *driver, void *state)
 {
     struct task_row *rows = calloc(TASK_ROWS_MAX, sizeof *rows);
     size_t count = 0;
-    if (rows != NULL && engine->tasks != NULL) {
-        count = engine->tasks(state, rows, TASK_ROWS_MAX);
+    if (rows != NULL && driver->tasks != NULL) {
+        count = driver->tasks(state, rows, TASK_ROWS_MAX);
     }
     int r = send_all(fd, &count, sizeof count);
     if (r == 0) {
@@ -69,45 +71,135 @@ static int answer_tasks(int fd, const struct engine *engine, void *state)
     return r;
 }
 
-/* The child's life. Ctrl-C is the parent's affair: it lets the interval end and prints. */
-static void serve(int fd, const struct engine *engine, struct workload *workload)
+static int answer_run(int fd, const struct driver *driver, void *state,
+                      const struct interval_plan *plan)
 {
-    signal(SIGINT, SIG_IGN);
+    struct interval interval;
+    interval_run(driver, state, plan, &interval);
+    return send_all(fd, &interval, sizeof interval);
+}
+
+/* Opens a driver and tells the parent how that went; does not come back if it went wrong. */
+static void *open_driver(int fd, const struct driver *driver, struct workload *workload)
+{
     void *state = NULL;
     char error[ERROR_MAX] = "";
-    int r = engine->open(workload, &state, error);
+    int r = driver->open(workload, &state, error);
     if (send_all(fd, &r, sizeof r) < 0 || (r < 0 && send_all(fd, error, sizeof error) < 0) ||
         r < 0) {
         _exit(1);
     }
-    int64_t expected = workload->is_file ? workload->block : 0;
+    return state;
+}
+
+/* The life of either process: answers requests until the parent has hung up. */
+static void answer_requests(int fd, const struct driver *driver, void *state,
+                            struct interval_plan *plan)
+{
     struct request request;
-    while (receive_all(fd, &request, sizeof request) == 0) {
+    int r = 0;
+    while (r == 0 && receive_all(fd, &request, sizeof request) == 0) {
         if (request.verb == VERB_TASKS) {
-            r = answer_tasks(fd, engine, state);
+            r = answer_tasks(fd, driver, state);
         } else {
-            struct interval interval;
-            interval_run(engine, state, request.seconds, request.every, expected, &interval);
-            r = send_all(fd, &interval, sizeof interval);
+            plan->seconds = request.seconds;
+            plan->every = request.every;
+            r = answer_run(fd, driver, state, plan);
         }
+    }
+}
+
+/* To the first or the second of the CPUs that it may run on; with one CPU: nothing. */
+static void pin_to(int which)
+{
+    cpu_set_t allowed;
+    cpu_set_t one;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) < 0) {
+        return;
+    }
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &allowed) && which-- == 0) {
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            sched_setaffinity(0, sizeof one, &one);
+        }
+    }
+}
+
+static void live_as_engine(const struct child *child, int fd)
+{
+    struct workload *workload = child->workload;
+    const struct engine *engine = child->contender->engine;
+    const struct driver *driver = engine->drivers[workload->job];
+    struct interval_plan plan = {
+        .expected = workload_expected(workload),
+        .cpu_clock = CLOCK_PROCESS_CPUTIME_ID,
+    };
+    workload->stop_fd = fd;
+    if (workload->pin) {
+        pin_to(0);
+    }
+    void *state = open_driver(fd, driver, workload);
+    if (workload->job == JOB_ECHO) {
+        int r = driver->run(state, NULL);
         if (r < 0) {
-            break;
+            complain("engine %s: the server failed: %s", child->contender->name, strerror(-r));
+            _exit(1);
         }
     }
+    answer_requests(fd, driver, state, &plan);
     if (!workload->fake_enter) {
-        engine->close(state);
+        driver->close(state);
     }
-    _exit(0);
+}
+
+static void live_as_client(const struct child *child, int fd)
+{
+    struct interval_plan plan = {.expected = workload_expected(child->workload)};
+    if (clock_getcpuclockid(child->engine.pid, &plan.cpu_clock) != 0) {
+        _exit(1);
+    }
+    if (child->workload->pin) {
+        pin_to(1);
+    }
+    void *state = open_driver(fd, &client_driver, child->workload);
+    answer_requests(fd, &client_driver, state, &plan);
+    client_driver.close(state);
+}
+
+/* Ctrl-C is the parent's affair: it lets the interval end and prints. */
+static void begin_life(pid_t parent)
+{
+    /* Later siblings hold copies of the parent's end, so its closing alone would not end us. */
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) {
+        _exit(1);
+    }
+    signal(SIGINT, SIG_IGN);
 }
 
 static int fail_ended(const struct child *child)
 {
     complain("the process of engine %s ended unexpectedly; run it alone with --engine %s",
-             child->engine->name, child->engine->name);
+             child->contender->name, child->contender->name);
     return -1;
 }
 
-int child_open(const struct engine *engine, struct workload *workload, struct child *ret_child)
+static void end_process(struct process *process)
+{
+    if (process->pid == 0) {
+        return;
+    }
+    shutdown(process->fd, SHUT_RDWR);
+    close(process->fd);
+    while (waitpid(process->pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    process->pid = 0;
+}
+
+/* Forks, and waits until what it opens is open. 0, or -1 after a message. */
+static int start_process(struct child *child, void (*live)(const struct child *, int),
+                         struct process *process)
 {
     int fds[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
@@ -118,30 +210,54 @@ int child_open(const struct engine *engine, struct workload *workload, struct ch
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid < 0) {
-        complain("cannot start a process for engine %s: %s", engine->name, strerror(errno));
+        complain("cannot start a process for engine %s: %s", child->contender->name,
+                 strerror(errno));
         close(fds[0]);
         close(fds[1]);
         return -1;
     }
     if (pid == 0) {
-        /* Later siblings hold copies of the parent's end, so its closing alone would not end us. */
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        if (getppid() != parent) {
-            _exit(1);
-        }
+        begin_life(parent);
         close(fds[0]);
-        serve(fds[1], engine, workload);
+        live(child, fds[1]);
+        _exit(0);
     }
     close(fds[1]);
-    struct child child = {.engine = engine, .pid = pid, .fd = fds[0]};
+    *process = (struct process){.pid = pid, .fd = fds[0]};
     char error[ERROR_MAX];
     int r = 0;
-    if (receive_all(child.fd, &r, sizeof r) < 0 ||
-        (r < 0 && receive_all(child.fd, error, sizeof error) < 0)) {
-        r = fail_ended(&child);
-    } else if (r < 0) {
+    if (receive_all(process->fd, &r, sizeof r) < 0 ||
+        (r < 0 && receive_all(process->fd, error, sizeof error) < 0)) {
+        return fail_ended(child);
+    }
+    if (r < 0) {
         complain("%s", error);
     }
+    return r < 0 ? -1 : 0;
+}
+
+/* A server with a listener of its own, then its client. */
+static int start_echo(struct child *child)
+{
+    struct workload *workload = child->workload;
+    if (echo_listen(workload) < 0) {
+        return -1;
+    }
+    int r = start_process(child, live_as_engine, &child->engine);
+    close(workload->listener);
+    if (r == 0) {
+        r = start_process(child, live_as_client, &child->client);
+    }
+    return r;
+}
+
+int child_open(const struct contender *contender, struct workload *workload,
+               struct child *ret_child)
+{
+    struct child child = {.contender = contender, .workload = workload};
+    workload->who = contender;
+    int r = workload->job == JOB_ECHO ? start_echo(&child)
+                                      : start_process(&child, live_as_engine, &child.engine);
     if (r < 0) {
         child_close(&child);
         return -1;
@@ -153,12 +269,13 @@ int child_open(const struct engine *engine, struct workload *workload, struct ch
 int child_run(struct child *child, double seconds, uint32_t every, struct interval *ret_interval)
 {
     struct request request = {.verb = VERB_RUN, .every = every, .seconds = seconds};
-    if (send_all(child->fd, &request, sizeof request) < 0 ||
-        receive_all(child->fd, ret_interval, sizeof *ret_interval) < 0) {
+    const struct process *runner = child->client.pid != 0 ? &child->client : &child->engine;
+    if (send_all(runner->fd, &request, sizeof request) < 0 ||
+        receive_all(runner->fd, ret_interval, sizeof *ret_interval) < 0) {
         return fail_ended(child);
     }
     if (ret_interval->error < 0) {
-        complain("engine %s: an op failed: %s", child->engine->name,
+        complain("engine %s: an op failed: %s", child->contender->name,
                  strerror(-ret_interval->error));
         return -1;
     }
@@ -169,9 +286,9 @@ int child_tasks(struct child *child, struct task_row *ret_rows, size_t max)
 {
     struct request request = {.verb = VERB_TASKS};
     size_t count = 0;
-    if (send_all(child->fd, &request, sizeof request) < 0 ||
-        receive_all(child->fd, &count, sizeof count) < 0 || count > max ||
-        receive_all(child->fd, ret_rows, count * sizeof *ret_rows) < 0) {
+    if (send_all(child->engine.fd, &request, sizeof request) < 0 ||
+        receive_all(child->engine.fd, &count, sizeof count) < 0 || count > max ||
+        receive_all(child->engine.fd, ret_rows, count * sizeof *ret_rows) < 0) {
         return fail_ended(child);
     }
     return (int)count;
@@ -179,12 +296,6 @@ int child_tasks(struct child *child, struct task_row *ret_rows, size_t max)
 
 void child_close(struct child *child)
 {
-    if (child->pid == 0) {
-        return;
-    }
-    shutdown(child->fd, SHUT_RDWR);
-    close(child->fd);
-    while (waitpid(child->pid, NULL, 0) < 0 && errno == EINTR) {
-    }
-    child->pid = 0;
+    end_process(&child->client);
+    end_process(&child->engine);
 }

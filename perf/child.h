@@ -2,7 +2,8 @@
 /*
  * perf/child.h: an engine in a process of its own, so that CPU time and kernel state are its
  * alone. It is set up once, then sleeps until told to run an interval; the parent lets one run at
- * a time.
+ * a time. An echo server serves from the beginning; a second process is its client, and that is
+ * told to run intervals.
  */
 #ifndef PERF_CHILD_H
 #define PERF_CHILD_H
@@ -13,17 +14,25 @@
 #include "engine.h"
 #include "interval.h"
 
-struct child {
-    const struct engine *engine;
+struct process {
     pid_t pid;
     int fd;
 };
 
+struct child {
+    const struct contender *contender;
+    struct workload *workload;
+    struct process engine;
+    struct process client;
+};
+
 /* Starts one; `workload` is inherited. 0, or -1 after a message. */
-int child_open(const struct engine *engine, struct workload *workload, struct child *ret_child);
+int child_open(const struct contender *contender, struct workload *workload,
+               struct child *ret_child);
 /* One interval. 0, or -1 after a message: the engine failed or the process ended. */
 int child_run(struct child *child, double seconds, uint32_t every, struct interval *ret_interval);
-/* The engine's own numbers of its tasks; the number of rows, -1 after a message. */
+/* The engine's own numbers of its tasks; the number of rows, -1 after a message. An echo server
+ * stops serving. */
 int child_tasks(struct child *child, struct task_row *ret_rows, size_t max);
 /* Ends it and waits for it. Nothing for a zeroed child. */
 void child_close(struct child *child);

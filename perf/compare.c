@@ -16,6 +16,8 @@
  * average out.
  */
 #define GENERATION 4
+/* Of echoes: connections land where they land, so every pair has servers and clients of its own. */
+#define ECHO_GENERATION 1
 
 /* The pairs of two processes. */
 struct pairing {
@@ -126,8 +128,9 @@ static int run_in(struct match *match)
 static int start_children(struct match *match)
 {
     for (uint32_t i = 0; i <= match->engine_count; i++) {
-        const char *name = match->options->engines[i < match->engine_count ? i : 0];
-        if (child_open(engine_find(name), match->workload, &match->children[i]) < 0) {
+        const struct contender *contender =
+            &match->options->contenders[i < match->engine_count ? i : 0];
+        if (child_open(contender, match->workload, &match->children[i]) < 0) {
             return -1;
         }
     }
@@ -168,17 +171,23 @@ static int collect_tasks(struct match *match)
     return count < 0 ? -1 : 0;
 }
 
+/* Whether the control takes part: evenly spread, always two neighbours, one in either order. */
+static bool has_control(const struct options *options, uint32_t pair)
+{
+    uint64_t wanted = options->control_pairs != 0 ? options->control_pairs : options->pairs;
+    uint32_t couple = pair / 2;
+    return (couple + 1) * wanted / options->pairs > couple * wanted / options->pairs;
+}
+
 /* The pairs of one generation of processes. */
 static int run_generation(struct match *match, uint32_t from, uint32_t to)
 {
-    const struct options *options = match->options;
-    uint32_t control_pairs = options->control_pairs != 0 ? options->control_pairs : options->pairs;
     for (uint32_t pair = from; pair < to && !interrupted; pair++) {
         show_progress(match, pair);
         watch_residency(match);
         for (uint32_t i = 0; i < match->pairing_count && !interrupted; i++) {
             bool is_control = i + 1 == match->pairing_count;
-            if (is_control && pair % GENERATION >= control_pairs * GENERATION / options->pairs) {
+            if (is_control && !has_control(match->options, pair)) {
                 continue;
             }
             if (run_pair(match, &match->pairings[i], pair % 2 == 1, is_control) < 0) {
@@ -193,8 +202,9 @@ static int run_generation(struct match *match, uint32_t from, uint32_t to)
 static int run_pairs(struct match *match)
 {
     uint32_t pairs = match->options->pairs;
-    for (uint32_t from = 0; from < pairs && !interrupted; from += GENERATION) {
-        uint32_t to = pairs - from < GENERATION ? pairs : from + GENERATION;
+    uint32_t most = match->workload->job == JOB_ECHO ? ECHO_GENERATION : GENERATION;
+    for (uint32_t from = 0; from < pairs && !interrupted; from += most) {
+        uint32_t to = pairs - from < most ? pairs : from + most;
         int r = start_children(match);
         if (r == 0) {
             r = run_generation(match, from, to);
@@ -224,8 +234,8 @@ static struct ratio conclude(const struct match *match, struct pairing *pairing)
 {
     const struct child *control = &match->children[match->engine_count];
     return (struct ratio){
-        .a = match->options->engines[pairing->a - match->children],
-        .b = match->options->engines[pairing->b == control ? 0 : pairing->b - match->children],
+        .a = &match->options->contenders[pairing->a - match->children],
+        .b = &match->options->contenders[pairing->b == control ? 0 : pairing->b - match->children],
         .ops_per_s = series_summary(&pairing->ops_per_s),
         .cpu_ns_per_op = series_summary(&pairing->cpu_ns_per_op),
         .cpu_ns_difference = series_summary(&pairing->cpu_ns_difference),
@@ -239,7 +249,7 @@ static void conclude_all(struct match *match)
     for (uint32_t i = 0; i < match->engine_count; i++) {
         struct record *record = &match->records[i];
         comparison->engines[i] = (struct portrait){
-            .name = match->options->engines[i],
+            .contender = &match->options->contenders[i],
             .ops_per_s = series_summary(&record->ops_per_s),
             .cpu_ns_per_op = series_summary(&record->cpu_ns_per_op),
             .latency = record->total.latency,
@@ -270,7 +280,7 @@ int compare_engines(const struct options *options, struct workload *workload,
                     struct comparison *ret_comparison)
 {
     struct comparison comparison = {
-        .hot = workload->is_file && !workload->direct,
+        .hot = workload_is_hot(workload),
         .tasks = calloc(TASK_ROWS_MAX, sizeof *comparison.tasks),
     };
     struct match *match = calloc(1, sizeof *match);

@@ -20,7 +20,7 @@ struct json;
 
 /* What an engine did by itself. */
 struct portrait {
-    const char *name;
+    const struct contender *contender; /* the options' */
     struct summary ops_per_s;
     struct summary cpu_ns_per_op;
     struct weir_histogram latency;
@@ -28,8 +28,8 @@ struct portrait {
 
 /* What pairs of intervals say: a over b. */
 struct ratio {
-    const char *a;
-    const char *b;
+    const struct contender *a;
+    const struct contender *b;
     struct summary ops_per_s;
     struct summary cpu_ns_per_op;
     struct summary cpu_ns_difference; /* a - b */

@@ -30,8 +30,8 @@ static void quartiles_json(struct json *json, const char *key, const struct summ
 static void ratio_json(struct json *json, const char *key, const struct ratio *ratio)
 {
     json_begin(json, key, '{');
-    json_string(json, "a", ratio->a);
-    json_string(json, "b", ratio->b);
+    json_string(json, "a", ratio->a->name);
+    json_string(json, "b", ratio->b->name);
     quartiles_json(json, "ops_per_s", &ratio->ops_per_s);
     quartiles_json(json, "cpu_ns_per_op", &ratio->cpu_ns_per_op);
     quartiles_json(json, "cpu_ns_difference", &ratio->cpu_ns_difference);
@@ -41,14 +41,15 @@ static void ratio_json(struct json *json, const char *key, const struct ratio *r
 void comparison_json(struct json *json, const struct comparison *comparison,
                      const struct workload *workload, const struct options *options)
 {
-    json_string(json, "workload", options->workload);
+    json_string(json, "workload", job_name(options->job));
     json_integer(json, "pairs", comparison->pairs);
     machine_json(json, "machine");
     json_begin(json, "engines", '[');
     for (uint32_t i = 0; i < comparison->engine_count; i++) {
         const struct portrait *engine = &comparison->engines[i];
         json_begin(json, NULL, '{');
-        json_string(json, "name", engine->name);
+        json_string(json, "name", engine->contender->name);
+        contender_json(json, engine->contender, options->job);
         range_json(json, "ops_per_s", &engine->ops_per_s);
         range_json(json, "cpu_ns_per_op", &engine->cpu_ns_per_op);
         report_latency_json(json, "latency_ns", &engine->latency);
@@ -74,20 +75,20 @@ void comparison_json(struct json *json, const struct comparison *comparison,
 
 static void print_ratio(const char *what, const struct ratio *ratio, bool fake)
 {
-    char pair[64];
-    snprintf(pair, sizeof pair, "%s%s / %s", what, ratio->a, ratio->b);
-    printf("%-26s ops/s %.3f (%.3f to %.3f)   CPU per op %.3f (%.3f to %.3f)\n", pair,
+    char pair[2 * LABEL_MAX + 16];
+    snprintf(pair, sizeof pair, "%s%s / %s", what, ratio->a->label, ratio->b->label);
+    printf("%-32s ops/s %.3f (%.3f to %.3f)   CPU per op %.3f (%.3f to %.3f)\n", pair,
            ratio->ops_per_s.median, ratio->ops_per_s.q1, ratio->ops_per_s.q3,
            ratio->cpu_ns_per_op.median, ratio->cpu_ns_per_op.q1, ratio->cpu_ns_per_op.q3);
     if (fake) {
-        snprintf(pair, sizeof pair, "%s%s - %s", what, ratio->a, ratio->b);
-        printf("%-26s user-space work per op %+.1f ns (%+.1f to %+.1f)\n", pair,
+        snprintf(pair, sizeof pair, "%s%s - %s", what, ratio->a->label, ratio->b->label);
+        printf("%-32s user-space work per op %+.1f ns (%+.1f to %+.1f)\n", pair,
                ratio->cpu_ns_difference.median, ratio->cpu_ns_difference.q1,
                ratio->cpu_ns_difference.q3);
     }
 }
 
-static void print_engine(const struct portrait *engine)
+static void print_engine(const struct portrait *engine, int width)
 {
     char median[FIGURE_MAX];
     char min[FIGURE_MAX];
@@ -96,9 +97,19 @@ static void print_engine(const struct portrait *engine)
     snprintf(range, sizeof range, "(%s to %s)",
              format_count(min, sizeof min, engine->ops_per_s.min),
              format_count(max, sizeof max, engine->ops_per_s.max));
-    printf("%-8s %8s %-20s %7.1f (%.1f to %.1f)\n", engine->name,
+    printf("%-*s %8s %-20s %7.1f (%.1f to %.1f)\n", width, engine->contender->label,
            format_count(median, sizeof median, engine->ops_per_s.median), range,
            engine->cpu_ns_per_op.median, engine->cpu_ns_per_op.min, engine->cpu_ns_per_op.max);
+}
+
+static int label_width(const struct comparison *comparison)
+{
+    size_t width = 8;
+    for (uint32_t i = 0; i < comparison->engine_count; i++) {
+        size_t length = strlen(comparison->engines[i].contender->label);
+        width = length > width ? length : width;
+    }
+    return (int)width;
 }
 
 static void print_comparison(const struct comparison *comparison, const struct workload *workload,
@@ -112,17 +123,19 @@ static void print_comparison(const struct comparison *comparison, const struct w
         printf("in the page cache: %.1f %% of the file before, %.1f %% at the lowest\n",
                100 * comparison->resident_before, 100 * comparison->resident_lowest);
     }
-    printf("\n%-8s %-29s %s\n", "engine", "ops/s, median (min to max)",
-           "CPU ns per op, median (min to max)");
+    int width = label_width(comparison);
+    printf("\n%-*s %-29s %s\n", width, "engine", "ops/s, median (min to max)",
+           workload->job == JOB_ECHO ? "the server's CPU ns per op, median (min to max)"
+                                     : "CPU ns per op, median (min to max)");
     for (uint32_t i = 0; i < comparison->engine_count; i++) {
-        print_engine(&comparison->engines[i]);
+        print_engine(&comparison->engines[i], width);
     }
     char heading[64];
     snprintf(heading, sizeof heading, "latency of 1 op in %u", options->every);
     printf("\n");
     print_latency_heading(heading, 24);
     for (uint32_t i = 0; i < comparison->engine_count; i++) {
-        print_latency(comparison->engines[i].name, 24, &comparison->engines[i].latency);
+        print_latency(comparison->engines[i].contender->label, 24, &comparison->engines[i].latency);
     }
     printf("\nmedian of the pairs' ratios (quartiles)\n");
     for (uint32_t i = 0; i < comparison->ratio_count; i++) {

@@ -1,46 +1,26 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * perf/engine_uring.c: the floor: a loop written by hand on liburing 2.3, doing nothing but this
- * job. Best flags the kernel takes, registered ring fd, one enter per batch, all completions of a
- * batch reaped with one look at the tail, plain files and buffers. user_data is the op's index.
+ * perf/engine_uring.c: the floor for NOPs and files: a loop on raw_ring.h that does nothing but
+ * this job, with plain files and buffers. user_data is the op's index.
  */
-#include <errno.h>
-#include <liburing.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "engine.h"
-#include "fake_enter.h"
 #include "meter.h"
+#include "raw_ring.h"
 #include "workload.h"
 
 struct session {
-    struct io_uring ring;
+    struct raw_ring raw;
     struct workload *workload;
-    unsigned enter_flags;
     uint32_t out; /* ops in flight */
     uint64_t started_ns[];
 };
 
-/* Best first; the kernel answers -EINVAL to flags it does not know. */
-static const unsigned flag_ladder[] = {
-    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_SUBMIT_ALL,
-    IORING_SETUP_SUBMIT_ALL,
-    0,
-};
-
-/*
- * The loop is compiled once per job, `file` and `fake` being constants in each: the floor decides
- * nothing per op that could be decided before.
- */
-#define SPECIALISED static inline __attribute__((always_inline))
-
-/* The entries cannot run out: there is one per op, and an op has at most one entry at a time. */
 SPECIALISED void start(struct session *session, struct meter *meter, uint32_t index, bool file)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&session->ring);
+    struct io_uring_sqe *sqe = raw_ring_entry(&session->raw);
     if (file) {
         struct workload *workload = session->workload;
         struct transfer transfer = workload_next(workload);
@@ -53,29 +33,9 @@ SPECIALISED void start(struct session *session, struct meter *meter, uint32_t in
     session->started_ns[index] = meter_start(meter);
 }
 
-/*
- * Publishes what was staged and waits for one completion. Full queues and signals mean: reap
- * first.
- */
-SPECIALISED int enter(struct session *session, bool fake)
-{
-    struct io_uring *ring = &session->ring;
-    struct io_uring_sq *sq = &ring->sq;
-    __atomic_store_n(sq->ktail, sq->sqe_tail, __ATOMIC_RELEASE);
-    sq->sqe_head = sq->sqe_tail;
-    unsigned count = sq->sqe_tail - __atomic_load_n(sq->khead, __ATOMIC_RELAXED);
-    int r;
-    if (fake) {
-        r = fake_enter(NULL, ring, count, 1, session->enter_flags);
-    } else {
-        r = io_uring_enter((unsigned)ring->enter_ring_fd, count, 1, session->enter_flags, NULL);
-    }
-    return r < 0 && r != -EINTR && r != -EAGAIN && r != -EBUSY ? r : 0;
-}
-
 SPECIALISED void reap(struct session *session, struct meter *meter, bool file)
 {
-    struct io_uring_cq *cq = &session->ring.cq;
+    struct io_uring_cq *cq = &session->raw.ring.cq;
     unsigned head = *cq->khead;
     unsigned tail = __atomic_load_n(cq->ktail, __ATOMIC_ACQUIRE);
     for (; head != tail; head++) {
@@ -91,7 +51,7 @@ SPECIALISED void reap(struct session *session, struct meter *meter, bool file)
     __atomic_store_n(cq->khead, head, __ATOMIC_RELEASE);
 }
 
-SPECIALISED int loop(struct session *session, struct meter *meter, bool file, bool fake)
+SPECIALISED int loop(struct session *session, struct meter *meter, bool file, bool fake, bool spins)
 {
     session->out = session->workload->depth;
     meter_batch(meter);
@@ -100,7 +60,7 @@ SPECIALISED int loop(struct session *session, struct meter *meter, bool file, bo
     }
     while (session->out > 0) {
         meter_batch(meter);
-        int r = enter(session, fake);
+        int r = raw_ring_enter(&session->raw, fake, spins);
         if (r < 0) {
             return r;
         }
@@ -112,27 +72,16 @@ SPECIALISED int loop(struct session *session, struct meter *meter, bool file, bo
 static int uring_run(void *state, struct meter *meter)
 {
     struct session *session = state;
-    if (session->workload->is_file) {
-        return loop(session, meter, true, false);
+    bool file = session->workload->job == JOB_FILE;
+    if (session->workload->fake_enter) {
+        return loop(session, meter, false, true, false);
     }
-    return session->workload->fake_enter ? loop(session, meter, false, true)
-                                         : loop(session, meter, false, false);
-}
-
-static int open_ring(uint32_t depth, struct io_uring *ring)
-{
-    int r = -EINVAL;
-    for (size_t i = 0; i < sizeof flag_ladder / sizeof *flag_ladder; i++) {
-        struct io_uring_params params = {
-            .flags = flag_ladder[i] | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP,
-            .cq_entries = 2 * depth,
-        };
-        r = io_uring_queue_init_params(depth, ring, &params);
-        if (r != -EINVAL) {
-            break;
-        }
+    if (session->raw.spin_ns != 0) {
+        return file ? loop(session, meter, true, false, true)
+                    : loop(session, meter, false, false, true);
     }
-    return r;
+    return file ? loop(session, meter, true, false, false)
+                : loop(session, meter, false, false, false);
 }
 
 static int uring_open(struct workload *workload, void **ret_state, char error[ERROR_MAX])
@@ -142,19 +91,12 @@ static int uring_open(struct workload *workload, void **ret_state, char error[ER
         snprintf(error, ERROR_MAX, "no memory for %u ops: give a smaller --depth", workload->depth);
         return -ENOMEM;
     }
-    int r = open_ring(workload->depth, &session->ring);
+    int r = raw_ring_open(&session->raw, workload->depth, workload->who->spin_ns, error);
     if (r < 0) {
-        snprintf(error, ERROR_MAX, "uring: no ring: %s%s", strerror(-r),
-                 r == -ENOMEM ? ": raise RLIMIT_MEMLOCK (ulimit -l) or give a smaller --depth"
-                              : "; weir-perf probe tells why");
         free(session);
         return r;
     }
     session->workload = workload;
-    session->enter_flags = IORING_ENTER_GETEVENTS;
-    if (io_uring_register_ring_fd(&session->ring) == 1) {
-        session->enter_flags |= IORING_ENTER_REGISTERED_RING;
-    }
     *ret_state = session;
     return 0;
 }
@@ -162,13 +104,11 @@ static int uring_open(struct workload *workload, void **ret_state, char error[ER
 static void uring_close(void *state)
 {
     struct session *session = state;
-    io_uring_queue_exit(&session->ring);
+    raw_ring_close(&session->raw);
     free(session);
 }
 
-const struct engine engine_uring = {
-    .name = "uring",
-    .what = "a raw liburing loop",
+const struct driver uring_ops_driver = {
     .open = uring_open,
     .run = uring_run,
     .close = uring_close,

@@ -1,21 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * perf/engine_weir.c: weir by its public API, as a service would use it: the callback fills the
- * op again and submits it. Histograms are on, as they always are. Only the stand-in for the enter
- * call needs private headers.
+ * perf/engine_weir.c: NOPs, files and calls on weir by its public API, as a service would use it:
+ * the callback fills the op again and submits it. Histograms are on, as they always are. Only the
+ * stand-in for the enter call needs private headers.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <weir/weir.h>
 
-#include "engine.h"
 #include "engine/backend/uring.h"
 #include "engine/loop/loop.h"
+#include "engine_weir.h"
 #include "fake_enter.h"
 #include "meter.h"
-#include "workload.h"
 
 /* As in the raw loop, start stamps stand in an array of their own. */
 struct session {
@@ -28,9 +26,15 @@ struct session {
     uint64_t *started_ns;
 };
 
-static inline int start(struct session *session, struct weir_op *op, uint32_t index, bool file)
+static int64_t do_nothing(void *argument)
 {
-    if (file) {
+    (void)argument;
+    return 0;
+}
+
+static inline int start(struct session *session, struct weir_op *op, uint32_t index, enum job job)
+{
+    if (job == JOB_FILE) {
         struct workload *workload = session->workload;
         struct transfer transfer = workload_next(workload);
         char *buffer = workload_buffer(workload, index);
@@ -39,6 +43,8 @@ static inline int start(struct session *session, struct weir_op *op, uint32_t in
         } else {
             weir_op_read(op, workload->fd, buffer, workload->block, transfer.offset);
         }
+    } else if (job == JOB_OFFLOAD) {
+        weir_op_call(op, do_nothing, NULL);
     } else {
         weir_op_nop(op);
     }
@@ -46,7 +52,7 @@ static inline int start(struct session *session, struct weir_op *op, uint32_t in
     return weir_submit(session->loop, op);
 }
 
-static inline void go_on(struct weir_op *op, bool file)
+static inline void go_on(struct weir_op *op, enum job job)
 {
     struct session *session = op->user;
     uint32_t index = (uint32_t)(op - session->ops);
@@ -55,7 +61,7 @@ static inline void go_on(struct weir_op *op, bool file)
         session->out--;
         return;
     }
-    int r = start(session, op, index, file);
+    int r = start(session, op, index, job);
     if (r < 0) {
         session->error = r;
         session->out--;
@@ -65,12 +71,17 @@ static inline void go_on(struct weir_op *op, bool file)
 
 static void on_nop(struct weir_op *op)
 {
-    go_on(op, false);
+    go_on(op, JOB_NOP);
 }
 
 static void on_transfer(struct weir_op *op)
 {
-    go_on(op, true);
+    go_on(op, JOB_FILE);
+}
+
+static void on_call(struct weir_op *op)
+{
+    go_on(op, JOB_OFFLOAD);
 }
 
 static int weir_run(void *state, struct meter *meter)
@@ -79,7 +90,7 @@ static int weir_run(void *state, struct meter *meter)
     session->meter = meter;
     meter_batch(meter);
     for (uint32_t i = 0; i < session->workload->depth && session->error == 0; i++) {
-        session->error = start(session, &session->ops[i], i, session->workload->is_file);
+        session->error = start(session, &session->ops[i], i, session->workload->job);
         session->out += session->error == 0;
     }
     while (session->out > 0) {
@@ -90,16 +101,6 @@ static int weir_run(void *state, struct meter *meter)
         }
     }
     return session->error;
-}
-
-static void explain(const struct weir_decision *decision, int r, char error[ERROR_MAX])
-{
-    int length = snprintf(error, ERROR_MAX, "weir does not open a loop: %s", strerror(-r));
-    for (uint32_t i = 0; i < decision->rejected_count && length < ERROR_MAX; i++) {
-        const struct weir_rejection *rejection = &decision->rejected[i];
-        length += snprintf(error + length, (size_t)(ERROR_MAX - length), "; %s: %s",
-                           rejection->backend, rejection->hint);
-    }
 }
 
 static void release(struct session *session)
@@ -123,39 +124,46 @@ static bool allocate(struct session *session, uint32_t depth)
     return session->ops != NULL && session->started_ns != NULL;
 }
 
+/* Without workers wherever they are not needed: none has to be woken, none can be in the way. */
+static int open_loop(struct session *session, char error[ERROR_MAX])
+{
+    const struct workload *workload = session->workload;
+    struct weir_options options = {
+        .depth = workload->depth,
+        .offload_workers = WEIR_NO_OFFLOAD,
+    };
+    bool by_offload = workload->job == JOB_OFFLOAD ||
+                      (workload->job == JOB_FILE && workload->who->route == WEIR_ROUTE_OFFLOAD);
+    if (by_offload) {
+        options.offload_workers = workload->workers;
+        options.offload_depth = workload->depth;
+    }
+    return weir_open_loop(workload, &options, workload->job == JOB_FILE, &session->loop, error);
+}
+
 static int weir_open(struct workload *workload, void **ret_state, char error[ERROR_MAX])
 {
+    static weir_callback *const callbacks[JOB_COUNT] = {
+        [JOB_NOP] = on_nop,
+        [JOB_FILE] = on_transfer,
+        [JOB_OFFLOAD] = on_call,
+    };
     struct session *session = calloc(1, sizeof *session);
     if (session == NULL || !allocate(session, workload->depth)) {
         release(session);
         snprintf(error, ERROR_MAX, "no memory for %u ops: give a smaller --depth", workload->depth);
         return -ENOMEM;
     }
-    struct weir_decision decision = {0};
-    struct weir_options options = {
-        .policy = WEIR_IO_URING,
-        .depth = workload->depth,
-        .decision = &decision,
-    };
-    int r = weir_loop_open(&options, &session->loop);
+    session->workload = workload;
+    int r = open_loop(session, error);
     if (r < 0) {
-        explain(&decision, r, error);
         release(session);
         return r;
     }
-    struct weir_facts facts;
-    weir_loop_facts(session->loop, &facts);
-    if (facts.depth < workload->depth) {
-        snprintf(error, ERROR_MAX, "weir got a depth of %u only: %s; raise it or give --depth %u",
-                 facts.depth, facts.depth_reason, facts.depth);
-        weir_loop_close(session->loop, 0, NULL);
-        release(session);
-        return -ENOMEM;
-    }
-    session->workload = workload;
     for (uint32_t i = 0; i < workload->depth; i++) {
-        session->ops[i].callback = workload->is_file ? on_transfer : on_nop;
+        session->ops[i].callback = callbacks[workload->job];
         session->ops[i].user = session;
+        session->ops[i].route = (uint8_t)workload->who->route;
     }
     if (workload->fake_enter) {
         weir_uring_replace_enter(weir_loop_backend(session->loop), fake_enter, NULL);
@@ -167,22 +175,7 @@ static int weir_open(struct workload *workload, void **ret_state, char error[ERR
 static size_t weir_tasks(void *state, struct task_row *ret_rows, size_t max)
 {
     struct session *session = state;
-    size_t count = 0;
-    for (struct weir_task *task = weir_task_next(session->loop, NULL); task != NULL && count < max;
-         task = weir_task_next(session->loop, task)) {
-        struct task_row *row = &ret_rows[count];
-        struct weir_task_counters counters;
-        if (weir_task_counters(task, &counters) < 0) {
-            continue;
-        }
-        snprintf(row->name, sizeof row->name, "%s", weir_task_name(task));
-        row->finished = counters.finished;
-        for (int stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
-            weir_task_read(task, (enum weir_stage)stage, &row->stages[stage]);
-        }
-        count++;
-    }
-    return count;
+    return weir_copy_tasks(session->loop, ret_rows, max);
 }
 
 static void weir_close(void *state)
@@ -196,9 +189,7 @@ static void weir_close(void *state)
     release(session);
 }
 
-const struct engine engine_weir = {
-    .name = "weir",
-    .what = "weir, histograms on",
+const struct driver weir_ops_driver = {
     .open = weir_open,
     .run = weir_run,
     .tasks = weir_tasks,

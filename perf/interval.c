@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/time.h>
 
 #include "engine.h"
@@ -34,12 +33,11 @@ void interval_prepare(void)
     signal(SIGPIPE, SIG_IGN); /* a child that ended is found by its errno */
 }
 
-static uint64_t cpu_clock(void)
+static uint64_t read_clock(clockid_t clock)
 {
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000000u +
-           (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
+    struct timespec now = {0};
+    clock_gettime(clock, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static void set_alarm(double seconds)
@@ -51,17 +49,21 @@ static void set_alarm(double seconds)
     setitimer(ITIMER_REAL, &alarm, NULL);
 }
 
-void interval_run(const struct engine *engine, void *state, double seconds, uint32_t every,
-                  int64_t expected, struct interval *ret_interval)
+void interval_run(const struct driver *driver, void *state, const struct interval_plan *plan,
+                  struct interval *ret_interval)
 {
-    struct meter meter = {.every = every, .countdown = every, .expected = expected};
+    struct meter meter = {
+        .every = plan->every,
+        .countdown = plan->every,
+        .expected = plan->expected,
+    };
     meter_over = interrupted;
-    set_alarm(seconds);
-    uint64_t cpu_ns = cpu_clock();
+    set_alarm(plan->seconds);
+    uint64_t cpu_ns = read_clock(plan->cpu_clock);
     uint64_t wall_ns = meter_clock();
-    int r = engine->run(state, &meter);
+    int r = driver->run(state, &meter);
     wall_ns = meter_clock() - wall_ns;
-    cpu_ns = cpu_clock() - cpu_ns;
+    cpu_ns = read_clock(plan->cpu_clock) - cpu_ns;
     set_alarm(0);
     if (r == 0 && meter.failed > 0) {
         r = meter.failure < 0 ? (int)meter.failure : -EIO;

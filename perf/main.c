@@ -19,9 +19,11 @@ static const struct subcommand {
     const char *what;
     int (*run)(int argc, char **argv);
 } subcommands[] = {
-    {"all", "file and nop on weir and on a raw liburing loop, in 20 seconds", all_main},
+    {"all", "file, nop and echo on weir and on raw loops, in 20 seconds", all_main},
     {"nop", "NOPs on one engine; --fake-enter: user-space work only", nop_main},
     {"file", "reads or writes of a file on one engine", file_main},
+    {"echo", "an echo server on one engine, and a client", echo_main},
+    {"offload", "calls to worker threads and back on one engine", offload_main},
     {"timer", "start, cancel, fire, re-arm; lateness beside clock_nanosleep", timer_main},
     {"compare", "engines against each other, in adjacent pairs of short intervals", compare_main},
     {"probe", "what the kernel offers and what a loop runs on", probe_main},

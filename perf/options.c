@@ -3,13 +3,13 @@
 #include "options.h"
 
 #include <argp.h>
-#include <errno.h>
-#include <limits.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weir/loop.h>
 
-#include "engine.h"
+#include "parse.h"
+#include "resolve.h"
 
 enum key {
     KEY_ENGINE = 0x100,
@@ -30,6 +30,15 @@ enum key {
     KEY_OVERWRITE,
     KEY_TIMERS,
     KEY_SAMPLES,
+    KEY_POLICY,
+    KEY_SPIN,
+    KEY_ROUTE,
+    KEY_WORKERS,
+    KEY_CONNECTIONS,
+    KEY_IDLE,
+    KEY_TRANSPORT,
+    KEY_CLIENT_SPIN,
+    KEY_PIN,
 };
 
 static const char *const access_names[] = {
@@ -40,37 +49,6 @@ static const char *const access_names[] = {
 const char *access_name(enum access access)
 {
     return access_names[access];
-}
-
-/* A whole number with an optional k, M or G (powers of 1024). */
-static bool parse_size(const char *text, uint64_t min, uint64_t max, uint64_t *ret_value)
-{
-    char *end;
-    errno = 0;
-    unsigned long long value = strtoull(text, &end, 10);
-    if (errno != 0 || end == text || *text == '-') {
-        return false;
-    }
-    unsigned shift = 0;
-    if (*end == 'k' || *end == 'K') {
-        shift = 10;
-    } else if (*end == 'm' || *end == 'M') {
-        shift = 20;
-    } else if (*end == 'g' || *end == 'G') {
-        shift = 30;
-    }
-    if (shift != 0) {
-        end++;
-    }
-    if (*end != '\0' || value > (UINT64_MAX >> shift)) {
-        return false;
-    }
-    value <<= shift;
-    if (value < min || value > max) {
-        return false;
-    }
-    *ret_value = value;
-    return true;
 }
 
 static uint32_t number_or_usage(struct argp_state *state, const char *option, const char *text,
@@ -104,48 +82,27 @@ static void parse_access(struct argp_state *state, const char *text, struct opti
     argp_error(state, "--rw %s: give one of randread, randwrite, read, write, randrw", text);
 }
 
-/* Splits a comma-separated list of engines in place: argv's strings are ours to change. */
-static void parse_engines(struct argp_state *state, char *text, struct options *options)
-{
-    options->engine_count = 0;
-    char *rest;
-    for (char *name = strtok_r(text, ",", &rest); name != NULL; name = strtok_r(NULL, ",", &rest)) {
-        if (engine_find(name) == NULL) {
-            argp_error(state, "there is no engine \"%s\": give weir or uring", name);
-        }
-        if (options->engine_count == ENGINES_MAX) {
-            argp_error(state, "--engines: give at most %d", ENGINES_MAX);
-        }
-        options->engines[options->engine_count++] = name;
-    }
-}
-
-static void parse_workload(struct argp_state *state, const char *text, struct options *options)
-{
-    if (strcmp(text, "nop") != 0 && strcmp(text, "file") != 0) {
-        argp_error(state, "--workload %s: give nop or file", text);
-    }
-    options->workload = text;
-}
-
 static error_t parse_measure(int key, char *text, struct argp_state *state)
 {
     struct options *options = state->input;
     switch (key) {
     case KEY_ENGINE:
-        parse_engines(state, text, options);
-        if (options->engine_count != 1) {
-            argp_error(state, "--engine: give one of weir, uring");
-        }
-        return 0;
     case KEY_ENGINES:
-        parse_engines(state, text, options);
-        if (options->engine_count < 2) {
-            argp_error(state, "--engines: give two or more, such as weir,uring");
-        }
+        options->engines = text;
+        return 0;
+    case KEY_POLICY:
+        options->policy = text;
+        return 0;
+    case KEY_SPIN:
+        options->spin = text;
         return 0;
     case KEY_WORKLOAD:
-        parse_workload(state, text, options);
+        if (!job_find(text, &options->job)) {
+            argp_error(state, "--workload %s: give nop, file, echo or offload", text);
+        }
+        return 0;
+    case KEY_WORKERS:
+        options->workers = number_or_usage(state, "--workers", text, 1, WEIR_WORKERS_MAX);
         return 0;
     case KEY_DEPTH:
         options->depth = number_or_usage(state, "--depth", text, 1, WEIR_DEPTH_MAX);
@@ -189,10 +146,13 @@ static error_t parse_file(int key, char *text, struct argp_state *state)
         options->block = (uint32_t)value;
         return 0;
     case KEY_SIZE:
-        if (!parse_size(text, 4096, 1ull << 43, &value)) {
-            argp_error(state, "--size %s: give bytes from 4k to 8192G, such as 256M", text);
+        if (!parse_size(text, 1, 1ull << 43, &value)) {
+            argp_error(state, "--size %s: give bytes, at most 8192G, such as 256M", text);
         }
         options->size = value;
+        return 0;
+    case KEY_ROUTE:
+        options->route = text;
         return 0;
     case KEY_PATH:
         options->path = text;
@@ -203,10 +163,39 @@ static error_t parse_file(int key, char *text, struct argp_state *state)
     case KEY_OVERWRITE:
         options->overwrite = true;
         return 0;
-    case ARGP_KEY_END:
-        if (options->size < options->block) {
-            argp_error(state, "--size is smaller than --block: make the file larger");
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+static error_t parse_echo(int key, char *text, struct argp_state *state)
+{
+    struct options *options = state->input;
+    uint64_t value = 0;
+    switch (key) {
+    case KEY_CONNECTIONS:
+        options->connections = number_or_usage(state, "--connections", text, 1, CONNECTIONS_MAX);
+        return 0;
+    case KEY_IDLE:
+        options->idle = text;
+        return 0;
+    case KEY_TRANSPORT:
+        if (strcmp(text, "tcp") != 0 && strcmp(text, "unix") != 0) {
+            argp_error(state, "--transport %s: give tcp or unix", text);
         }
+        options->tcp = strcmp(text, "tcp") == 0;
+        return 0;
+    case KEY_CLIENT_SPIN:
+        options->client_spin = true;
+        return 0;
+    case KEY_PIN:
+        options->pin = true;
+        return 0;
+    case KEY_SIZE:
+        if (!parse_size(text, 1, MESSAGE_MAX, &value)) {
+            argp_error(state, "--size %s: give bytes from 1 to 16M", text);
+        }
+        options->size = value;
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -228,16 +217,36 @@ static error_t parse_timer(int key, char *text, struct argp_state *state)
     }
 }
 
-static const struct argp_option one_engine_options[] = {
-    {"engine", KEY_ENGINE, "NAME", 0, "weir, or uring: a raw liburing loop (default weir)", 0},
+static const struct argp_option engine_options[] = {
+    {"engine", KEY_ENGINE, "NAME", 0,
+     "weir, weir@io_uring, weir@epoll; uring: a raw liburing loop; epoll: a raw loop on "
+     "level-triggered epoll (echo); psync: pread on threads behind a mutex, pread: a plain loop "
+     "(file); mutex: threads behind a mutex, an eventfd back (offload). Default weir",
+     0},
     {"seconds", KEY_SECONDS, "S", 0, "How long (default 2)", 0},
     {0},
 };
-static const struct argp_option measure_options[] = {
-    {"depth", KEY_DEPTH, "N", 0, "Ops in flight (default 32)", 0},
+static const struct argp_option common_options[] = {
+    {"policy", KEY_POLICY, "NAME", 0,
+     "What weir without an @ runs on: auto (default), io_uring, epoll", 0},
+    {"spin", KEY_SPIN, "TIME[,TIME]", 0,
+     "How long an engine watches before it sleeps, such as 50us; a number alone is ns (default 0: "
+     "not at all). A list gives one for each of --engines, the last for the rest",
+     0},
     {"every", KEY_EVERY, "N", 0,
      "Measure the latency of every N-th op (default 1; 31 in comparisons, where a reading of the "
      "clock per batch would weigh on the ratio)",
+     0},
+    {0},
+};
+static const struct argp_option depth_options[] = {
+    {"depth", KEY_DEPTH, "N", 0, "Ops in flight, but for echo (default 32)", 0},
+    {0},
+};
+static const struct argp_option workers_options[] = {
+    {"workers", KEY_WORKERS, "N", 0,
+     "Threads of psync and mutex, and of weir for offload, --route offload and files on epoll; "
+     "elsewhere weir has none (default: the CPUs this may run on)",
      0},
     {0},
 };
@@ -250,8 +259,11 @@ static const struct argp_option fake_options[] = {
     {0},
 };
 static const struct argp_option compare_options[] = {
-    {"workload", KEY_WORKLOAD, "NAME", 0, "nop or file (default nop)", 0},
-    {"engines", KEY_ENGINES, "A,B[,C]", 0, "Which; all are set against B (default weir,uring)", 0},
+    {"workload", KEY_WORKLOAD, "NAME", 0, "nop, file, echo or offload (default nop)", 0},
+    {"engines", KEY_ENGINES, "A,B[,C]", 0,
+     "Which; all are set against B (default weir,uring). weir, weir@io_uring, weir@epoll: all "
+     "workloads; uring: nop, file, echo; epoll: echo; psync, pread: file; mutex: offload",
+     0},
     {"pairs", KEY_PAIRS, "N", 0, "Pairs of adjacent intervals (default 16)", 0},
     {"interval", KEY_INTERVAL, "S", 0, "Length of one interval (default 0.25)", 0},
     {0},
@@ -260,7 +272,7 @@ static const struct argp_option path_options[] = {
     {"path", KEY_PATH, "FILE", 0,
      "The file or device; made if missing and kept (default: a nameless one in TMPDIR or /var/tmp)",
      0},
-    {"size", KEY_SIZE, "BYTES", 0, "How much of it (default 256M)", 0},
+    {"size", KEY_SIZE, "BYTES", 0, "How much of it (default 256M); of echo: see there", 0},
     {"overwrite", KEY_OVERWRITE, 0, 0, "Write to a file that holds somebody else's data", 0},
     {0},
 };
@@ -268,6 +280,22 @@ static const struct argp_option access_options[] = {
     {"rw", KEY_RW, "HOW", 0, "randread, randwrite, read, write or randrw (default randread)", 0},
     {"block", KEY_BLOCK, "BYTES", 0, "Bytes per op (default 4k)", 0},
     {"direct", KEY_DIRECT, 0, 0, "O_DIRECT: past the page cache", 0},
+    {"route", KEY_ROUTE, "HOW[,HOW]", 0,
+     "What weir's ops ask for: auto (default), ring, inline, offload; a list as of --spin", 0},
+    {0},
+};
+static const struct argp_option echo_options[] = {
+    {"connections", KEY_CONNECTIONS, "N", 0, "Each has one message under way (default 50)", 0},
+    {"idle", KEY_IDLE, "N[,N]", 0,
+     "Silent connections beside them (default 0); a list as of --spin", 0},
+    {"transport", KEY_TRANSPORT, "HOW", 0, "tcp (loopback, default) or unix", 0},
+    {"client-spin", KEY_CLIENT_SPIN, 0, 0, "The client never sleeps", 0},
+    {"pin", KEY_PIN, 0, 0,
+     "Server and client to a CPU each (default: the kernel moves them, and ops/s with them)", 0},
+    {0},
+};
+static const struct argp_option message_options[] = {
+    {"size", KEY_SIZE, "BYTES", 0, "Of a message (default 64)", 0},
     {0},
 };
 static const struct argp_option timer_options[] = {
@@ -285,55 +313,84 @@ static const struct argp_option json_options[] = {
     {0},
 };
 
-static const struct argp one_engine_argp = {one_engine_options, parse_measure, 0, 0, 0, 0, 0};
-static const struct argp measure_argp = {measure_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp engine_argp = {engine_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp common_argp = {common_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp depth_argp = {depth_options, parse_measure, 0, 0, 0, 0, 0};
+static const struct argp workers_argp = {workers_options, parse_measure, 0, 0, 0, 0, 0};
 static const struct argp fake_argp = {fake_options, parse_measure, 0, 0, 0, 0, 0};
 static const struct argp compare_argp = {compare_options, parse_measure, 0, 0, 0, 0, 0};
 static const struct argp path_argp = {path_options, parse_file, 0, 0, 0, 0, 0};
 static const struct argp access_argp = {access_options, parse_file, 0, 0, 0, 0, 0};
+static const struct argp echo_argp = {echo_options, parse_echo, 0, 0, 0, 0, 0};
+static const struct argp message_argp = {message_options, parse_echo, 0, 0, 0, 0, 0};
 static const struct argp timer_argp = {timer_options, parse_timer, 0, 0, 0, 0, 0};
 static const struct argp json_argp = {json_options, parse_measure, 0, 0, 0, 0, 0};
 static const struct argp probe_argp = {probe_options, parse_measure, 0, 0, 0, 0, 0};
 
-#define CHILDREN_MAX 6
+#define CHILDREN_MAX 9
 
 static const struct option_group {
     const char *doc;
     struct argp_child children[CHILDREN_MAX];
 } groups[] = {
     [OPTION_SET_NOP] = {"Runs NOPs through the whole way of an op and back.",
-                        {{&one_engine_argp, 0, 0, 0},
-                         {&measure_argp, 0, 0, 0},
+                        {{&engine_argp, 0, 0, 0},
+                         {&common_argp, 0, 0, 0},
+                         {&depth_argp, 0, 0, 0},
                          {&fake_argp, 0, 0, 0},
                          {&json_argp, 0, 0, 0},
                          {0}}},
     [OPTION_SET_FILE] = {"Reads or writes a file.",
-                         {{&one_engine_argp, 0, 0, 0},
-                          {&measure_argp, 0, 0, 0},
+                         {{&engine_argp, 0, 0, 0},
+                          {&common_argp, 0, 0, 0},
+                          {&depth_argp, 0, 0, 0},
+                          {&workers_argp, 0, 0, 0},
                           {&access_argp, 0, 0, 0},
                           {&path_argp, 0, 0, 0},
                           {&json_argp, 0, 0, 0},
                           {0}}},
-    [OPTION_SET_COMPARE] = {"Runs engines in turn, each in a process of its own, as adjacent pairs "
-                            "of short intervals, and prints the median of the pairs' ratios with "
-                            "its quartiles, and how the first engine compares with itself.",
-                            {{&compare_argp, 0, 0, 0},
-                             {&measure_argp, 0, 0, 0},
+    [OPTION_SET_ECHO] = {"Runs an echo server on the engine, and a client on raw epoll that is the "
+                         "same for every engine, each in a process of its own. CPU time per op is "
+                         "the server's alone; latency is what the client sees.",
+                         {{&engine_argp, 0, 0, 0},
+                          {&common_argp, 0, 0, 0},
+                          {&echo_argp, 0, 0, 0},
+                          {&message_argp, 0, 0, 0},
+                          {&json_argp, 0, 0, 0},
+                          {0}}},
+    [OPTION_SET_OFFLOAD] = {"Sends calls that do nothing to worker threads and back.",
+                            {{&engine_argp, 0, 0, 0},
+                             {&common_argp, 0, 0, 0},
+                             {&depth_argp, 0, 0, 0},
+                             {&workers_argp, 0, 0, 0},
                              {&json_argp, 0, 0, 0},
-                             {&access_argp, 0, "With --workload file:", 0},
-                             {&path_argp, 0, "Which file:", 0},
                              {0}}},
+    [OPTION_SET_COMPARE] =
+        {"Runs engines in turn, each in a process of its own, as adjacent pairs of short "
+         "intervals, and prints the median of the pairs' ratios with its quartiles, and how the "
+         "first engine compares with itself.",
+         {{&compare_argp, 0, 0, 0},
+          {&common_argp, 0, 0, 0},
+          {&depth_argp, 0, 0, 0},
+          {&workers_argp, 0, 0, 0},
+          {&json_argp, 0, 0, 0},
+          {&access_argp, 0, "With --workload file:", 0},
+          {&path_argp, 0, "Which file:", 0},
+          {&echo_argp, 0, "With --workload echo (--size: bytes of a message, default 64):", 0},
+          {0}}},
     [OPTION_SET_TIMER] = {"Starts, cancels, fires and re-arms timers, and measures how late they "
                           "are beside clock_nanosleep(2).",
                           {{&timer_argp, 0, 0, 0}, {&json_argp, 0, 0, 0}, {0}}},
     [OPTION_SET_PROBE] = {"Shows what the kernel offers and what a loop would run on.",
                           {{&probe_argp, 0, 0, 0}, {&json_argp, 0, 0, 0}, {0}}},
-    [OPTION_SET_ALL] = {"Runs file and nop on weir and on the raw loop, about 20 seconds in all.",
+    [OPTION_SET_ALL] = {"Runs file, nop and echo on weir and on raw loops, about 20 seconds in "
+                        "all.",
                         {{&path_argp, 0, 0, 0}, {&json_argp, 0, 0, 0}, {0}}},
 };
 
 struct top {
     const struct option_group *group;
+    enum option_set set;
     struct options *options;
 };
 
@@ -341,33 +398,50 @@ struct top {
 static error_t parse_top(int key, char *text, struct argp_state *state)
 {
     (void)text;
-    if (key != ARGP_KEY_INIT) {
-        return ARGP_ERR_UNKNOWN;
-    }
     const struct top *top = state->input;
-    for (unsigned i = 0; top->group->children[i].argp != NULL; i++) {
-        state->child_inputs[i] = top->options;
+    if (key == ARGP_KEY_INIT) {
+        for (unsigned i = 0; top->group->children[i].argp != NULL; i++) {
+            state->child_inputs[i] = top->options;
+        }
+        return 0;
     }
-    return 0;
+    if (key == ARGP_KEY_END) {
+        options_resolve(state, top->set, top->options);
+        return 0;
+    }
+    return ARGP_ERR_UNKNOWN;
+}
+
+static uint32_t count_cpus(void)
+{
+    cpu_set_t set;
+    int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    return count > 0 ? (uint32_t)count : 1;
 }
 
 void options_parse(enum option_set set, int argc, char **argv, struct options *ret_options)
 {
+    static const enum job jobs[] = {
+        [OPTION_SET_FILE] = JOB_FILE,
+        [OPTION_SET_ECHO] = JOB_ECHO,
+        [OPTION_SET_OFFLOAD] = JOB_OFFLOAD,
+        [OPTION_SET_ALL] = JOB_FILE,
+    };
     *ret_options = (struct options){
-        .engines = {"weir", "uring"},
-        .engine_count = set == OPTION_SET_COMPARE ? 2 : 1,
-        .workload = "nop",
+        .job = jobs[set],
+        .workers = count_cpus(),
         .pairs = 16,
         .seconds = 2,
         .interval_s = 0.25,
         .access = ACCESS_RANDREAD,
         .block = 4096,
-        .size = 256u << 20,
+        .tcp = true,
+        .connections = 50,
         .timers = 1000000,
         .samples = 2000,
     };
     const struct argp argp = {0, parse_top, 0, groups[set].doc, groups[set].children, 0, 0};
     argp_err_exit_status = 2;
-    struct top top = {&groups[set], ret_options};
+    struct top top = {&groups[set], set, ret_options};
     argp_parse(&argp, argc, argv, 0, 0, &top);
 }

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "contender.h"
+
 #define ENGINES_MAX 4
 
 enum access {
@@ -17,11 +19,12 @@ enum access {
 };
 
 struct options {
-    /* How to measure. */
-    const char *engines[ENGINES_MAX];
+    /* What is measured, and how. */
+    struct contender contenders[ENGINES_MAX];
     uint32_t engine_count;
-    const char *workload; /* compare: "nop" or "file" */
-    uint32_t depth;       /* ops in flight; 0: not given */
+    enum job job;
+    uint32_t depth;   /* ops in flight; 0: not given */
+    uint32_t workers; /* threads of a pool */
     uint32_t pairs;
     uint32_t control_pairs; /* of the first engine with itself; 0: as many as pairs */
     double seconds;         /* of a whole run */
@@ -30,13 +33,27 @@ struct options {
     bool fake_enter;
     const char *json; /* a path, "-" or NULL */
 
+    /* As typed, until all is read. */
+    char *engines;
+    char *policy;
+    char *spin;
+    char *idle;
+    char *route;
+
+    uint64_t size; /* of the file, or of an echo's message; 0: not given */
+
     /* The file. */
     enum access access;
     uint32_t block;
-    uint64_t size;
     const char *path; /* NULL: a nameless temporary file */
     bool direct;
     bool overwrite;
+
+    /* Echo. */
+    bool tcp; /* else AF_UNIX */
+    bool client_spin;
+    bool pin;
+    uint32_t connections;
 
     /* Timers. */
     uint32_t timers;
@@ -46,6 +63,8 @@ struct options {
 enum option_set {
     OPTION_SET_NOP,
     OPTION_SET_FILE,
+    OPTION_SET_ECHO,
+    OPTION_SET_OFFLOAD,
     OPTION_SET_COMPARE,
     OPTION_SET_TIMER,
     OPTION_SET_PROBE,
@@ -57,6 +76,9 @@ enum option_set {
  * back from --help (exit 0) or a wrong command line (a message, exit 2).
  */
 void options_parse(enum option_set set, int argc, char **argv, struct options *ret_options);
+
+/* The defaults that depend on the job: sizes. After another job was put in. */
+void options_settle(struct options *options);
 
 /* "randread", ... */
 const char *access_name(enum access access);

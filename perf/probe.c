@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* perf/probe.c: opens a loop and shows the decision and the facts, or why there is no loop. */
+/*
+ * perf/probe.c: shows what the kernel offers, what a loop runs on, and why; or why there is no
+ * loop. One description, printed in two forms: for people as "key: value", and as JSON.
+ */
 #include "probe.h"
 
 #include <stdio.h>
@@ -62,176 +65,288 @@ static const struct name feature_names[] = {
     {0, NULL},
 };
 
-static void print_names(const char *what, uint32_t bits, const struct name *names)
+/* --- the two forms ---------------------------------------------------------------------------- */
+
+struct form {
+    struct json *json; /* NULL: for people */
+    int level;
+};
+
+static void label(const struct form *form, const char *key)
 {
-    printf("  %-18s", what);
+    printf("%*s%s", 2 * form->level, "", key ? key : "-");
+    if (key) {
+        putchar(':');
+    }
+}
+
+static void begin(struct form *form, const char *key, char bracket)
+{
+    if (form->json) {
+        json_begin(form->json, key, bracket);
+        return;
+    }
+    label(form, key);
+    putchar('\n');
+    form->level++;
+}
+
+static void end(struct form *form, char bracket)
+{
+    if (form->json) {
+        json_end(form->json, bracket);
+    }
+    form->level--;
+}
+
+static void put_text(struct form *form, const char *key, const char *text)
+{
+    if (form->json) {
+        json_string(form->json, key, text);
+    } else if (text && text[0] != '\0') {
+        label(form, key);
+        printf(" %s\n", text);
+    }
+}
+
+static void put_number(struct form *form, const char *key, uint64_t number)
+{
+    if (form->json) {
+        json_integer(form->json, key, number);
+    } else {
+        label(form, key);
+        printf(" %llu\n", (unsigned long long)number);
+    }
+}
+
+static void put_bytes(struct form *form, const char *key, uint64_t bytes)
+{
+    char text[FIGURE_MAX];
+    if (form->json) {
+        json_integer(form->json, key, bytes);
+    } else {
+        put_text(form, key, format_bytes(text, sizeof text, bytes));
+    }
+}
+
+static void put_bool(struct form *form, const char *key, bool value)
+{
+    if (form->json) {
+        json_bool(form->json, key, value);
+    } else {
+        put_text(form, key, value ? "yes" : "no");
+    }
+}
+
+/* A list of words, on one line for people. */
+static void put_word(struct form *form, const char *word)
+{
+    if (form->json) {
+        json_string(form->json, NULL, word);
+    } else {
+        printf(" %s", word);
+    }
+}
+
+static void begin_words(struct form *form, const char *key)
+{
+    if (form->json) {
+        json_begin(form->json, key, '[');
+    } else {
+        label(form, key);
+    }
+}
+
+static void end_words(struct form *form)
+{
+    if (form->json) {
+        json_end(form->json, ']');
+    } else {
+        putchar('\n');
+    }
+}
+
+static void put_bits(struct form *form, const char *key, uint32_t bits, const struct name *names)
+{
+    begin_words(form, key);
     for (; names->name != NULL; names++) {
         if ((bits & names->bit) != 0) {
-            printf(" %s", names->name);
+            put_word(form, names->name);
             bits &= ~names->bit;
         }
     }
-    printf(bits != 0 ? " and 0x%x\n" : "\n", bits);
+    if (bits != 0) {
+        char text[16];
+        snprintf(text, sizeof text, "0x%x", bits);
+        put_word(form, text);
+    }
+    end_words(form);
 }
 
-static void names_json(struct json *json, const char *key, uint32_t bits, const struct name *names)
+/* --- what there is to tell -------------------------------------------------------------------- */
+
+static void put_error(struct form *form, int error, enum weir_cause cause)
 {
-    json_begin(json, key, '[');
-    for (; names->name != NULL; names++) {
-        if ((bits & names->bit) != 0) {
-            json_string(json, NULL, names->name);
+    if (form->json) {
+        json_signed(form->json, "error", error);
+    }
+    put_text(form, "error_name", error != 0 ? strerrorname_np(-error) : "");
+    put_text(form, "error_text", error != 0 ? strerror(-error) : "");
+    put_text(form, "cause", weir_cause_name(cause));
+}
+
+/* The kinds that a worker has to do. */
+static void put_worker_kinds(struct form *form, uint64_t native_kinds)
+{
+    begin_words(form, "needs_a_worker_for");
+    for (unsigned kind = WEIR_KIND_NOP; kind < WEIR_KIND_COUNT; kind++) {
+        if (!(native_kinds >> kind & 1)) {
+            put_word(form, weir_kind_name(kind));
         }
     }
-    json_end(json, ']');
+    end_words(form);
 }
 
-static void print_decision(const struct weir_decision *decision)
+static void put_probe(struct form *form, const struct weir_probe *probe)
 {
-    printf("chosen: %s\n", decision->chosen != NULL ? decision->chosen : "nothing");
+    begin(form, "probe", '{');
+    put_text(form, "kernel", probe->kernel);
+    put_number(form, "cpus", probe->cpus);
+    put_text(form, "cpus_reason", probe->cpus_reason);
+    begin(form, "io_uring", '{');
+    put_error(form, probe->io_uring.error, probe->io_uring.cause);
+    put_bits(form, "ring_flags", probe->io_uring.ring_flags, setup_names);
+    put_bits(form, "ring_features", probe->io_uring.ring_features, feature_names);
+    put_worker_kinds(form, probe->io_uring.native_kinds);
+    put_text(form, "bug", probe->io_uring.bug);
+    end(form, '}');
+    begin(form, "epoll", '{');
+    put_error(form, probe->epoll.error, probe->epoll.cause);
+    put_worker_kinds(form, probe->epoll.native_kinds);
+    put_bool(form, "has_pwait2", probe->epoll.has_pwait2 != 0);
+    end(form, '}');
+    end(form, '}');
+}
+
+static void put_decision(struct form *form, const struct weir_decision *decision)
+{
+    static const char *const policies[] = {"auto", "io_uring", "epoll"};
+    begin(form, "decision", '{');
+    put_text(form, "policy", policies[decision->policy]);
+    put_bool(form, "from_environment", decision->from_environment != 0);
+    put_text(form, "chosen", decision->chosen || form->json ? decision->chosen : "nothing");
+    begin(form, "rejected", '[');
     for (uint32_t i = 0; i < decision->rejected_count; i++) {
         const struct weir_rejection *rejection = &decision->rejected[i];
-        printf("rejected: %s: %s (%s)\n  %s\n", rejection->backend, strerror(-rejection->error),
-               weir_cause_name(rejection->cause), rejection->hint);
+        begin(form, NULL, '{');
+        put_text(form, "backend", rejection->backend);
+        put_error(form, rejection->error, rejection->cause);
+        put_text(form, "hint", rejection->hint);
+        end(form, '}');
+    }
+    end(form, ']');
+    end(form, '}');
+}
+
+static void put_memory(struct form *form, const struct weir_facts *facts)
+{
+    begin(form, "memory", '{');
+    put_bytes(form, "ring", facts->memory_ring);
+    put_bytes(form, "slots", facts->memory_slots);
+    put_bytes(form, "timers", facts->memory_timers);
+    put_bytes(form, "events", facts->memory_events);
+    put_bytes(form, "tasks", facts->memory_tasks);
+    put_bytes(form, "offload", facts->memory_offload);
+    put_bytes(form, "loop", facts->memory_loop);
+    put_bytes(form, "total", facts->memory_total);
+    end(form, '}');
+}
+
+static void put_facts(struct form *form, const struct weir_facts *facts)
+{
+    begin(form, "facts", '{');
+    put_text(form, "backend", facts->backend);
+    put_text(form, "kernel", facts->kernel);
+    put_text(form, "clock", facts->clock);
+    put_number(form, "depth_asked", facts->depth_asked);
+    put_number(form, "depth", facts->depth);
+    put_text(form, "depth_reason", facts->depth_reason);
+    put_number(form, "waiting_max", facts->waiting_max);
+    put_number(form, "timers_max", facts->timers_max);
+    put_number(form, "posts_max", facts->posts_max);
+    put_number(form, "sq_entries", facts->sq_entries);
+    put_number(form, "cq_entries", facts->cq_entries);
+    put_bits(form, "ring_flags", facts->ring_flags, setup_names);
+    put_bits(form, "ring_features", facts->ring_features, feature_names);
+    put_bool(form, "ring_fd_registered", facts->ring_fd_registered != 0);
+    put_bool(form, "no_iowait", facts->no_iowait != 0);
+    put_bool(form, "sigpipe_blocked", facts->sigpipe_blocked != 0);
+    put_number(form, "workers_bounded", facts->workers_bounded);
+    put_number(form, "workers_unbounded", facts->workers_unbounded);
+    put_number(form, "workers", facts->workers);
+    put_text(form, "workers_reason", facts->workers_reason);
+    put_number(form, "offload_depth", facts->offload_depth);
+    put_number(form, "offload_waiting_max", facts->offload_waiting_max);
+    put_text(form, "wakes_by", facts->wakes_by);
+    put_memory(form, facts);
+    end(form, '}');
+}
+
+struct findings {
+    struct weir_probe probe;
+    struct weir_decision decision;
+    struct weir_facts facts;
+    int error; /* of the loop's open; facts are valid without one */
+};
+
+static void put_findings(struct form *form, const struct findings *findings)
+{
+    put_probe(form, &findings->probe);
+    put_decision(form, &findings->decision);
+    if (findings->error == 0) {
+        put_facts(form, &findings->facts);
     }
 }
 
-static void print_memory(const struct weir_facts *facts)
-{
-    const struct {
-        const char *name;
-        uint64_t bytes;
-    } parts[] = {
-        {"ring", facts->memory_ring},     {"slots", facts->memory_slots},
-        {"timers", facts->memory_timers}, {"events", facts->memory_events},
-        {"tasks", facts->memory_tasks},   {"loop", facts->memory_loop},
-        {"total", facts->memory_total},
-    };
-    printf("  memory            ");
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
-        char text[FIGURE_MAX];
-        printf("%s %s %s", i == 0 ? "" : ",", parts[i].name,
-               format_bytes(text, sizeof text, parts[i].bytes));
-    }
-    putchar('\n');
-}
-
-static void print_facts(const struct weir_facts *facts)
-{
-    printf("  %-18s %s\n", "kernel", facts->kernel);
-    printf("  %-18s %s\n", "clock of stamps", facts->clock);
-    printf("  %-18s %u asked, %u got%s%s\n", "depth", facts->depth_asked, facts->depth,
-           facts->depth_reason[0] != '\0' ? ": " : "", facts->depth_reason);
-    printf("  %-18s %u ops at the gate, %u timers\n", "room for", facts->waiting_max,
-           facts->timers_max);
-    printf("  %-18s %u submissions, %u completions\n", "ring entries", facts->sq_entries,
-           facts->cq_entries);
-    print_names("ring flags", facts->ring_flags, setup_names);
-    print_names("kernel features", facts->ring_features, feature_names);
-    printf("  %-18s %s\n", "ring fd", facts->ring_fd_registered ? "registered" : "plain");
-    printf("  %-18s %s\n", "waiting",
-           facts->no_iowait ? "not counted as iowait" : "counted as iowait");
-    printf("  %-18s at most %u for files, %u for what may block for ever\n", "kernel workers",
-           facts->workers_bounded, facts->workers_unbounded);
-    if (facts->sigpipe_blocked) {
-        printf("  %-18s blocked in the loop's thread\n", "SIGPIPE");
-    }
-    print_memory(facts);
-}
-
-static void decision_json(struct json *json, const struct weir_decision *decision)
-{
-    json_begin(json, "decision", '{');
-    json_string(json, "chosen", decision->chosen);
-    json_begin(json, "rejected", '[');
-    for (uint32_t i = 0; i < decision->rejected_count; i++) {
-        const struct weir_rejection *rejection = &decision->rejected[i];
-        json_begin(json, NULL, '{');
-        json_string(json, "backend", rejection->backend);
-        json_signed(json, "error", rejection->error);
-        json_string(json, "error_text", strerror(-rejection->error));
-        json_string(json, "cause", weir_cause_name(rejection->cause));
-        json_string(json, "hint", rejection->hint);
-        json_end(json, '}');
-    }
-    json_end(json, ']');
-    json_end(json, '}');
-}
-
-static void facts_json(struct json *json, const struct weir_facts *facts)
-{
-    json_begin(json, "facts", '{');
-    json_string(json, "backend", facts->backend);
-    json_string(json, "kernel", facts->kernel);
-    json_string(json, "clock", facts->clock);
-    json_integer(json, "depth_asked", facts->depth_asked);
-    json_integer(json, "depth", facts->depth);
-    json_string(json, "depth_reason", facts->depth_reason);
-    json_integer(json, "waiting_max", facts->waiting_max);
-    json_integer(json, "timers_max", facts->timers_max);
-    json_integer(json, "sq_entries", facts->sq_entries);
-    json_integer(json, "cq_entries", facts->cq_entries);
-    names_json(json, "ring_flags", facts->ring_flags, setup_names);
-    names_json(json, "ring_features", facts->ring_features, feature_names);
-    json_bool(json, "ring_fd_registered", facts->ring_fd_registered != 0);
-    json_bool(json, "no_iowait", facts->no_iowait != 0);
-    json_bool(json, "sigpipe_blocked", facts->sigpipe_blocked != 0);
-    json_integer(json, "workers_bounded", facts->workers_bounded);
-    json_integer(json, "workers_unbounded", facts->workers_unbounded);
-    json_begin(json, "memory", '{');
-    json_integer(json, "ring", facts->memory_ring);
-    json_integer(json, "slots", facts->memory_slots);
-    json_integer(json, "timers", facts->memory_timers);
-    json_integer(json, "events", facts->memory_events);
-    json_integer(json, "tasks", facts->memory_tasks);
-    json_integer(json, "loop", facts->memory_loop);
-    json_integer(json, "total", facts->memory_total);
-    json_end(json, '}');
-    json_end(json, '}');
-}
-
-static int write_json(const char *path, const struct weir_decision *decision,
-                      const struct weir_facts *facts)
+static int write_json(const char *path, const struct findings *findings)
 {
     struct json json = {.file = json_open(path)};
+    struct form form = {.json = &json};
     if (json.file == NULL) {
         return -1;
     }
     json_begin(&json, NULL, '{');
     machine_json(&json, "machine");
-    decision_json(&json, decision);
-    if (facts != NULL) {
-        facts_json(&json, facts);
-    }
+    put_findings(&form, findings);
     json_end(&json, '}');
     return json_close(&json, path);
+}
+
+static void look(uint32_t depth, struct findings *ret_findings)
+{
+    struct weir_options wanted = {.depth = depth, .decision = &ret_findings->decision};
+    struct weir_loop *loop = NULL;
+    weir_probe(&ret_findings->probe);
+    ret_findings->error = weir_loop_open(&wanted, &loop);
+    if (ret_findings->error == 0) {
+        weir_loop_facts(loop, &ret_findings->facts);
+        weir_loop_close(loop, WEIR_S, NULL);
+    }
 }
 
 int probe_main(int argc, char **argv)
 {
     struct options options;
+    struct findings findings = {0};
     options_parse(OPTION_SET_PROBE, argc, argv, &options);
-    struct weir_decision decision = {0};
-    struct weir_options wanted = {.depth = options.depth, .decision = &decision};
-    struct weir_loop *loop = NULL;
-    struct weir_facts facts;
-    int r = weir_loop_open(&wanted, &loop);
-    if (r == 0) {
-        r = weir_loop_facts(loop, &facts);
-    }
+    look(options.depth, &findings);
     if (options.json == NULL || strcmp(options.json, "-") != 0) {
         printf("weir %s\n", weir_version());
-        print_decision(&decision);
-        if (r == 0) {
-            print_facts(&facts);
-        }
+        put_findings(&(struct form){0}, &findings);
     }
-    int written = 0;
-    if (options.json != NULL) {
-        written = write_json(options.json, &decision, r == 0 ? &facts : NULL);
+    int written = options.json != NULL ? write_json(options.json, &findings) : 0;
+    if (findings.error < 0) {
+        complain("no loop: %s", strerror(-findings.error));
     }
-    if (r < 0) {
-        complain("no loop: %s", strerror(-r));
-    }
-    weir_loop_close(loop, WEIR_S, NULL);
-    return r < 0 || written < 0 ? 1 : 0;
+    return findings.error < 0 || written < 0 ? 1 : 0;
 }

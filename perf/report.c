@@ -82,15 +82,34 @@ const char *format_bytes(char *text, size_t size, uint64_t bytes)
     return text;
 }
 
+static void describe_echo(char *text, size_t size, const struct workload *workload,
+                          const struct options *options)
+{
+    char message[FIGURE_MAX];
+    snprintf(text, size, "echo, %s, %u connection%s over %s%s%s",
+             format_bytes(message, sizeof message, workload->size), workload->depth,
+             workload->depth == 1 ? "" : "s", workload->tcp ? "TCP" : "AF_UNIX",
+             options->client_spin ? ", spinning client" : "", options->pin ? ", pinned" : "");
+}
+
 void describe_workload(char *text, size_t size, const struct workload *workload,
                        const struct options *options)
 {
     char block[FIGURE_MAX];
-    if (workload->is_file) {
+    switch (workload->job) {
+    case JOB_FILE:
         snprintf(text, size, "file, %s %s%s, %u in flight", access_name(options->access),
                  format_bytes(block, sizeof block, workload->block),
                  workload->direct ? " direct" : "", workload->depth);
-    } else {
+        break;
+    case JOB_ECHO:
+        describe_echo(text, size, workload, options);
+        break;
+    case JOB_OFFLOAD:
+        snprintf(text, size, "offload, %u in flight, %u worker%s", workload->depth,
+                 workload->workers, workload->workers == 1 ? "" : "s");
+        break;
+    default:
         snprintf(text, size, "nop, %u in flight", workload->depth);
     }
 }
@@ -165,7 +184,7 @@ void report_workload_json(struct json *json, const char *key, const struct workl
     json_begin(json, key, '{');
     json_integer(json, "depth", workload->depth);
     json_integer(json, "latency_of_every", options->every);
-    if (workload->is_file) {
+    if (workload->job == JOB_FILE) {
         char file_system[32];
         machine_file_system(workload->fd, file_system);
         json_string(json, "rw", access_name(options->access));
@@ -174,6 +193,16 @@ void report_workload_json(struct json *json, const char *key, const struct workl
         json_string(json, "path", options->path);
         json_bool(json, "direct", workload->direct);
         json_string(json, "file_system", file_system);
+    }
+    if (workload->job == JOB_ECHO) {
+        json_string(json, "transport", workload->tcp ? "tcp" : "unix");
+        json_integer(json, "connections", workload->depth);
+        json_integer(json, "size", workload->size);
+        json_bool(json, "client_spin", workload->client_spin);
+        json_bool(json, "pinned", workload->pin);
+    }
+    if (workload->job == JOB_FILE || workload->job == JOB_OFFLOAD) {
+        json_integer(json, "workers", workload->workers);
     }
     json_end(json, '}');
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * perf/run.c: one engine, one workload, in this process; and `nop --fake-enter`, which is a
- * comparison of two engines that never enter the kernel.
+ * perf/run.c: one engine, one workload, in this process, but for echo; and `nop --fake-enter`,
+ * which is a comparison of two engines that never enter the kernel.
  */
 #include "run.h"
 
@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "child.h"
 #include "compare.h"
 #include "engine.h"
 #include "interval.h"
@@ -21,7 +22,10 @@
 #define SLICE_S 0.25
 
 struct run {
-    const struct engine *engine;
+    const struct contender *contender;
+    const struct driver *driver; /* open in this process, with its state; or, of an echo, */
+    void *state;
+    struct child child; /* server and client */
     struct interval total;
     double resident; /* the lowest share of the file in the page cache; -1: not looked at */
     uint32_t task_count;
@@ -38,30 +42,90 @@ static int exit_code(int r)
     return interrupted ? 130 : r < 0 ? 1 : 0;
 }
 
-static void run_slices(const struct options *options, struct workload *workload, void *state,
-                       struct run *run)
+/* Opens the engine. 0, or -1 after a message. */
+static int open_run(const struct options *options, struct workload *workload, struct run *run)
 {
-    bool hot = workload->is_file && !workload->direct;
-    int64_t expected = workload->is_file ? workload->block : 0;
+    run->contender = &options->contenders[0];
+    if (workload->job == JOB_ECHO) {
+        return child_open(run->contender, workload, &run->child);
+    }
+    char error[ERROR_MAX];
+    workload->who = run->contender;
+    run->driver = run->contender->engine->drivers[workload->job];
+    int r = run->driver->open(workload, &run->state, error);
+    if (r < 0) {
+        complain("%s", error);
+    }
+    return r < 0 ? -1 : 0;
+}
+
+static void close_run(struct run *run)
+{
+    child_close(&run->child);
+    if (run->state != NULL) {
+        run->driver->close(run->state);
+    }
+}
+
+/* 0, or -1 after a message. */
+static int run_slice(const struct options *options, const struct workload *workload,
+                     struct run *run, double seconds, struct interval *ret_slice)
+{
+    if (run->driver == NULL) {
+        return child_run(&run->child, seconds, options->every, ret_slice);
+    }
+    struct interval_plan plan = {
+        .seconds = seconds,
+        .every = options->every,
+        .expected = workload_expected(workload),
+        .cpu_clock = CLOCK_PROCESS_CPUTIME_ID,
+    };
+    interval_run(run->driver, run->state, &plan, ret_slice);
+    if (ret_slice->error < 0) {
+        complain("an op failed: %s", strerror(-ret_slice->error));
+        return -1;
+    }
+    return 0;
+}
+
+static int run_slices(const struct options *options, struct workload *workload, struct run *run)
+{
+    bool hot = workload_is_hot(workload);
     uint64_t end_ns = meter_clock() + (uint64_t)(options->seconds * 1e9);
+    int r = 0;
     char what[128];
     describe_workload(what, sizeof what, workload, options);
     run->resident = hot ? 1 : -1;
-    for (uint64_t now_ns = meter_clock(); now_ns < end_ns && !interrupted && run->total.error == 0;
+    for (uint64_t now_ns = meter_clock(); now_ns < end_ns && !interrupted && r == 0;
          now_ns = meter_clock()) {
         double share = hot ? workload_warm(workload) : 0;
         run->resident = hot && share < run->resident ? share : run->resident;
         double left_s = (double)(end_ns - now_ns) / 1e9;
         struct interval slice;
-        interval_run(run->engine, state, left_s < SLICE_S ? left_s : SLICE_S, options->every,
-                     expected, &slice);
-        interval_add(&run->total, &slice);
-        char rate[FIGURE_MAX];
-        progress("%s on %s: %s ops/s, %.1f s left", what, run->engine->name,
-                 format_count(rate, sizeof rate, interval_ops_per_s(&slice)),
-                 left_s < SLICE_S ? 0 : left_s - SLICE_S);
+        r = run_slice(options, workload, run, left_s < SLICE_S ? left_s : SLICE_S, &slice);
+        if (r == 0) {
+            interval_add(&run->total, &slice);
+            char rate[FIGURE_MAX];
+            progress("%s on %s: %s ops/s, %.1f s left", what, run->contender->name,
+                     format_count(rate, sizeof rate, interval_ops_per_s(&slice)),
+                     left_s < SLICE_S ? 0 : left_s - SLICE_S);
+        }
     }
     progress_clear();
+    return r;
+}
+
+/* What the engine measured by itself. 0, or -1 after a message. */
+static int take_tasks(struct run *run)
+{
+    int count = 0;
+    if (run->driver == NULL) {
+        count = child_tasks(&run->child, run->tasks, TASK_ROWS_MAX);
+    } else if (run->driver->tasks != NULL) {
+        count = (int)run->driver->tasks(run->state, run->tasks, TASK_ROWS_MAX);
+    }
+    run->task_count = count > 0 ? (uint32_t)count : 0;
+    return count < 0 ? -1 : 0;
 }
 
 static void print_run(const struct options *options, const struct workload *workload,
@@ -71,15 +135,16 @@ static void print_run(const struct options *options, const struct workload *work
     char rate[FIGURE_MAX];
     char moved[FIGURE_MAX];
     describe_workload(what, sizeof what, workload, options);
-    printf("%s on %s (%s), %.2f s\n", what, run->engine->name, run->engine->what,
+    printf("%s on %s (%s), %.2f s\n", what, run->contender->name, run->contender->engine->what,
            (double)run->total.wall_ns / 1e9);
     printf("  %s ops/s", format_count(rate, sizeof rate, interval_ops_per_s(&run->total)));
-    if (workload->is_file) {
+    if (workload->job == JOB_FILE) {
         printf(", %s/s",
                format_bytes(moved, sizeof moved,
                             (uint64_t)(interval_ops_per_s(&run->total) * workload->block)));
     }
-    printf(", %.1f CPU ns per op\n", interval_cpu_ns_per_op(&run->total));
+    printf(", %.1f CPU ns per op%s\n", interval_cpu_ns_per_op(&run->total),
+           workload->job == JOB_ECHO ? " (the server's)" : "");
     if (run->resident >= 0) {
         printf("  %.1f %% of the file in the page cache\n", 100 * run->resident);
     }
@@ -93,8 +158,9 @@ static void run_json(struct json *json, const struct options *options,
                      const struct workload *workload, const struct run *run)
 {
     json_begin(json, NULL, '{');
-    json_string(json, "workload", options->workload);
-    json_string(json, "engine", run->engine->name);
+    json_string(json, "workload", job_name(options->job));
+    json_string(json, "engine", run->contender->name);
+    contender_json(json, run->contender, options->job);
     json_number(json, "seconds", (double)run->total.wall_ns / 1e9);
     machine_json(json, "machine");
     report_workload_json(json, "options", workload, options);
@@ -112,10 +178,6 @@ static void run_json(struct json *json, const struct options *options,
 static int report_run(const struct options *options, const struct workload *workload,
                       const struct run *run)
 {
-    if (run->total.error < 0) {
-        complain("an op failed: %s", strerror(-run->total.error));
-        return -1;
-    }
     if (shows_text(options)) {
         print_run(options, workload, run);
     }
@@ -138,22 +200,21 @@ static int run_engine(struct options *options)
         return -1;
     }
     struct run *run = calloc(1, sizeof *run);
-    void *state = NULL;
-    char error[ERROR_MAX] = "no memory";
     int r = -1;
-    if (run != NULL) {
-        run->engine = engine_find(options->engines[0]);
-        r = run->engine->open(&workload, &state, error);
-    }
-    if (r < 0) {
-        complain("%s", error);
+    if (run == NULL) {
+        complain("no memory");
     } else {
-        run_slices(options, &workload, state, run);
-        if (run->engine->tasks != NULL) {
-            run->task_count = (uint32_t)run->engine->tasks(state, run->tasks, TASK_ROWS_MAX);
+        r = open_run(options, &workload, run);
+    }
+    if (r == 0) {
+        r = run_slices(options, &workload, run);
+        if (r == 0) {
+            r = take_tasks(run);
         }
-        r = report_run(options, &workload, run);
-        run->engine->close(state);
+        if (r == 0) {
+            r = report_run(options, &workload, run);
+        }
+        close_run(run);
     }
     free(run);
     workload_close(&workload);
@@ -198,8 +259,9 @@ static int compare_fake(const struct options *options, struct json *json)
 
 static int run_fake(struct options *options)
 {
-    options->engines[0] = "weir";
-    options->engines[1] = "uring";
+    char error[ERROR_MAX];
+    contender_find("weir", WEIR_IO_URING, &options->contenders[0], error, sizeof error);
+    contender_find("uring", WEIR_AUTO, &options->contenders[1], error, sizeof error);
     options->engine_count = 2;
     options->every = options->every != 0 ? options->every : 31;
     struct json json = {0};
@@ -235,10 +297,24 @@ int nop_main(int argc, char **argv)
     return exit_code(options.fake_enter ? run_fake(&options) : run_engine(&options));
 }
 
-int file_main(int argc, char **argv)
+static int run_main(enum option_set set, int argc, char **argv)
 {
     struct options options;
-    options_parse(OPTION_SET_FILE, argc, argv, &options);
-    options.workload = "file";
+    options_parse(set, argc, argv, &options);
     return exit_code(run_engine(&options));
+}
+
+int file_main(int argc, char **argv)
+{
+    return run_main(OPTION_SET_FILE, argc, argv);
+}
+
+int echo_main(int argc, char **argv)
+{
+    return run_main(OPTION_SET_ECHO, argc, argv);
+}
+
+int offload_main(int argc, char **argv)
+{
+    return run_main(OPTION_SET_OFFLOAD, argc, argv);
 }

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "echo.h"
 #include "interval.h"
 #include "report.h"
 
@@ -221,9 +222,10 @@ int workload_open(const struct options *options, struct workload *ret_workload)
 {
     enum access access = options->access;
     struct workload workload = {
-        .is_file = strcmp(options->workload, "file") == 0,
+        .job = options->job,
         .fake_enter = options->fake_enter,
         .depth = options->depth != 0 ? options->depth : 32,
+        .workers = options->workers,
         .fd = -1,
         .write = access == ACCESS_RANDWRITE || access == ACCESS_WRITE || access == ACCESS_RANDRW,
         .mixed = access == ACCESS_RANDRW,
@@ -231,9 +233,21 @@ int workload_open(const struct options *options, struct workload *ret_workload)
         .direct = options->direct,
         .block = options->block,
         .blocks = options->size / options->block,
+        .tcp = options->tcp,
+        .client_spin = options->client_spin,
+        .pin = options->pin,
+        .listener = -1,
+        .stop_fd = -1,
     };
+    if (workload.job == JOB_ECHO) {
+        workload.size = (uint32_t)options->size;
+        workload.depth = options->connections;
+        if (echo_raise_limit(options) < 0) {
+            return -1;
+        }
+    }
     workload.state = workload.random ? 0x9e3779b97f4a7c15u : 0;
-    if (workload.is_file) {
+    if (workload.job == JOB_FILE) {
         if (workload.blocks > UINT32_MAX) {
             complain("--size holds more than 2^32 blocks; give a larger --block");
             return -1;
@@ -253,7 +267,7 @@ int workload_open(const struct options *options, struct workload *ret_workload)
 
 void workload_close(struct workload *workload)
 {
-    if (workload->is_file) {
+    if (workload->job == JOB_FILE) {
         close(workload->fd);
         free(workload->buffers);
     }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * perf/workload.h: what the ops do: NOPs, or transfers between a file and one buffer per op. The
- * next transfer is chosen by the same inline code in every engine.
+ * perf/workload.h: what the ops do: NOPs, transfers between a file and one buffer per op, echoes,
+ * or calls of a function that does nothing. The next transfer is chosen by the same inline code in
+ * every engine.
  */
 #ifndef PERF_WORKLOAD_H
 #define PERF_WORKLOAD_H
@@ -9,13 +10,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include "options.h"
 
 struct workload {
-    bool is_file;
+    enum job job;
     bool fake_enter; /* the kernel is not entered: fake_enter.h */
-    uint32_t depth;
+    uint32_t depth;  /* ops in flight; of an echo: active connections */
+    uint32_t workers;
+    const struct contender *who; /* whose turn it is; before a driver's open */
 
     /* Of a file. */
     int fd;
@@ -27,6 +31,16 @@ struct workload {
     uint64_t blocks; /* in the file; below 2^32 */
     char *buffers;   /* depth of them, block bytes each */
     uint64_t state;  /* of the generator, or the next block */
+
+    /* Of an echo. */
+    bool tcp;
+    bool client_spin;
+    bool pin;      /* server and client to a CPU each */
+    uint32_t size; /* bytes of a message */
+    int listener;  /* the server's; each server has its own */
+    int stop_fd;   /* readable when the server shall stop */
+    struct sockaddr_storage address;
+    socklen_t address_size;
 };
 
 struct transfer {
@@ -59,6 +73,20 @@ static inline struct transfer workload_next(struct workload *workload)
     uint64_t block = ((number >> 32) * workload->blocks) >> 32;
     bool write = workload->write && (!workload->mixed || (number & 1) != 0);
     return (struct transfer){block * workload->block, write};
+}
+
+/* What every op must answer. */
+static inline int64_t workload_expected(const struct workload *workload)
+{
+    return workload->job == JOB_FILE   ? workload->block
+           : workload->job == JOB_ECHO ? workload->size
+                                       : 0;
+}
+
+/* A file is read through the page cache. */
+static inline bool workload_is_hot(const struct workload *workload)
+{
+    return workload->job == JOB_FILE && !workload->direct;
 }
 
 static inline char *workload_buffer(const struct workload *workload, uint32_t index)

@@ -12,8 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define TRIES_A_SIDE 16 /* a turn, so that one busy fd does not starve the others */
-#define NR_PWAIT2 441   /* epoll_pwait2(2) on every machine */
+#define TRIES_A_SIDE 16     /* a turn, so that one busy fd does not starve the others */
+#define NR_PWAIT2 441       /* epoll_pwait2(2) on every machine */
+#define VERIFY_NS 10000000u /* at least between looks at what ops trust in */
+#define VERIFY_MAX 64
 #define NS_PER_MS 1000000u
 #define NS_PER_S 1000000000u
 
@@ -47,29 +49,32 @@ static void serve(struct weir_epoll *epoll, struct weir_watch *watch, enum weir_
                   struct batch *batch)
 {
     struct weir_queue *queue = &watch->sides[side];
-    for (int tries = 0; queue->head; tries++) {
+    int tries = 0;
+    for (; queue->head; tries++) {
         if (tries == TRIES_A_SIDE || batch->count == batch->max) {
             weir_watches_leave(&epoll->watches, watch);
             return;
         }
         struct weir_op *op = queue->head;
         int64_t result;
-        switch (weir_epoll_attempt(watch, op, epoll->base.write_flags, &result)) {
-        case WEIR_ATTEMPT_WAITS:
+        enum weir_attempt attempt = weir_epoll_attempt(watch, op, epoll->base.write_flags, &result);
+        if (attempt == WEIR_ATTEMPT_WAITS) {
             watch->flags |= 1u << side; /* dry */
             return;
-        case WEIR_ATTEMPT_CANNOT: /* it can no longer be tried: to be staged again */
-            op->retry = WEIR_RETRY_POLL;
-            result = side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT;
-            break;
-        default:
-            break;
         }
         weir_queue_pop(queue);
-        give(epoll, batch, op, result);
-        if (watch->flags & 1u << side) {
+        if (weir_unlikely(attempt == WEIR_ATTEMPT_CANNOT)) { /* no longer: to be staged again */
+            op->retry = WEIR_RETRY_POLL;
+            give(epoll, batch, op, side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT);
+            if (queue->head) {
+                weir_watches_leave(&epoll->watches, watch);
+            }
             return;
         }
+        give(epoll, batch, op, result);
+    }
+    if (tries > 0) {
+        weir_epoll_note(watch, side);
     }
 }
 
@@ -110,6 +115,17 @@ static void disarm(struct weir_epoll *epoll, struct weir_watch *watch, uint32_t 
     }
 }
 
+/* An event that was for nobody, or for nothing. Once that is let pass, for the op that wants it may
+ * come in the next turn; told again and again it would keep the loop from sleeping. (Not asking for
+ * it is not enough: hang-ups and errors are told of all the same.) */
+static void hush(struct weir_epoll *epoll, struct weir_watch *watch)
+{
+    if (watch->flags & WEIR_WATCH_UNHEARD && !(watch->armed & EPOLLET)) {
+        weir_watches_rearm(&epoll->watches, watch, watch->armed | EPOLLET);
+    }
+    watch->flags ^= WEIR_WATCH_UNHEARD;
+}
+
 static void see(struct weir_epoll *epoll, const struct epoll_event *event, struct batch *batch)
 {
     struct weir_watch *watch = weir_watches_of(&epoll->watches, event->data.u64);
@@ -122,10 +138,9 @@ static void see(struct weir_epoll *epoll, const struct epoll_event *event, struc
         }
         return;
     }
+    weir_watches_prove(&epoll->watches, watch);
     bool had_writers = watch->sides[WEIR_SIDE_OUT].head;
-    if (weir_unlikely(seen & (WEIR_WATCH_ALWAYS | EPOLLRDHUP | EPOLLPRI))) {
-        watch->flags |= WEIR_WATCH_UNEVEN;
-    }
+    uint32_t before = batch->count;
     if (weir_unlikely(watch->sides[WEIR_SIDE_POLL].head)) {
         serve_polls(epoll, watch, seen, batch);
     }
@@ -133,9 +148,14 @@ static void see(struct weir_epoll *epoll, const struct epoll_event *event, struc
         watch->flags &= ~(uint32_t)WEIR_WATCH_DRY_IN;
         serve(epoll, watch, WEIR_SIDE_IN, batch);
     }
-    if (seen & (EPOLLOUT | WEIR_WATCH_ALWAYS)) {
+    if (weir_unlikely(seen & (EPOLLOUT | WEIR_WATCH_ALWAYS))) {
         watch->flags &= ~(uint32_t)WEIR_WATCH_DRY_OUT;
         serve(epoll, watch, WEIR_SIDE_OUT, batch);
+    }
+    if (weir_unlikely(batch->count == before)) {
+        hush(epoll, watch);
+    } else {
+        watch->flags &= ~(uint32_t)WEIR_WATCH_UNHEARD;
     }
     uint32_t unwanted = seen & ~(WEIR_WATCH_BASE | WEIR_WATCH_ALWAYS);
     if (unwanted != 0 && !had_writers) {
@@ -151,7 +171,7 @@ static void serve_left(struct weir_epoll *epoll, struct batch *batch)
         struct weir_watch *watch = weir_watches_take_left(&epoll->watches);
         bool is_last = watch == &epoll->watches.array[last - 1];
         for (enum weir_side side = WEIR_SIDE_IN; side <= WEIR_SIDE_OUT; side++) {
-            if (!(watch->flags & 1u << side)) {
+            if (watch->sides[side].head && !(watch->flags & 1u << side)) {
                 serve(epoll, watch, side, batch);
             }
         }
@@ -172,10 +192,8 @@ static void give_given_up(struct weir_epoll *epoll, struct batch *batch)
 
 /* --- the sleep -------------------------------------------------------------------------------- */
 
-static int wait_until(struct weir_epoll *epoll, uint64_t until_ns)
+static int wait_for(struct weir_epoll *epoll, uint64_t left_ns)
 {
-    uint64_t now_ns = weir_clock_exact(&epoll->clock);
-    uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
     if (epoll->has_pwait2) {
         struct {
             int64_t s; /* the kernel's form on every machine */
@@ -189,38 +207,77 @@ static int wait_until(struct weir_epoll *epoll, uint64_t until_ns)
                       left_ms < INT_MAX ? (int)left_ms : INT_MAX);
 }
 
-/* The number of events that are ready; -errno: the set cannot go on. */
-static int wait_for_events(struct weir_epoll *epoll, uint64_t until_ns)
+/* The number of events that are ready; -errno. */
+static int enter(struct weir_epoll *epoll, uint64_t left_ns)
 {
     int count;
     epoll->base.counters->enters++;
-    if (until_ns == WEIR_NO_SLEEP || until_ns == WEIR_SLEEP_FOREVER) {
+    if (left_ns == WEIR_NO_SLEEP || left_ns == WEIR_SLEEP_FOREVER) {
         count = epoll_wait(epoll->epoll_fd, epoll->ready, (int)epoll->ready_max,
-                           until_ns == WEIR_NO_SLEEP ? 0 : -1);
+                           left_ns == WEIR_NO_SLEEP ? 0 : -1);
     } else {
-        count = wait_until(epoll, until_ns);
+        count = wait_for(epoll, left_ns);
     }
-    if (weir_unlikely(count < 0)) {
-        if (errno == EINTR) {
-            epoll->base.counters->enter_eintr++;
+    if (weir_likely(count >= 0)) {
+        return count;
+    }
+    if (errno == EINTR) {
+        epoll->base.counters->enter_eintr++;
+    } else {
+        epoll->error = -errno;
+    }
+    return -errno;
+}
+
+static uint64_t time_left(struct weir_epoll *epoll, uint64_t until_ns)
+{
+    if (until_ns == WEIR_NO_SLEEP || until_ns == WEIR_SLEEP_FOREVER) {
+        return until_ns;
+    }
+    uint64_t now_ns = weir_clock_exact(&epoll->clock);
+    return until_ns > now_ns ? until_ns - now_ns : 0;
+}
+
+/* The number of events that are ready; a signal ends the sleep too. While ops trust in what was
+ * asked for earlier a sleep is broken once, to ask again. */
+static int wait_for_events(struct weir_epoll *epoll, uint64_t until_ns)
+{
+    for (;;) {
+        uint64_t left_ns = time_left(epoll, until_ns);
+        bool breaks = epoll->watches.trusted > 0 && left_ns > VERIFY_NS;
+        int ready = enter(epoll, breaks ? VERIFY_NS : left_ns);
+        if (ready == -EINTR) {
             return 0;
         }
-        epoll->error = -errno;
-        return epoll->error;
+        if (ready != 0 || !breaks) {
+            return ready;
+        }
+        weir_watches_verify(&epoll->watches, UINT32_MAX);
     }
-    return count;
+}
+
+/* The same in a loop that does not sleep so long. */
+static void verify_in_time(struct weir_epoll *epoll)
+{
+    uint64_t now_ns = weir_clock_stamp(&epoll->clock);
+    if (now_ns >= epoll->verify_ns) {
+        epoll->verify_ns = now_ns + VERIFY_NS;
+        weir_watches_verify(&epoll->watches, VERIFY_MAX);
+    }
 }
 
 /*
- * Whether a turn that does not sleep can do without a system call: nothing is watched; or ops were
- * finished on the spot, whose callbacks are due, and the turn before did not do without. Never if
+ * Whether a turn that does not sleep can do without a system call: nothing is watched; or all that
+ * was staged is finished, its callbacks are due, and the turn before did not do without. Never if
  * another loop sleeps on the set: it is to stop being readable.
  */
 static bool skips(struct weir_epoll *epoll, uint64_t until_ns)
 {
-    bool skipped = until_ns == WEIR_NO_SLEEP && !epoll->is_foreign &&
-                   (epoll->watches.registered == 0 || (epoll->finished && !epoll->skipped));
+    bool skipped =
+        until_ns == WEIR_NO_SLEEP && !epoll->is_foreign &&
+        (epoll->watches.registered == 0 || (epoll->finished && !epoll->waiting && !epoll->skipped));
     epoll->finished = false;
+    epoll->waiting = false;
     epoll->skipped = skipped;
     return skipped;
 }
@@ -245,6 +302,9 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
     }
     if (epoll->error || skips(epoll, until_ns)) {
         return batch.count > 0 ? (int)batch.count : epoll->error;
+    }
+    if (epoll->watches.trusted > 0) {
+        verify_in_time(epoll);
     }
     int ready = wait_for_events(epoll, until_ns);
     for (int i = 0; i < ready; i++) {

@@ -19,12 +19,14 @@ struct weir_epoll {
                                * (each is its own prev): what they got is op->result */
     struct epoll_event *ready;
     uint32_t ready_max;
+    uint64_t verify_ns; /* when a busy loop asks again for what ops trust in */
     int epoll_fd;
     int wake_fd;         /* an eventfd, in the set */
     int error;           /* 0, or what no turn gets past */
     bool has_pwait2;     /* epoll_pwait2(2), Linux 5.11 */
     bool is_foreign;     /* somebody else's loop watches the set */
     bool finished;       /* an op was finished on the spot since the last turn */
+    bool waiting;        /* an op was put to wait since then */
     bool skipped;        /* the last turn made no system call for that */
     bool blocks_sigpipe; /* by weir_sigpipe_block() */
     size_t size;         /* of the mapping that begins here */
@@ -56,6 +58,15 @@ enum weir_attempt {
 /* Tries an op that waits on the watch. */
 enum weir_attempt weir_epoll_attempt(struct weir_watch *watch, struct weir_op *op,
                                      uint32_t write_flags, int64_t *ret_result);
+
+/* After a side was served. Level-triggered, the set tells whether there is more to read: a try that
+ * finds nothing would be a wasted system call. */
+static inline void weir_epoll_note(struct weir_watch *watch, enum weir_side side)
+{
+    if (side == WEIR_SIDE_IN && watch->armed != 0 && !(watch->armed & EPOLLET)) {
+        watch->flags |= WEIR_WATCH_DRY_IN;
+    }
+}
 
 /* Where a waiting op stands: on whose watch, on which side, and for which events. */
 struct weir_place {

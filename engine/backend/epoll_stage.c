@@ -3,13 +3,12 @@
  * epoll_stage.c: how each kind is carried out by a reactor: tried on the spot, waited for, or
  * neither. Knows no turn.
  *
- * A hint is only ever taken from what an event would end: after EAGAIN, and after a short read of
- * an even stream of bytes, the next event is waited for. All other doubt is settled by a try.
+ * An op waits without having been tried only where an event is sure to come: its fd is watched, and
+ * what the watch is dry of would be told. All other doubt is settled by a try.
  */
 #include <engine/backend/epoll.h>
 #include <engine/op/perform.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -38,53 +37,7 @@ static enum weir_side side_of(const struct weir_op *op)
     return weir_kind_traits(op->kind) & WEIR_KIND_READS ? WEIR_SIDE_IN : WEIR_SIDE_OUT;
 }
 
-static bool is_even(const struct weir_watch *watch)
-{
-    return watch && (watch->flags & (WEIR_WATCH_TCP | WEIR_WATCH_UNIX)) &&
-           !(watch->flags & WEIR_WATCH_UNEVEN);
-}
-
-/* Once per fd that is waited on. Of other protocols nothing is assumed. */
-static void learn_protocol(struct weir_watch *watch)
-{
-    int domain = 0;
-    int value = 0;
-    socklen_t length = sizeof value;
-    watch->flags |= WEIR_WATCH_KNOWN;
-    if (getsockopt(watch->fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) < 0) {
-        return;
-    }
-    if (domain == AF_UNIX) {
-        getsockopt(watch->fd, SOL_SOCKET, SO_TYPE, &value, &length);
-        watch->flags |= value == SOCK_STREAM ? WEIR_WATCH_UNIX : 0;
-    } else if (domain == AF_INET || domain == AF_INET6) {
-        getsockopt(watch->fd, SOL_SOCKET, SO_PROTOCOL, &value, &length);
-        watch->flags |= value == IPPROTO_TCP ? WEIR_WATCH_TCP : 0;
-    }
-}
-
 /* --- tries ------------------------------------------------------------------------------------ */
-
-/* A receive of bytes. What carries fds ends early, whatever stands behind it; recvmsg(2) tells. */
-static int64_t receive(struct weir_watch *watch, const struct weir_op *op)
-{
-    struct weir_part part;
-    weir_op_part(op, &part);
-    int flags = (int)op->arg.io.flags | MSG_DONTWAIT;
-    struct iovec one = {part.buffer, part.length};
-    struct msghdr message = {.msg_iov = &one, .msg_iovlen = 1};
-    int64_t r = is_even(watch) && watch->flags & WEIR_WATCH_UNIX
-                    ? recvmsg(op->fd, &message, flags)
-                    : recv(op->fd, part.buffer, part.length, flags);
-    if (r < 0) {
-        return -errno;
-    }
-    if (r > 0 && (uint64_t)r < part.length && is_even(watch) && !(flags & MSG_NOT_EVEN) &&
-        !(message.msg_flags & MSG_CTRUNC)) {
-        watch->flags |= WEIR_WATCH_DRY_IN;
-    }
-    return r;
-}
 
 static bool waits_for_all(const struct weir_op *op)
 {
@@ -107,7 +60,7 @@ static bool has_messages(int fd)
 
 /* MSG_WAITALL, as the ring has it: parts are collected, in a field that these kinds have no other
  * use for; an end or an error after the first part gives what came before it. */
-static int64_t transfer_all(struct weir_op *op)
+static __attribute__((noinline)) int64_t transfer_all(struct weir_op *op)
 {
     uint64_t wanted = weir_op_bytes(op);
     for (;;) {
@@ -134,7 +87,8 @@ static int64_t transfer_unflagged(const struct weir_op *op, uint32_t write_flags
                                                : weir_op_perform(op, WEIR_HOW_BLOCK, write_flags);
 }
 
-static int64_t transfer(struct weir_watch *watch, const struct weir_op *op, uint32_t write_flags)
+static __attribute__((noinline)) int64_t transfer(struct weir_watch *watch,
+                                                  const struct weir_op *op, uint32_t write_flags)
 {
     uint32_t no_try = 4u << side_of(op);
     if (watch->flags & no_try) {
@@ -145,16 +99,12 @@ static int64_t transfer(struct weir_watch *watch, const struct weir_op *op, uint
         watch->flags |= no_try;
         return transfer_unflagged(op, write_flags);
     }
-    bool is_short = op->kind == WEIR_KIND_READ && r > 0 && (uint64_t)r < op->arg.io.length;
-    if (is_short && is_even(watch) && watch->flags & WEIR_WATCH_TCP) {
-        watch->flags |= WEIR_WATCH_DRY_IN;
-    }
     return r;
 }
 
 /* connect(2) again tells how the first one went; where a protocol does not see it so, the socket's
  * error does. */
-static int64_t connect_again(const struct weir_op *op)
+static __attribute__((noinline)) int64_t connect_again(const struct weir_op *op)
 {
     int64_t r = weir_op_perform(op, WEIR_HOW_TRY, 0);
     if (r == -EISCONN || r == -EBADFD) {
@@ -165,47 +115,46 @@ static int64_t connect_again(const struct weir_op *op)
     return r;
 }
 
-static enum weir_attempt judge(const struct weir_op *op, int64_t r, int64_t *ret_result)
+/* What a negative answer means. */
+static __attribute__((noinline)) enum weir_attempt judge(const struct weir_op *op, int64_t r)
 {
-    *ret_result = r;
-    if (weir_likely(r >= 0)) {
-        return WEIR_ATTEMPT_DONE;
-    }
     if (op->kind == WEIR_KIND_CONNECT) { /* EAGAIN is a full backlog, which no event tells of */
         return r == -EINPROGRESS || r == -EALREADY ? WEIR_ATTEMPT_WAITS : WEIR_ATTEMPT_DONE;
     }
     if (r == -EAGAIN && !caller_polls(op)) {
         return WEIR_ATTEMPT_WAITS;
     }
-    bool by_flag = op->kind == WEIR_KIND_ACCEPT || !is_message(op);
-    return r == -EOPNOTSUPP && by_flag && op->rw_flags == 0 ? WEIR_ATTEMPT_CANNOT
-                                                            : WEIR_ATTEMPT_DONE;
+    return r == -EOPNOTSUPP && !is_message(op) && op->rw_flags == 0 ? WEIR_ATTEMPT_CANNOT
+                                                                    : WEIR_ATTEMPT_DONE;
 }
 
-static int64_t try_message(struct weir_watch *watch, struct weir_op *op)
+static inline int64_t try_message(struct weir_op *op)
 {
-    if (weir_unlikely(waits_for_all(op))) {
+    if (weir_unlikely(op->arg.io.flags & MSG_WAITALL) && waits_for_all(op)) {
         return transfer_all(op);
     }
-    return op->kind == WEIR_KIND_RECV ? receive(watch, op) : weir_op_perform(op, WEIR_HOW_TRY, 0);
+    return weir_op_perform(op, WEIR_HOW_TRY, 0);
+}
+
+static __attribute__((noinline)) int64_t try_other(struct weir_watch *watch, struct weir_op *op,
+                                                   uint32_t write_flags)
+{
+    switch (op->kind) {
+    case WEIR_KIND_ACCEPT:
+        return weir_op_perform(op, WEIR_HOW_TRY, 0);
+    case WEIR_KIND_CONNECT:
+        return connect_again(op);
+    default:
+        return transfer(watch, op, write_flags);
+    }
 }
 
 enum weir_attempt weir_epoll_attempt(struct weir_watch *watch, struct weir_op *op,
                                      uint32_t write_flags, int64_t *ret_result)
 {
-    switch (op->kind) {
-    case WEIR_KIND_RECV:
-    case WEIR_KIND_SEND:
-    case WEIR_KIND_RECVMSG:
-    case WEIR_KIND_SENDMSG:
-        return judge(op, try_message(watch, op), ret_result);
-    case WEIR_KIND_ACCEPT:
-        return judge(op, weir_op_perform(op, WEIR_HOW_TRY, 0), ret_result);
-    case WEIR_KIND_CONNECT:
-        return judge(op, connect_again(op), ret_result);
-    default:
-        return judge(op, transfer(watch, op, write_flags), ret_result);
-    }
+    int64_t r = weir_likely(is_message(op)) ? try_message(op) : try_other(watch, op, write_flags);
+    *ret_result = r;
+    return weir_likely(r >= 0) ? WEIR_ATTEMPT_DONE : judge(op, r);
 }
 
 /* --- finishing and waiting -------------------------------------------------------------------- */
@@ -244,12 +193,10 @@ struct weir_place weir_epoll_place(const struct weir_op *op)
     return place;
 }
 
-/* Puts an op where it waits. */
-static enum weir_staged wait_there(struct weir_epoll *epoll, struct weir_op *op)
+/* Puts an op on its watch. */
+static inline enum weir_staged wait_on(struct weir_epoll *epoll, struct weir_watch *watch,
+                                       struct weir_op *op, enum weir_side side, uint32_t events)
 {
-    struct weir_place place = weir_epoll_place(op);
-    struct weir_watch *watch = weir_watches_take(&epoll->watches, place.fd);
-    uint32_t events = place.side == WEIR_SIDE_IN ? 0 : place.events;
     int r = weir_watches_arm(&epoll->watches, watch, events);
     /* EPERM: nothing ever happens there, and the op waits to be asked back. */
     if (weir_unlikely(r < 0 && r != -EPERM)) {
@@ -258,14 +205,27 @@ static enum weir_staged wait_there(struct weir_epoll *epoll, struct weir_op *op)
         }
         return finish(epoll, op, r);
     }
-    if (place.side != WEIR_SIDE_POLL) {
-        watch->flags |= 1u << place.side; /* dry */
-    }
-    if (place.side == WEIR_SIDE_IN && !(watch->flags & WEIR_WATCH_KNOWN)) {
-        learn_protocol(watch);
-    }
-    weir_queue_push(&watch->sides[place.side], op);
+    weir_queue_push(&watch->sides[side], op);
+    epoll->waiting = true;
     return WEIR_TAKEN;
+}
+
+/* For events, to be told of them. */
+static enum weir_staged wait_to_know(struct weir_epoll *epoll, struct weir_op *op)
+{
+    struct weir_place place = weir_epoll_place(op);
+    struct weir_watch *watch = weir_watches_take(&epoll->watches, place.fd);
+    return wait_on(epoll, watch, op, WEIR_SIDE_POLL, place.events);
+}
+
+/* For what a try did not find. */
+static __attribute__((noinline)) enum weir_staged wait_dry(struct weir_epoll *epoll,
+                                                           struct weir_op *op)
+{
+    enum weir_side side = side_of(op);
+    struct weir_watch *watch = weir_watches_take(&epoll->watches, op->fd);
+    watch->flags |= 1u << side;
+    return wait_on(epoll, watch, op, side, side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT);
 }
 
 /* The events that are there now, with those told of unasked; 0: none. */
@@ -287,7 +247,7 @@ static enum weir_staged stage_poll(struct weir_epoll *epoll, struct weir_op *op)
 {
     struct weir_place place = weir_epoll_place(op);
     int64_t seen = look(place.fd, place.events);
-    return seen != 0 ? finish(epoll, op, seen) : wait_there(epoll, op);
+    return seen != 0 ? finish(epoll, op, seen) : wait_to_know(epoll, op);
 }
 
 /* One that only a worker can carry out, but only once its fd is ready: then the worker does not
@@ -298,40 +258,45 @@ static enum weir_staged stage_without_try(struct weir_epoll *epoll, struct weir_
         return WEIR_NOT_HERE;
     }
     op->retry = WEIR_RETRY_POLL;
-    return wait_there(epoll, op);
+    return wait_to_know(epoll, op);
 }
 
-/* Whether a try would be for nothing, or unfair to those who wait already. */
-static bool must_wait(const struct weir_watch *watch, const struct weir_op *op)
+/* Whether an op is tried though its watch is dry or others wait there. */
+static bool may_pass(const struct weir_op *op)
 {
-    enum weir_side side = side_of(op);
-    if (!watch || (!(watch->flags & 1u << side) && !watch->sides[side].head)) {
-        return false;
-    }
-    bool goes_on = op->flags & WEIR_WHOLE && op->moved > 0; /* its last part may have been short
-                                                             * for a reason of its own */
-    bool elsewhere = is_message(op) && op->arg.io.flags & MSG_OTHER_QUEUE;
-    return !goes_on && !elsewhere && !caller_polls(op) && op->kind != WEIR_KIND_CONNECT;
+    return caller_polls(op) || (is_message(op) && op->arg.io.flags & MSG_OTHER_QUEUE);
 }
 
-static enum weir_staged stage_tried(struct weir_epoll *epoll, struct weir_watch *watch,
-                                    struct weir_op *op)
+static __attribute__((noinline)) enum weir_staged stage_unfinished(struct weir_epoll *epoll,
+                                                                   struct weir_op *op,
+                                                                   enum weir_attempt attempt,
+                                                                   int64_t result)
+{
+    if (attempt == WEIR_ATTEMPT_CANNOT) {
+        return stage_without_try(epoll, op);
+    }
+    if (attempt == WEIR_ATTEMPT_WAITS && !(is_message(op) && op->arg.io.flags & MSG_OTHER_QUEUE)) {
+        return wait_dry(epoll, op);
+    }
+    return finish(epoll, op, result); /* also EAGAIN, then it is polled for, with patience */
+}
+
+static inline enum weir_staged stage_tried(struct weir_epoll *epoll, struct weir_watch *watch,
+                                           struct weir_op *op)
 {
     int64_t result;
-    if (must_wait(watch, op)) {
-        return wait_there(epoll, op);
+    enum weir_side side = side_of(op);
+    if (watch && (watch->flags & 1u << side || watch->sides[side].head) && !may_pass(op)) {
+        return wait_on(epoll, watch, op, side, side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT);
     }
-    switch (weir_epoll_attempt(watch, op, epoll->base.write_flags, &result)) {
-    case WEIR_ATTEMPT_DONE:
-        return finish(epoll, op, result);
-    case WEIR_ATTEMPT_CANNOT:
-        return stage_without_try(epoll, op);
-    default:
-        if (is_message(op) && op->arg.io.flags & MSG_OTHER_QUEUE) {
-            return finish(epoll, op, result); /* EAGAIN: it will be polled for, with patience */
-        }
-        return wait_there(epoll, op);
+    enum weir_attempt attempt = weir_epoll_attempt(watch, op, epoll->base.write_flags, &result);
+    if (weir_unlikely(attempt != WEIR_ATTEMPT_DONE)) {
+        return stage_unfinished(epoll, op, attempt, result);
     }
+    if (watch) {
+        weir_epoll_note(watch, side);
+    }
+    return finish(epoll, op, result);
 }
 
 /* --- kinds ------------------------------------------------------------------------------------ */
@@ -352,9 +317,8 @@ static enum weir_staged stage_accept(struct weir_epoll *epoll, struct weir_op *o
 
 static enum weir_staged stage_connect(struct weir_epoll *epoll, struct weir_op *op)
 {
-    int64_t result;
-    enum weir_attempt attempt = judge(op, weir_op_perform(op, WEIR_HOW_TRY, 0), &result);
-    return attempt == WEIR_ATTEMPT_WAITS ? wait_there(epoll, op) : finish(epoll, op, result);
+    int64_t r = weir_op_perform(op, WEIR_HOW_TRY, 0);
+    return r < 0 && judge(op, r) == WEIR_ATTEMPT_WAITS ? wait_dry(epoll, op) : finish(epoll, op, r);
 }
 
 /* A file: from the page cache on the spot, or by a worker. A read at the file's own position would
@@ -383,26 +347,43 @@ static enum weir_staged stage_file(struct weir_epoll *epoll, struct weir_watch *
     return WEIR_NOT_HERE;
 }
 
-/* READ, WRITE and their vectors: what the fd is decides, and the set knows. */
+/* Asks the set what the fd is. 0: pollable, or a file (then it is marked so); -errno. */
+static int classify(struct weir_epoll *epoll, struct weir_watch *watch)
+{
+    int r = weir_watches_arm(&epoll->watches, watch, 0);
+    if (r >= 0 || r == -EPERM) {
+        return 0;
+    }
+    if (weir_watch_is_idle(watch)) {
+        weir_watches_drop(&epoll->watches, watch);
+    }
+    return r;
+}
+
+/* READ, WRITE and their vectors: what the fd is decides. */
 static enum weir_staged stage_transfer(struct weir_epoll *epoll, struct weir_op *op)
 {
     if (op->fd < 0) {
         return finish(epoll, op, -EBADF);
     }
     struct weir_watch *watch = weir_watches_take(&epoll->watches, op->fd);
-    if (weir_unlikely(watch->armed == 0 && !(watch->flags & WEIR_WATCH_FILE))) {
-        int r = weir_watches_arm(&epoll->watches, watch, 0);
-        if (r < 0 && r != -EPERM) {
-            if (weir_watch_is_idle(watch)) {
-                weir_watches_drop(&epoll->watches, watch);
-            }
-            return finish(epoll, op, r);
+    int r = 0;
+    if (watch->flags & WEIR_WATCH_FILE) {
+        enum weir_staged staged = stage_file(epoll, watch, op);
+        if (staged == WEIR_FINISHED) {
+            return staged;
+        }
+        r = classify(epoll, watch); /* before a worker reads of what is a pipe by now */
+    } else if (watch->armed == 0) {
+        r = classify(epoll, watch);
+        if (r == 0 && watch->flags & WEIR_WATCH_FILE) {
+            return stage_file(epoll, watch, op);
         }
     }
-    if (watch->flags & WEIR_WATCH_FILE) {
-        return stage_file(epoll, watch, op);
+    if (r < 0) {
+        return finish(epoll, op, r);
     }
-    return stage_tried(epoll, watch, op);
+    return watch->flags & WEIR_WATCH_FILE ? WEIR_NOT_HERE : stage_tried(epoll, watch, op);
 }
 
 static bool is_pipe(int fd)
@@ -431,7 +412,7 @@ static enum weir_staged stage_splice(struct weir_epoll *epoll, struct weir_op *o
     if (can_read == 0 || can_write == 0) {
         op->retry = WEIR_RETRY_POLL;
         op->attempts = (uint8_t)((op->attempts & ~1) | (can_read == 0));
-        return wait_there(epoll, op);
+        return wait_to_know(epoll, op);
     }
     bool in_pipe = is_pipe(in);
     bool out_pipe = is_pipe(op->fd);

@@ -43,21 +43,29 @@ static int control(struct weir_watches *watches, struct weir_watch *watch, int w
                    uint32_t events)
 {
     struct epoll_event event = {
-        .events = events | EPOLLET,
+        .events = events,
         .data.u64 = (uint64_t)watch->generation << 32 | index_of(watches, watch),
     };
     return epoll_ctl(watches->epoll_fd, what, watch->fd, &event) < 0 ? -errno : 0;
+}
+
+/* What was learned of another file that had the number before. */
+static void unlearn(struct weir_watch *watch)
+{
+    watch->flags &= WEIR_WATCH_LEFT | WEIR_WATCH_TRUSTED | WEIR_WATCH_DRY_IN | WEIR_WATCH_DRY_OUT;
 }
 
 /* Also where the fd was closed and its number given anew, though nobody said so. */
 static int change(struct weir_watches *watches, struct weir_watch *watch, uint32_t events)
 {
     int r = control(watches, watch, watch->armed ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, events);
-    if (r == -ENOENT) {
+    if (weir_unlikely(r == -ENOENT)) {
+        unlearn(watch);
         r = control(watches, watch, EPOLL_CTL_ADD, events);
-    } else if (r == -EEXIST) {
+    } else if (weir_unlikely(r == -EEXIST)) {
         r = control(watches, watch, EPOLL_CTL_MOD, events);
     }
+    weir_watches_prove(watches, watch);
     if (r == 0) {
         watches->registered += watch->armed == 0;
         watch->armed = events;
@@ -67,13 +75,20 @@ static int change(struct weir_watches *watches, struct weir_watch *watch, uint32
 
 int weir_watches_arm(struct weir_watches *watches, struct weir_watch *watch, uint32_t events)
 {
-    events |= WEIR_WATCH_BASE;
-    if (weir_likely((watch->armed & events) == events)) {
+    uint32_t wanted = watch->armed | events | WEIR_WATCH_BASE;
+    if (events & EPOLLIN) {
+        wanted &= ~(uint32_t)EPOLLET;
+    }
+    if (weir_likely(watch->armed == wanted)) {
+        watches->trusted += !(watch->flags & WEIR_WATCH_TRUSTED);
+        watch->flags |= WEIR_WATCH_TRUSTED;
         return 0;
     }
-    int r = change(watches, watch, watch->armed | events);
+    int r = change(watches, watch, wanted);
     if (r == -EPERM) {
         watch->flags |= WEIR_WATCH_FILE;
+    } else if (r == 0 && watch->flags & WEIR_WATCH_FILE) {
+        unlearn(watch);
     }
     return r;
 }
@@ -81,6 +96,18 @@ int weir_watches_arm(struct weir_watches *watches, struct weir_watch *watch, uin
 void weir_watches_rearm(struct weir_watches *watches, struct weir_watch *watch, uint32_t events)
 {
     change(watches, watch, events | WEIR_WATCH_BASE); /* a failure leaves it as it is */
+}
+
+void weir_watches_verify(struct weir_watches *watches, uint32_t most)
+{
+    for (uint32_t i = 0; i < watches->count && most > 0 && watches->trusted > 0; i++) {
+        struct weir_watch *watch = &watches->array[watches->hand];
+        watches->hand = watches->hand + 1 < watches->count ? watches->hand + 1 : 0;
+        if (watch->flags & WEIR_WATCH_TRUSTED) {
+            most--;
+            weir_watches_rearm(watches, watch, watch->armed);
+        }
+    }
 }
 
 /* --- the table -------------------------------------------------------------------------------- */
@@ -103,6 +130,7 @@ void weir_watches_drop(struct weir_watches *watches, struct weir_watch *watch)
         control(watches, watch, EPOLL_CTL_DEL, 0); /* fails if it was closed: then it is gone */
         watches->registered--;
     }
+    weir_watches_prove(watches, watch);
     if (watch->flags & WEIR_WATCH_LEFT) {
         unlink_left(watches, watch);
     }

@@ -4,8 +4,9 @@
  * waits for it, and what the last tries have told. A hash table of fixed size, by fd.
  *
  * An fd is added to the epoll set once, and stays there until it is forgotten or its place is needed
- * for another: adding and removing it for each op costs more than the rest. Edge-triggered, so that
- * what nobody waits for costs one event and no system call.
+ * for another: adding and removing it for each op costs more than the rest. Level-triggered, so that
+ * after a read nothing need be tried to know whether there is more: the set tells. But where that
+ * would tell again and again what nobody can use, edge-triggered, until somebody waits to read.
  *
  * Invariants: a watch that somebody waits on is never evicted, so `count` places are enough for
  * `count` ops; its key goes with it, so a stale event finds nothing. Must not know what ops do.
@@ -25,22 +26,20 @@ enum weir_side {
 };
 
 enum weir_watch_flags {
-    /* By 1 << side. A try found nothing (no room) left: only an event can change that. */
+    /* By 1 << side. Only an event tells whether there is something (room): nothing is tried. */
     WEIR_WATCH_DRY_IN = 1 << WEIR_SIDE_IN,
     WEIR_WATCH_DRY_OUT = 1 << WEIR_SIDE_OUT,
     /* By 4 << side. It does not know RWF_NOWAIT. */
     WEIR_WATCH_NO_TRY_IN = 4 << WEIR_SIDE_IN,
     WEIR_WATCH_NO_TRY_OUT = 4 << WEIR_SIDE_OUT,
-    WEIR_WATCH_FILE = 16,    /* the kernel refuses to watch it: it is always ready */
-    WEIR_WATCH_LEFT = 32,    /* on the list of those the last turn did not get done with */
-    WEIR_WATCH_KNOWN = 64,   /* the next two are valid */
-    WEIR_WATCH_TCP = 128,    /* bytes in a row: a short read has taken all */
-    WEIR_WATCH_UNIX = 256,   /* the same, unless the message that ended it carried fds */
-    WEIR_WATCH_UNEVEN = 512, /* hung up, failed, or has urgent data: short reads say nothing */
+    WEIR_WATCH_FILE = 16,     /* the kernel refuses to watch it: it is always ready */
+    WEIR_WATCH_LEFT = 32,     /* on the list of those the last turn did not get done with */
+    WEIR_WATCH_UNHEARD = 64,  /* the last event was for nobody */
+    WEIR_WATCH_TRUSTED = 128, /* somebody waits on what an earlier call has asked for */
 };
 
-/* What every watch is in the set for. PRI and RDHUP tell when a short read has not taken all. */
-#define WEIR_WATCH_BASE (EPOLLIN | EPOLLRDHUP | EPOLLPRI)
+/* What every watch is in the set for. */
+#define WEIR_WATCH_BASE (EPOLLIN | EPOLLRDHUP)
 /* Reported unasked. */
 #define WEIR_WATCH_ALWAYS (EPOLLERR | EPOLLHUP)
 
@@ -48,7 +47,7 @@ struct weir_watch {
     int32_t fd; /* -1: free */
     uint32_t generation;
     uint32_t next;  /* in its bucket, or among the free: index + 1; 0: the last */
-    uint32_t armed; /* EPOLL*: what it is in the set for; 0: it is not */
+    uint32_t armed; /* EPOLL*: what it is in the set for, and how; 0: it is not */
     uint32_t flags;
     uint32_t left_next; /* index + 1 */
     uint32_t left_prev;
@@ -61,8 +60,9 @@ struct weir_watches {
     uint32_t count;
     uint32_t bucket_mask;
     uint32_t free;       /* index + 1 of the first free one */
-    uint32_t hand;       /* where to look for one to evict */
+    uint32_t hand;       /* where to look for one to evict, or to verify */
     uint32_t registered; /* in the set */
+    uint32_t trusted;    /* with that mark */
     uint32_t left_head;  /* index + 1: left over, oldest first */
     uint32_t left_tail;
     int epoll_fd;
@@ -86,11 +86,27 @@ static inline struct weir_watch *weir_watches_find(const struct weir_watches *wa
 /* The fd's watch, made if there is none. At least one watch must have nobody waiting on it. */
 struct weir_watch *weir_watches_take(struct weir_watches *watches, int fd);
 
-/* Makes the kernel report these events, beside WEIR_WATCH_BASE and what it reports already; what is
- * ready now counts as an event. 0 or -errno; -EPERM: then it is marked WEIR_WATCH_FILE. */
+/* Makes the kernel report these events, beside WEIR_WATCH_BASE and what it reports already; with
+ * EPOLLIN among them level-triggered again, if it was not. 0 or -errno; -EPERM: then it is marked
+ * WEIR_WATCH_FILE. */
 int weir_watches_arm(struct weir_watches *watches, struct weir_watch *watch, uint32_t events);
-/* Only these from now on; what is ready counts as an event again. */
+/* Only these from now on, and EPOLLET if it is among them; what is ready counts as an event. */
 void weir_watches_rearm(struct weir_watches *watches, struct weir_watch *watch, uint32_t events);
+
+/*
+ * Asks again for what ops trust in, `most` watches at a time: the set knows nothing of an fd that
+ * was closed without a word and whose number was given anew. Then an op is late, and not lost.
+ */
+void weir_watches_verify(struct weir_watches *watches, uint32_t most);
+
+/* An event has come: what was asked for stands. */
+static inline void weir_watches_prove(struct weir_watches *watches, struct weir_watch *watch)
+{
+    if (watch->flags & WEIR_WATCH_TRUSTED) {
+        watch->flags &= ~(uint32_t)WEIR_WATCH_TRUSTED;
+        watches->trusted--;
+    }
+}
 
 /* Takes it out of set and table; nobody may wait on it. */
 void weir_watches_drop(struct weir_watches *watches, struct weir_watch *watch);

@@ -16,6 +16,8 @@
 #define WEIR_ENTER_NO_IOWAIT (1u << 7) /* 6.15 */
 #define WEIR_FEAT_NO_IOWAIT (1u << 17) /* 6.15 */
 
+#define WEIR_REGISTER_SEND_MSG_RING 31 /* 6.13 */
+
 #define WEIR_OP_BIND 56   /* 6.11 */
 #define WEIR_OP_LISTEN 57 /* 6.11 */
 

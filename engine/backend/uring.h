@@ -24,7 +24,8 @@ struct weir_uring {
     int wake_fd;          /* an eventfd; a poll of it is armed in the ring */
     int ready_fd;         /* signalled by the kernel at completions; -1: nobody asked for it */
     bool wake_armed;
-    bool failed; /* an enter answered `error`: nothing more reaches the kernel */
+    bool wakes_by_message; /* the kernel can be told to put a completion into the ring */
+    bool failed;           /* an enter answered `error`: nothing more reaches the kernel */
     int error;
     bool blocks_sigpipe;     /* counted among the loops that want SIGPIPE blocked */
     uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
@@ -49,11 +50,12 @@ static inline bool weir_uring_carries(const struct weir_uring *uring, const stru
 
 /*
  * The tag of a completion: generation, slot, and whether it is the op's own or its cancel's. The
- * two highest values are the wake poll's and the probe's: no generation reaches them with slot bits
- * all set.
+ * highest values are the wake poll's, the probe's and a wake by message's: no slot has such a
+ * number.
  */
 #define WEIR_URING_WAKE UINT64_MAX
 #define WEIR_URING_PROBE (UINT64_MAX - 1)
+#define WEIR_URING_MESSAGE (UINT64_MAX - 2)
 #define WEIR_URING_CANCEL 1ULL
 
 static inline uint64_t weir_uring_tag(const struct weir_op *op)
@@ -72,6 +74,10 @@ uint64_t weir_uring_kinds(uint64_t native);
 /* Fills a zeroed SQE for an op of such a kind, all but user_data; NOP needs none. */
 void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
                         struct io_uring_sqe *sqe);
+
+/* Puts a completion tagged WEIR_URING_MESSAGE into the ring. Any thread, signal handlers too. False:
+ * the kernel cannot, or has no memory for it now. */
+bool weir_uring_message(const struct weir_uring *uring);
 
 /*
  * Sends what is staged and, with wait_nr 1, waits until until_ns. 0: done, or to be tried again

@@ -214,27 +214,39 @@ int weir_uring_open(const struct weir_options *options, struct weir_facts *facts
     return 0;
 }
 
-/* A NOP there and back under the process's real limits and filters. */
-static int round_trip(struct weir_uring *uring)
+/* Enters until a completion is there, and takes it. Its result, or -errno. */
+static int take_one(struct weir_uring *uring)
 {
-    struct io_uring_sqe *sqe =
-        &uring->ring.sq.sqes[uring->ring.sq.sqe_tail++ & uring->ring.sq.ring_mask];
-    struct io_uring_cqe *cqe;
-    io_uring_prep_nop(sqe);
-    sqe->user_data = WEIR_URING_PROBE;
     for (int tries = 0; tries < PROBE_TRIES; tries++) {
         int r = weir_uring_enter(uring, 1, WEIR_SLEEP_FOREVER);
         if (r < 0) {
             return r;
         }
         if (io_uring_cq_ready(&uring->ring) > 0) {
-            cqe = &uring->ring.cq.cqes[*uring->ring.cq.khead & uring->ring.cq.ring_mask];
-            r = cqe->res;
+            const struct io_uring_cq *cq = &uring->ring.cq;
+            r = cq->cqes[*cq->khead & cq->ring_mask].res;
             io_uring_cq_advance(&uring->ring, 1);
             return r;
         }
     }
     return -EAGAIN;
+}
+
+/* A NOP there and back under the process's real limits and filters; then a message, where the
+ * kernel has them. */
+static int round_trip(struct weir_uring *uring, struct weir_facts *facts)
+{
+    struct io_uring_sqe *sqe =
+        &uring->ring.sq.sqes[uring->ring.sq.sqe_tail++ & uring->ring.sq.ring_mask];
+    io_uring_prep_nop(sqe);
+    sqe->user_data = WEIR_URING_PROBE;
+    int r = take_one(uring);
+    if (r == 0 && weir_uring_message(uring)) {
+        r = take_one(uring);
+        uring->wakes_by_message = r == 0;
+    }
+    facts->wakes_by = uring->wakes_by_message ? "message" : "eventfd";
+    return r;
 }
 
 /* Where writes cannot be asked to keep quiet, SIGPIPE is blocked in the owner's thread. */
@@ -280,7 +292,7 @@ int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts)
         facts->workers_unbounded = 0;
     }
     block_sigpipe(uring, facts);
-    int r = round_trip(uring);
+    int r = round_trip(uring, facts);
     if (r < 0) { /* undone here: both belong to this thread, and another one may close the loop */
         unblock_sigpipe(uring);
         if (uring->enter_flags & IORING_ENTER_REGISTERED_RING) {

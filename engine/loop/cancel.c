@@ -8,32 +8,32 @@
  */
 #include <engine/loop/loop.h>
 
-/* In flight, on its way out. */
-static void ask_carrier(struct weir_loop *loop, struct weir_op *op)
+/* In flight, on its way out. -EALREADY: it is with a worker that has begun. */
+static int ask_carrier(struct weir_loop *loop, struct weir_op *op)
 {
+    bool is_ours = true; /* again */
     switch (op->with) {
     case WEIR_CARRIER_TIMER:
         weir_heap_remove(&loop->heap, op);
-        weir_loop_finish_early(loop, op, weir_op_asked_result(op));
         break;
     case WEIR_CARRIER_CLOSER:
         weir_queue_remove(&loop->closers, op);
-        weir_loop_finish_early(loop, op, weir_op_asked_result(op));
         break;
     case WEIR_CARRIER_OFFLOAD:
-        if (weir_offload_withdraw(loop->offload, op)) {
-            weir_loop_finish_early(loop, op, weir_op_asked_result(op));
-        } else {
+        if (!weir_offload_withdraw(loop->offload, op)) {
             /* Relaxed: a hint, weir_op_asked(). */
             __atomic_store_n(&op->asked_back, 1, __ATOMIC_RELAXED);
+            return -EALREADY;
         }
         break;
     default:
-        if (loop->backend->table->cancel(loop->backend, op) == WEIR_CANCEL_WITHDRAWN) {
-            weir_loop_finish_early(loop, op, weir_op_asked_result(op));
-        }
+        is_ours = loop->backend->table->cancel(loop->backend, op) == WEIR_CANCEL_WITHDRAWN;
         break;
     }
+    if (is_ours) {
+        weir_loop_finish_early(loop, op, weir_op_asked_result(op));
+    }
+    return 0;
 }
 
 int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked asked)
@@ -44,7 +44,7 @@ int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked as
     /* Once the backend has failed, what was asked back before may be withdrawn after all. */
     bool failed = loop->failed && op->state == WEIR_IN_FLIGHT && op->with == WEIR_CARRIER_BACKEND;
     if (op->asked && !failed) {
-        return 0;
+        return op->with == WEIR_CARRIER_OFFLOAD ? -EALREADY : 0;
     }
     if (!op->asked) {
         op->asked = (uint8_t)asked;
@@ -55,7 +55,7 @@ int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked as
         weir_queue_remove(&weir_loop_gate_of(loop, op)->waiting, op);
         weir_loop_finish_early(loop, op, weir_op_asked_result(op));
     } else {
-        ask_carrier(loop, op);
+        return ask_carrier(loop, op);
     }
     return 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * open.c: the loop's birth: options judged, memory taken, backend chosen; and the numbers one may
- * ask for later. All memory is one mapping, laid out here, beside the page that tells a fork.
+ * open.c: the loop's birth: options judged, backend chosen, memory taken, workers started. The
+ * memory is one mapping, laid out here, beside the page that tells a fork and the workers' stacks.
  */
 #include <engine/loop/loop.h>
 #include <stdio.h>
@@ -397,95 +397,4 @@ int weir_probe(struct weir_probe *ret_probe)
     weir_policy_probe(ret_probe);
     ret_probe->cpus = weir_cpus_allowed("", ret_probe->cpus_reason, sizeof ret_probe->cpus_reason);
     return 0;
-}
-
-/* --- what one may ask ------------------------------------------------------------------------- */
-
-struct weir_backend *weir_loop_backend(struct weir_loop *loop)
-{
-    return loop->backend;
-}
-
-uint64_t weir_now(const struct weir_loop *loop)
-{
-    return loop ? weir_loop_exact(loop) : 0;
-}
-
-void *weir_loop_user(const struct weir_loop *loop)
-{
-    return loop ? loop->user : NULL;
-}
-
-int64_t weir_loop_live(const struct weir_loop *loop)
-{
-    int r = weir_loop_check(loop);
-    return r < 0 ? r : (int64_t)weir_loop_count_live(loop);
-}
-
-static uint32_t count_waiting(const struct weir_gate *gate)
-{
-    uint32_t waiting = 0;
-    for (const struct weir_op *op = gate->waiting.head; op; op = op->held.link.next) {
-        waiting++;
-    }
-    return waiting;
-}
-
-int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_counters)
-{
-    int r = weir_loop_check(loop);
-    if (r < 0 || !ret_counters) {
-        return r < 0 ? r : -EINVAL;
-    }
-    *ret_counters = loop->counters;
-    ret_counters->submitted = loop->counters.finished + weir_loop_count_live(loop);
-    ret_counters->in_flight = weir_gate_in_flight(&loop->gate);
-    ret_counters->waiting = count_waiting(&loop->gate);
-    ret_counters->offload_in_flight = weir_gate_in_flight(&loop->offload_gate);
-    ret_counters->offload_waiting = count_waiting(&loop->offload_gate);
-    ret_counters->timers = loop->timers;
-    ret_counters->posts = __atomic_load_n(&loop->posts_accepted, __ATOMIC_RELAXED);
-    ret_counters->posts_refused = __atomic_load_n(&loop->posts_refused, __ATOMIC_RELAXED);
-    return 0;
-}
-
-int weir_loop_facts(const struct weir_loop *loop, struct weir_facts *ret_facts)
-{
-    int r = weir_loop_check(loop);
-    if (r < 0 || !ret_facts) {
-        return r < 0 ? r : -EINVAL;
-    }
-    *ret_facts = loop->facts;
-    return 0;
-}
-
-int weir_task_open(struct weir_loop *loop, const struct weir_task_options *options,
-                   struct weir_task **ret_task)
-{
-    int r = weir_loop_check(loop);
-    if (r < 0) {
-        return r;
-    }
-    if (loop->refuse != 0) {
-        return loop->refuse;
-    }
-    if (!options || !ret_task) {
-        return -EINVAL;
-    }
-    return weir_tasks_open(&loop->tasks, options->name, ret_task);
-}
-
-struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
-{
-    if (weir_loop_check(loop) < 0) {
-        return NULL;
-    }
-    struct weir_task *end = loop->tasks.array + loop->tasks.used;
-    for (task = task ? task + 1 : loop->tasks.array; task < end; task++) {
-        if (task->open &&
-            (!task->built_in || task->counters.submitted > 0 || weir_task_live(task) > 0)) {
-            return task;
-        }
-    }
-    return NULL;
 }

@@ -105,6 +105,9 @@ void weir_loop_take_posts(struct weir_loop *loop)
         return;
     }
     empty_inbox(loop);
+    if (!loop->stamp_fresh) {
+        weir_loop_stamp(loop); /* the latest reading may be older than the posts */
+    }
     take_from(loop, &loop->gate);
     take_from(loop, &loop->offload_gate);
     while (loop->posted_timers.head && loop->timers < loop->timers_max) {

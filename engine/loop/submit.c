@@ -53,7 +53,6 @@ int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
 
 _Static_assert(WEIR_KIND_COUNT < 64, "a bit per kind");
 
-
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
     op->loop = loop;

@@ -84,15 +84,8 @@ void weir_tasks_flush(struct weir_tasks *tasks)
     weir_task_record(task, &tasks->run_sample, tasks->run);
 }
 
-int weir_task_close(struct weir_task *task)
+int weir_tasks_close(struct weir_task *task)
 {
-    if (!task) {
-        return 0;
-    }
-    int r = weir_guard_check(task->tasks->guard);
-    if (r < 0) {
-        return r;
-    }
     if (task->built_in || !task->open) {
         return -EINVAL;
     }

@@ -54,6 +54,8 @@ void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, v
                      uint64_t size);
 
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task);
+/* 0; -EBUSY: ops of it are live; -EINVAL: built in, or not open. */
+int weir_tasks_close(struct weir_task *task);
 
 /* Ends the run: before the clock is read again, and at the end of the turn. */
 void weir_tasks_flush(struct weir_tasks *tasks);

@@ -39,15 +39,16 @@ size_t weir_offload_size(struct weir_offload_options *options);
  * threads; -ENOMEM: no more mappings, a guard page costs two), then nothing is left behind. */
 int weir_offload_open(const struct weir_offload_options *options, void *memory,
                       struct weir_offload **ret_offload);
-/* Ends and joins the workers; nothing may be queued or running. The memory is the caller's again. */
+/* Ends and joins the workers; nothing may be queued or running. The memory is the caller's
+ * again. */
 void weir_offload_close(struct weir_offload *offload);
 /* Gives the workers up: they end when what they are at is done; the memory must stay for ever. */
 void weir_offload_abandon(struct weir_offload *offload);
 
 /* All below: the loop's thread. */
 
-/* Queues an op; there is always room. Workers need not see it before weir_offload_flush(). Until the
- * op is taken back, op->held is the ring's. A worker runs it, unless it is past op->deadline_ns
+/* Queues an op; there is always room. Workers need not see it before weir_offload_flush(). Until
+ * the op is taken back, op->held is the ring's. A worker runs it, unless it is past op->deadline_ns
  * (then the result is -ETIME) or op->asked_back is set (-ECANCELED). */
 void weir_offload_push(struct weir_offload *offload, struct weir_op *op, enum weir_lane lane);
 /* Shows workers what was pushed, and wakes as many as that needs, but none that is awake. Cheap if

@@ -31,11 +31,15 @@ struct weir_ring {
     uint64_t flushed;   /* what `published` is, or will be before anybody is woken */
     uint64_t head_seen; /* head, some time ago */
 
-    /* Apart: the producer writes one a flush, the consumers the other an op. */
-    uint64_t published __attribute__((aligned(WEIR_CACHE_LINE))); /* atomic; places before it may be
-                                                                   * claimed */
-    uint64_t head __attribute__((aligned(WEIR_CACHE_LINE)));      /* atomic; the next to claim; may
-                                                                   * be past published */
+    /* Apart: the producer writes one a flush, the consumers the other an op. Both atomic. */
+    union {
+        uint64_t published; /* places before it may be claimed */
+        unsigned char published_line[WEIR_CACHE_LINE];
+    } __attribute__((aligned(WEIR_CACHE_LINE)));
+    union {
+        uint64_t head; /* the next to claim; may be past published */
+        unsigned char head_line[WEIR_CACHE_LINE];
+    };
 };
 
 /* Cells for ops_max ops. Twice as many, so that tombstones seldom make it full. */
@@ -94,8 +98,8 @@ static inline bool weir_ring_may_have(const struct weir_ring *ring)
 
 /* --- the producer ----------------------------------------------------------------------------- */
 
-/* The cell at tail may still hold the op of a consumer that claimed it a lap ago and has not come to
- * it: it is stepped over, and both that consumer and the new place's may take it. */
+/* The cell at tail may still hold the op of a consumer that claimed it a lap ago and has not come
+ * to it: it is stepped over, and both that consumer and the new place's may take it. */
 static inline void weir_ring_put(struct weir_ring *ring, struct weir_op *op)
 {
     uint32_t cell;

@@ -2,11 +2,11 @@
 /*
  * worker.c: what a worker does: take, run, give back; watch, sleep, be woken.
  *
- * No wake-up is lost. A worker sets its idle bit, then looks at the lanes and at `ending` once more,
- * then sleeps; the loop publishes (or ends), then looks at the idle bits. All four are seq_cst, so
- * they have one order, and whoever is second sees the other: the worker finds the work, or the loop
- * finds the bit. Who clears the bit of another wakes it: at most one system call a sleep, and none
- * for a worker that runs or watches.
+ * No wake-up is lost. A worker sets its idle bit, then looks at the lanes and at `ending` once
+ * more, then sleeps; the loop publishes (or ends), then looks at the idle bits. All four are
+ * seq_cst, so they have one order, and whoever is second sees the other: the worker finds the work,
+ * or the loop finds the bit. Who clears the bit of another wakes it: at most one system call a
+ * sleep, and none for a worker that runs or watches.
  */
 #include "worker.h"
 

@@ -22,7 +22,10 @@ struct weir_worker {
     uint32_t since_long; /* takes since the last one of long work */
     /* Futex, atomic: 1 from before the worker's idle bit is set until who cleared that bit to wake
      * it stores 0. */
-    uint32_t asleep __attribute__((aligned(WEIR_CACHE_LINE)));
+    union {
+        uint32_t asleep;
+        unsigned char asleep_line[WEIR_CACHE_LINE];
+    } __attribute__((aligned(WEIR_CACHE_LINE)));
 };
 
 struct weir_offload {
@@ -38,7 +41,10 @@ struct weir_offload {
 
     struct weir_ring lanes[WEIR_LANES];
     /* Atomic: the youngest finished op; held.link.prev leads to the older ones. */
-    struct weir_op *finished __attribute__((aligned(WEIR_CACHE_LINE)));
+    union {
+        struct weir_op *finished;
+        unsigned char finished_line[WEIR_CACHE_LINE];
+    };
 };
 
 static inline uint32_t weir_idle_words(uint32_t workers)

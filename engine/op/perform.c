@@ -129,7 +129,8 @@ static int64_t try_transfer(const struct weir_op *op, const struct transfer *tra
     return stopped_early(op, transfer, r) ? -EAGAIN : answer(r);
 }
 
-static int64_t transfer(const struct weir_op *op, enum weir_how how, uint32_t write_flags)
+static __attribute__((noinline)) int64_t transfer(const struct weir_op *op, enum weir_how how,
+                                                  uint32_t write_flags)
 {
     struct weir_part part;
     struct transfer transfer;
@@ -147,20 +148,58 @@ static int64_t transfer(const struct weir_op *op, enum weir_how how, uint32_t wr
     return answer(r);
 }
 
+/* recv(3) and send(3) are points of cancellation, which a process of several threads pays for with
+ * each call. */
+#if defined(SYS_recvfrom) && defined(SYS_sendto)
+static int64_t call_recv(int fd, void *buffer, uint64_t length, unsigned flags)
+{
+    return syscall(SYS_recvfrom, fd, buffer, (size_t)length, flags, NULL, NULL);
+}
+
+static int64_t call_send(int fd, const void *buffer, uint64_t length, unsigned flags)
+{
+    return syscall(SYS_sendto, fd, buffer, (size_t)length, flags, NULL, 0);
+}
+#else
+static int64_t call_recv(int fd, void *buffer, uint64_t length, unsigned flags)
+{
+    return recv(fd, buffer, length, (int)flags);
+}
+
+static int64_t call_send(int fd, const void *buffer, uint64_t length, unsigned flags)
+{
+    return send(fd, buffer, length, (int)flags);
+}
+#endif
+
+/* Nearly all are to move plain bytes, and have not moved any. */
+static inline void get_message_part(const struct weir_op *op, struct weir_part *part)
+{
+    bool plain = op->flags == 0 && weir_kind_traits(op->kind) & WEIR_KIND_BYTES;
+    if (weir_unlikely(!plain)) {
+        weir_op_part(op, part);
+        return;
+    }
+    uint64_t length = op->arg.io.length;
+    part->kind = op->kind;
+    part->buffer = op->arg.io.buffer;
+    part->length = length < WEIR_TRANSFER_MAX ? length : WEIR_TRANSFER_MAX;
+}
+
 static int64_t message(const struct weir_op *op, enum weir_how how)
 {
     struct weir_part part;
-    weir_op_part(op, &part);
-    int flags = (int)op->arg.io.flags | (how == WEIR_HOW_TRY ? MSG_DONTWAIT : 0);
+    get_message_part(op, &part);
+    unsigned flags = op->arg.io.flags | (how == WEIR_HOW_TRY ? MSG_DONTWAIT : 0);
     switch (part.kind) {
     case WEIR_KIND_RECV:
-        return answer(recv(op->fd, part.buffer, part.length, flags));
+        return answer(call_recv(op->fd, part.buffer, part.length, flags));
     case WEIR_KIND_SEND:
-        return answer(send(op->fd, part.buffer, part.length, flags | MSG_NOSIGNAL));
+        return answer(call_send(op->fd, part.buffer, part.length, flags | MSG_NOSIGNAL));
     case WEIR_KIND_RECVMSG:
-        return answer(recvmsg(op->fd, part.buffer, flags));
+        return answer(recvmsg(op->fd, part.buffer, (int)flags));
     default:
-        return answer(sendmsg(op->fd, part.buffer, flags | MSG_NOSIGNAL));
+        return answer(sendmsg(op->fd, part.buffer, (int)flags | MSG_NOSIGNAL));
     }
 }
 
@@ -216,14 +255,20 @@ static int64_t call_connect(const struct weir_op *op, enum weir_how how)
     return r;
 }
 
-/* The same for a listener others may be waiting at is not done: a blocking one cannot be tried. */
+/* Whether accept(2) may wait: what does not listen is answered at once. */
+static bool accept_blocks(int fd)
+{
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    return !(fcntl(fd, F_GETFL) & O_NONBLOCK) &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == 0 && listens;
+}
+
+/* Others may be waiting at the listener, so here the flag is left alone: a blocking one cannot be
+ * tried. */
 static int64_t call_accept(const struct weir_op *op, enum weir_how how)
 {
-    int flags = how == WEIR_HOW_TRY ? fcntl(op->fd, F_GETFL) : O_NONBLOCK;
-    if (flags < 0) {
-        return -errno;
-    }
-    if (!(flags & O_NONBLOCK)) {
+    if (how == WEIR_HOW_TRY && accept_blocks(op->fd)) {
         return -EOPNOTSUPP;
     }
     return answer(accept4(op->fd, op->arg.socket.address, op->arg.socket.length_ret,
@@ -421,19 +466,10 @@ static int64_t perform_blocking(const struct weir_op *op)
     }
 }
 
-int64_t weir_op_perform(const struct weir_op *op, enum weir_how how, uint32_t write_flags)
+/* Apart, so that the few common kinds stay short. */
+static __attribute__((noinline)) int64_t perform_other(const struct weir_op *op, enum weir_how how)
 {
     switch (op->kind) {
-    case WEIR_KIND_RECV:
-    case WEIR_KIND_SEND:
-    case WEIR_KIND_RECVMSG:
-    case WEIR_KIND_SENDMSG:
-        return message(op, how);
-    case WEIR_KIND_READ:
-    case WEIR_KIND_WRITE:
-    case WEIR_KIND_READV:
-    case WEIR_KIND_WRITEV:
-        return transfer(op, how, write_flags);
     case WEIR_KIND_SPLICE:
         return splice_quietly(op, how);
     case WEIR_KIND_SOCKET:
@@ -454,5 +490,23 @@ int64_t weir_op_perform(const struct weir_op *op, enum weir_how how, uint32_t wr
         return 0;
     default:
         return how == WEIR_HOW_TRY ? -EOPNOTSUPP : perform_blocking(op);
+    }
+}
+
+int64_t weir_op_perform(const struct weir_op *op, enum weir_how how, uint32_t write_flags)
+{
+    switch (op->kind) {
+    case WEIR_KIND_RECV:
+    case WEIR_KIND_SEND:
+    case WEIR_KIND_RECVMSG:
+    case WEIR_KIND_SENDMSG:
+        return message(op, how);
+    case WEIR_KIND_READ:
+    case WEIR_KIND_WRITE:
+    case WEIR_KIND_READV:
+    case WEIR_KIND_WRITEV:
+        return transfer(op, how, write_flags);
+    default:
+        return perform_other(op, how);
     }
 }

@@ -86,7 +86,7 @@ struct weir_options {
     uint32_t offload_depth;
     /* Ops that may wait for the offload gate beyond that: to WEIR_WAITING_MAX; 0: none. */
     uint32_t offload_waiting_max;
-    /* A worker's stack, bytes: 16 KiB to 1 GiB; 0: 256 KiB (thread-local storage is in it). */
+    /* A worker's stack, bytes: 16 KiB to 1 GiB; 0: 256 KiB. Thread-local storage comes on top. */
     uint32_t offload_stack;
     /* Posted ops (weir_loop_post()) that have no place behind their gate, or among the timers, yet:
      * to WEIR_POSTS_MAX; 0: 1024. */
@@ -154,7 +154,8 @@ WEIR_API int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const
  * is harmless. An op comes back with -ECANCELED, or with its own result if that was first.
  * 0: its callback will come (a disk transfer in progress cannot be interrupted: when it is done);
  * -EALREADY: finished, its callback comes in this turn (outside one: in the next) with its own
- * result;
+ * result; or running in a worker, which cannot be interrupted: its callback comes when it returns
+ * (a CALL can see weir_op_asked());
  * -ENOENT: not live, or not of this loop; -EINVAL: NULL; -EPERM; -ECHILD.
  */
 WEIR_API int weir_cancel(struct weir_loop *loop, struct weir_op *op);

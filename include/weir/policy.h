@@ -40,7 +40,7 @@ enum weir_cause {
 /* One candidate that could not be used. */
 struct weir_rejection {
     const char *backend;      /* "io_uring"; "none" for WEIR_CAUSE_OPTION; a literal */
-    int error;                /* negative errno */
+    int error;                /* negative errno; -ECANCELED with WEIR_CAUSE_FORCED: not tried */
     enum weir_cause cause;    /* its class */
     char hint[WEIR_HINT_MAX]; /* what to change, for people */
 };

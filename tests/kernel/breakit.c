@@ -51,7 +51,7 @@ static void an_op_that_makes_no_sense_is_refused_untouched(void)
     op.kind = 255;
     check_submit_refuses(loop, &op, -EINVAL);
     weir_op_nop(&op);
-    op.route = 1;
+    op.route = WEIR_ROUTE_OFFLOAD + 1;
     check_submit_refuses(loop, &op, -EINVAL);
     op.route = 0;
     op.flags = 1u << 31;

@@ -4,12 +4,14 @@
  * on them, and the model of what the engine may answer.
  *
  * storm_channel.c opens channels and closes them in every allowed way, storm_item.c makes ops and
- * judges what they bring back, storm_step.c chooses what happens next, storm.c runs the whole.
+ * storm_judge.c judges what they bring back, storm_step.c chooses what happens next, storm_mail.c
+ * posts from a second thread, storm.c runs the whole.
  */
 #ifndef WEIR_TESTS_KERNEL_STORM_H
 #define WEIR_TESTS_KERNEL_STORM_H
 
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -22,6 +24,9 @@
 #define STORM_FILE_SIZE 65536
 #define STORM_BUFFER_MAX 8192
 #define STORM_QUARANTINE 512
+#define STORM_MAIL 32
+#define STORM_POSTED 128     /* ops live that were posted, at most */
+#define STORM_CALLER_RAN 256 /* calls run by submit and not handed back yet, at most */
 
 enum channel_type {
     CHANNEL_FILE,     /* one end; the byte at an offset never changes: writes write what is there */
@@ -29,6 +34,15 @@ enum channel_type {
     CHANNEL_SOCKET,   /* both ends read and write; every byte is the channel's tag */
     CHANNEL_LISTENER, /* one end */
     CHANNEL_TYPES
+};
+
+/* What bounds an op. */
+enum bound {
+    BOUND_GATE,    /* the main gate */
+    BOUND_OFFLOAD, /* the gate of calls */
+    BOUND_TIMERS,
+    BOUND_CALLER, /* a call that submit ran */
+    BOUNDS
 };
 
 enum end_state {
@@ -62,8 +76,14 @@ struct item {
     int fds[2]; /* as the engine knows them; -1: none */
     int task;   /* -1: none */
     bool reads;
-    bool may_cancel;     /* something asked for it */
-    bool may_again;      /* RWF_NOWAIT */
+    bool may_cancel; /* something asked for it */
+    bool may_again;  /* RWF_NOWAIT */
+    bool posted;     /* when it took its place only the engine knows */
+    bool mailed;     /* with the second thread: not to be touched */
+    enum bound bound;
+    int64_t value;       /* CALL: what its function returns */
+    uint64_t lasts;      /* and how long it takes, at most */
+    unsigned ran;        /* times it did */
     uint64_t asked_ns;   /* a cancel was promised at; 0: none */
     uint64_t asked_turn; /* and after this turn began */
     uint64_t deadline_ns;
@@ -95,6 +115,13 @@ struct tally {
     uint64_t expired;
 };
 
+/* An op on its way to the second thread, or back from it. */
+struct mail {
+    struct item *item; /* NULL: it came back already */
+    int answer;
+    enum { MAIL_FREE, MAIL_SENT, MAIL_ANSWERED } state; /* atomic */
+};
+
 struct world {
     struct weir_loop *loop;
     struct weir_options options;
@@ -111,8 +138,15 @@ struct world {
     struct tally task_tallies[STORM_TASKS];
     struct tally tally;
     struct room rooms[STORM_ROOMS];
-    unsigned live_gate;
-    unsigned live_timers;
+    unsigned live[BOUNDS];
+    unsigned live_posted[BOUNDS]; /* of these: perhaps without a place yet */
+    uint64_t posts;
+    uint64_t posts_refused;
+    uint64_t caller_ran;
+    pthread_t poster;
+    bool posting; /* atomic: the second thread is to go on */
+    struct mail mail[STORM_MAIL];
+    pid_t child;   /* that never ends */
     uint64_t turn; /* those begun */
     uint64_t scanned_ns;
     bool in_callback;
@@ -142,11 +176,35 @@ _Noreturn void storm_fail(struct world *world, const char *site, const char *for
 
 /* storm_step.c: the engine's answers must be what the model says. */
 void storm_submit(struct world *world, struct item *item);
+void storm_post(struct world *world, struct item *item);
 void storm_cancel(struct world *world, struct item *item);
 /* The engine has promised to give it back. */
 void storm_asked(struct item *item);
 /* One random thing, also from a callback. */
 void storm_step(struct world *world);
+
+/* Everything accepted and not back. */
+unsigned storm_live(const struct world *world);
+/* How many of a bound there may be. */
+unsigned storm_most(const struct world *world, enum bound bound);
+/* A post of it was accepted: counts it. */
+void storm_accepted(struct world *world, struct item *item);
+/* It was not: it leaves the model. */
+void storm_drop(struct item *item);
+void storm_on_item(struct weir_op *op);
+
+/* storm_mail.c */
+void mail_start(struct world *world);
+/* Lets the second thread post it, if there is room in the mail. */
+void mail_send(struct world *world, struct item *item);
+/* Looks at the answers. */
+void mail_collect(struct world *world);
+/* The item came back. */
+void mail_forget(struct world *world, struct item *item);
+/* Waits until all mail is answered. */
+void mail_settle(struct world *world);
+/* Ends the second thread when its mail is answered. */
+void mail_end(struct world *world);
 
 /* storm_channel.c */
 void channel_open(struct world *world, unsigned place);
@@ -168,11 +226,16 @@ void channel_mark(struct world *world, int fd);
 struct item *item_new(struct world *world, struct channel *channel, int end);
 /* A random op, filled; NULL where its channel is not to be used now. */
 struct item *item_random(struct world *world);
-/* The op's callback's work: judges the result. */
-void item_judge(struct item *item);
+/* A random op that is on no fd. */
+struct item *item_without_channel(struct world *world);
 void item_free(struct item *item);
 /* Checks and frees the buffers of items that came back earlier. */
 void item_quarantine_empty(struct world *world);
 unsigned char item_file_byte(uint64_t offset);
+
+/* storm_judge.c */
+#define STORM_UNTOUCHED 0xa5 /* in buffers that are handed in */
+/* The op's callback's work: judges the result. */
+void item_judge(struct item *item);
 
 #endif

@@ -1,10 +1,11 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# storm.sh PROGRAM seeds: the storm with fixed seeds and one that is new each time; 200 of them with
+# storm.sh PROGRAM POLICY seeds: the storm with fixed seeds and one that is new each time; 200 of them with
 # WEIR_LONG=1.
-# storm.sh PROGRAM broken-cancel: the storm must notice that cancels are lost.
+# storm.sh PROGRAM POLICY broken-cancel: the storm must notice that cancels are lost.
 set -u
 program=$1
+policy=$2
 
 seeds()
 {
@@ -14,8 +15,8 @@ seeds()
     fi
     for seed in $fixed "$(date +%s%N)"; do
         count=$((count + 1))
-        if ! "$program" --seed "$seed" --ops 100000; then
-            echo "FAILED: $program --seed $seed --ops 100000"
+        if ! "$program" --policy "$policy" --seed "$seed" --ops 100000; then
+            echo "FAILED: $program --policy $policy --seed $seed --ops 100000"
             failed=$((failed + 1))
         fi
     done
@@ -27,7 +28,7 @@ broken_cancel()
 {
     local output code seed
     for seed in 1 2 3; do
-        output=$("$program" --seed "$seed" --ops 100000 --patience 3 --broken-cancel 2>&1)
+        output=$("$program" --policy "$policy" --seed "$seed" --ops 100000 --patience 3 --broken-cancel 2>&1)
         code=$?
         echo "$output"
         if [ "$code" != 1 ] || ! grep -q "lost cancel" <<<"$output"; then
@@ -37,7 +38,7 @@ broken_cancel()
     done
 }
 
-case $2 in
+case $3 in
 seeds) seeds ;;
 broken-cancel) broken_cancel ;;
 esac

@@ -133,8 +133,8 @@ static void forget_end(struct world *world, struct channel *channel, int end)
 
 static void close_end(struct world *world, struct channel *channel, int end)
 {
-    unsigned full = world->options.depth + world->options.waiting_max;
-    if (world->closing || world->live_gate >= full || storm_random(world, 2) == 0) {
+    bool full = world->live[BOUND_GATE] >= storm_most(world, BOUND_GATE);
+    if (world->closing || full || storm_random(world, 2) == 0) {
         forget_end(world, channel, end);
         return;
     }

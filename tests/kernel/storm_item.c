@@ -6,12 +6,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define POISON 0xdb /* in buffers that were handed back */
-#define UNTOUCHED 0xa5
 
 unsigned char item_file_byte(uint64_t offset)
 {
@@ -80,7 +80,7 @@ static void give_buffer(struct item *item, size_t most)
     item->length = 1 + storm_random(item->world, most);
     item->buffer = malloc(item->length);
     CHECK(item->buffer != NULL);
-    memset(item->buffer, UNTOUCHED, item->length);
+    memset(item->buffer, STORM_UNTOUCHED, item->length);
     size_t first = storm_random(item->world, item->length);
     item->iov[0] = (struct iovec){item->buffer, first};
     item->iov[1] = (struct iovec){item->buffer + first, item->length - first};
@@ -92,7 +92,7 @@ static void fill_file(struct item *item)
 {
     struct world *world = item->world;
     int fd = item->fds[0];
-    unsigned choice = (unsigned)storm_random(world, 50);
+    unsigned choice = (unsigned)storm_random(world, 60);
     /* These find their fd late, in a worker: a close that does not wait for them hits a stranger.
      * */
     switch (choice) {
@@ -107,6 +107,9 @@ static void fill_file(struct item *item)
         return;
     case 3:
         weir_op_sync_file_range(&item->op, fd, 0, 4096, SYNC_FILE_RANGE_WRITE);
+        return;
+    case 4:
+        weir_op_ftruncate(&item->op, fd, STORM_FILE_SIZE);
         return;
     default:
         break;
@@ -207,10 +210,40 @@ static void fill_listener(struct item *item)
                     sizeof item->address);
 }
 
-static struct item *random_without_channel(struct world *world)
+static int64_t work(void *argument)
+{
+    struct item *item = argument;
+    item->ran++;
+    for (uint64_t i = 0; i < item->lasts && !weir_op_asked(&item->op); i++) {
+        __asm__ volatile("" ::: "memory");
+    }
+    return item->value;
+}
+
+static void fill_call(struct item *item)
+{
+    struct world *world = item->world;
+    item->value = (int64_t)storm_random(world, 1000) - 50; /* EAGAIN and EINTR among them */
+    item->lasts = storm_random(world, storm_random(world, 32) == 0 ? 1000000 : 3000);
+    weir_op_call(&item->op, work, item);
+    item->op.flags = storm_random(world, 2) == 0 ? WEIR_SHORT : 0;
+}
+
+/* For ever, but for a cancel or its deadline. */
+static void fill_watch(struct item *item)
+{
+    struct world *world = item->world;
+    if (storm_random(world, 2) == 0) {
+        weir_op_signal(&item->op, WEIR_SIGNAL(SIGUSR1), NULL);
+    } else {
+        weir_op_child(&item->op, world->child, NULL);
+    }
+}
+
+static struct item *without_channel(struct world *world)
 {
     struct item *item = item_new(world, NULL, 0);
-    switch (storm_random(world, 8)) {
+    switch (storm_random(world, 12)) {
     case 0:
         weir_op_openat(&item->op, AT_FDCWD, world->path, O_RDONLY | O_CLOEXEC, 0);
         break;
@@ -224,6 +257,17 @@ static struct item *random_without_channel(struct world *world)
     case 4:
         weir_op_socket(&item->op, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
         break;
+    case 5:
+    case 6:
+    case 7:
+        fill_call(item);
+        break;
+    case 8:
+        if (storm_random(world, 8) == 0) {
+            fill_watch(item);
+            break;
+        }
+        /* fall through */
     default:
         weir_op_timeout_in(&item->op, world->loop, storm_random(world, 3000) * WEIR_US);
         item->at_ns = item->op.arg.timeout.at_ns;
@@ -243,6 +287,9 @@ static struct item *random_on_channel(struct world *world)
     switch (channel->type) {
     case CHANNEL_FILE:
         fill_file(item);
+        if (storm_random(world, 8) == 0) {
+            item->op.route = WEIR_ROUTE_OFFLOAD;
+        }
         break;
     case CHANNEL_LISTENER:
         fill_listener(item);
@@ -254,13 +301,10 @@ static struct item *random_on_channel(struct world *world)
     return item;
 }
 
-struct item *item_random(struct world *world)
+/* Deadline, intended time, task, route. */
+static void item_dress(struct item *item)
 {
-    bool alone = storm_random(world, 5) == 0;
-    struct item *item = alone ? random_without_channel(world) : random_on_channel(world);
-    if (item == NULL) {
-        return NULL;
-    }
+    struct world *world = item->world;
     if (item->op.kind != WEIR_KIND_TIMEOUT && storm_random(world, 8) == 0) {
         item->deadline_ns = weir_now(world->loop) + storm_random(world, 2000) * WEIR_US;
         item->op.deadline_ns = item->deadline_ns;
@@ -272,166 +316,26 @@ struct item *item_random(struct world *world)
         item->task = (int)storm_random(world, STORM_TASKS);
         item->op.task = world->tasks[item->task];
     }
+    if (item->op.route == WEIR_ROUTE_AUTO && storm_random(world, 4) == 0) {
+        item->op.route =
+            (uint8_t)(storm_random(world, 2) == 0 ? WEIR_ROUTE_RING : WEIR_ROUTE_INLINE);
+    }
+}
+
+struct item *item_random(struct world *world)
+{
+    bool alone = storm_random(world, 4) == 0;
+    struct item *item = alone ? without_channel(world) : random_on_channel(world);
+    if (item == NULL) {
+        return NULL;
+    }
+    item_dress(item);
     return item;
 }
 
-/* --- judging ---------------------------------------------------------------------------------- */
-
-static _Noreturn void implausible(struct item *item, const char *why)
+struct item *item_without_channel(struct world *world)
 {
-    storm_fail(item->world, WEIR_SITE, "%s of %zu bytes on fd %d gave %lld: %s",
-               weir_kind_name(item->op.kind), item->length, item->op.fd, (long long)item->op.result,
-               why);
-}
-
-static void judge_bytes(struct item *item, size_t moved)
-{
-    struct channel *channel = item->channel;
-    bool file = channel->type == CHANNEL_FILE;
-    for (size_t i = 0; i < moved; i++) {
-        unsigned char right = file ? item_file_byte(item->offset + i) : channel->tag;
-        if (item->buffer[i] != right) {
-            implausible(item, "wrong data");
-        }
-    }
-    for (size_t i = moved; item->op.result >= 0 && i < item->length; i++) {
-        if (item->buffer[i] != UNTOUCHED) {
-            implausible(item, "the buffer was written to past the result");
-        }
-    }
-    channel->got += moved;
-    if (!file && channel->got > channel->sent) {
-        implausible(item, "more was read than written");
-    }
-}
-
-/* A peer that was closed explains the end of a stream. */
-static bool stream_ended(const struct item *item)
-{
-    return item->channel->type != CHANNEL_FILE && channel_ended(item->channel);
-}
-
-static void judge_transfer(struct item *item)
-{
-    int64_t result = item->op.result;
-    bool whole = item->op.flags & WEIR_WHOLE;
-    size_t moved = result >= 0 ? (size_t)result : (whole ? item->op.moved : 0);
-    if (result > (int64_t)item->length) {
-        implausible(item, "more than asked for");
-    }
-    if (whole && result >= 0 && item->op.moved != (uint64_t)result) {
-        implausible(item, "op->moved is not the result");
-    }
-    bool all = whole || (item->channel->type == CHANNEL_FILE && !item->may_again);
-    if (result >= 0 && (size_t)result < item->length && all && !stream_ended(item)) {
-        implausible(item, "short");
-    }
-    if (result == 0 && !stream_ended(item)) {
-        implausible(item, "no end was due");
-    }
-    if (item->reads) {
-        judge_bytes(item, moved);
-    }
-}
-
-/* Results of 0 or more. */
-static void judge_success(struct item *item)
-{
-    int64_t result = item->op.result;
-    switch (item->op.kind) {
-    case WEIR_KIND_READ:
-    case WEIR_KIND_WRITE:
-    case WEIR_KIND_READV:
-    case WEIR_KIND_WRITEV:
-    case WEIR_KIND_RECV:
-    case WEIR_KIND_SEND:
-    case WEIR_KIND_RECVMSG:
-    case WEIR_KIND_SENDMSG:
-        judge_transfer(item);
-        break;
-    case WEIR_KIND_SPLICE:
-        item->channel->got += (uint64_t)result;
-        if (result == 0 && !stream_ended(item)) {
-            implausible(item, "no end was due");
-        }
-        break;
-    case WEIR_KIND_ACCEPT:
-    case WEIR_KIND_OPENAT:
-    case WEIR_KIND_SOCKET:
-        if (fcntl((int)result, F_GETFD) != FD_CLOEXEC) {
-            implausible(item, "no such fd, or not close-on-exec");
-        }
-        CHECK_EQUAL(close((int)result), 0);
-        break;
-    case WEIR_KIND_POLL:
-        if (!(result & (POLLIN | POLLOUT | POLLHUP | POLLERR))) {
-            implausible(item, "no event");
-        }
-        break;
-    case WEIR_KIND_STATX:
-        CHECK_EQUAL(item->statx.stx_size, STORM_FILE_SIZE);
-        break;
-    default:
-        if (result != 0) {
-            implausible(item, "not 0");
-        }
-        break;
-    }
-    if (item->at_ns != 0 && weir_now(item->world->loop) < item->at_ns) {
-        implausible(item, "early");
-    }
-}
-
-static void judge_error(struct item *item)
-{
-    int64_t result = item->op.result;
-    bool plausible;
-    switch (result) {
-    case -ECANCELED:
-        plausible = item->may_cancel || item->world->closing;
-        break;
-    case -ETIME:
-        plausible = item->deadline_ns != 0 && weir_now(item->world->loop) >= item->deadline_ns;
-        break;
-    case -EAGAIN:
-        plausible = item->may_again;
-        break;
-    case -EPIPE:
-    case -ECONNRESET:
-        plausible = item->buffer != NULL && stream_ended(item);
-        break;
-    case -ECONNREFUSED:
-        plausible = item->client >= 0;
-        break;
-    default:
-        plausible = false;
-        break;
-    }
-    if (item->client >= 0 && result == -ECONNRESET) {
-        plausible = true;
-    }
-    if (!plausible) {
-        implausible(item, strerror((int)-result));
-    }
-    if (item->buffer != NULL && item->reads) {
-        judge_transfer(item);
-    }
-}
-
-void item_judge(struct item *item)
-{
-    if (item->op.state != 0 || item->op.deadline_ns != 0 || item->op.intended_ns != 0) {
-        implausible(item, "not the caller's own again");
-    }
-    if (item->due_turn != 0 && !item->world->closing && item->world->turn > item->due_turn) {
-        implausible(item, "-EALREADY promised it for an earlier turn");
-    }
-    if (item->next_turn != 0 && !item->world->closing && item->world->turn < item->next_turn) {
-        implausible(item, "it was finished when cancel answered 0");
-    }
-    if (item->op.result < 0) {
-        judge_error(item);
-    } else {
-        judge_success(item);
-    }
+    struct item *item = without_channel(world);
+    item_dress(item);
+    return item;
 }

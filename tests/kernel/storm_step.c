@@ -5,19 +5,76 @@
 #include <errno.h>
 #include <string.h>
 
-static bool is_timer(const struct item *item)
+/* --- the model ------------------------------------------------------------------------------- */
+
+static enum bound bound_of(const struct item *item)
 {
-    return item->op.kind == WEIR_KIND_TIMEOUT;
+    if (item->op.kind == WEIR_KIND_TIMEOUT) {
+        return BOUND_TIMERS;
+    }
+    bool call = item->op.kind == WEIR_KIND_CALL || item->op.route == WEIR_ROUTE_OFFLOAD;
+    return call ? BOUND_OFFLOAD : BOUND_GATE;
 }
 
-/* --- coming back ------------------------------------------------------------------------------ */
+unsigned storm_most(const struct world *world, enum bound bound)
+{
+    const struct weir_options *options = &world->options;
+    const unsigned most[BOUNDS] = {
+        [BOUND_GATE] = options->depth + options->waiting_max,
+        [BOUND_OFFLOAD] = options->offload_depth + options->offload_waiting_max,
+        [BOUND_TIMERS] = options->timers_max,
+        [BOUND_CALLER] = STORM_CALLER_RAN,
+    };
+    return most[bound];
+}
+
+unsigned storm_live(const struct world *world)
+{
+    unsigned live = 0;
+    for (unsigned i = 0; i < BOUNDS; i++) {
+        live += world->live[i];
+    }
+    return live;
+}
+
+static unsigned free_place(struct world *world)
+{
+    for (unsigned i = 0; i < world->places; i++) {
+        if (world->items[i] == NULL) {
+            return i;
+        }
+    }
+    storm_fail(world, WEIR_SITE, "more ops are live than there are places");
+}
+
+static void insert(struct item *item, enum bound bound)
+{
+    struct world *world = item->world;
+    item->bound = bound;
+    item->place = free_place(world);
+    world->items[item->place] = item;
+    world->live[bound]++;
+    world->live_posted[bound] += item->posted;
+}
 
 static void remove_item(struct item *item)
 {
     struct world *world = item->world;
     world->items[item->place] = NULL;
-    *(is_timer(item) ? &world->live_timers : &world->live_gate) -= 1;
+    world->live[item->bound]--;
+    world->live_posted[item->bound] -= item->posted;
 }
+
+static void tally_submitted(struct world *world, const struct item *item)
+{
+    world->tally.submitted++;
+    world->kinds[item->op.kind]++;
+    if (item->task >= 0) {
+        world->task_tallies[item->task].submitted++;
+    }
+}
+
+/* --- coming back ------------------------------------------------------------------------------ */
 
 static void tally_finished(struct tally *tally, const struct item *item)
 {
@@ -26,11 +83,12 @@ static void tally_finished(struct tally *tally, const struct item *item)
     tally->expired += item->op.result == -ETIME;
 }
 
-static void on_item(struct weir_op *op)
+void storm_on_item(struct weir_op *op)
 {
     struct item *item = WEIR_CONTAINER(op, struct item, op);
     struct world *world = item->world;
     STORM_CHECK(world, item->place < world->places && world->items[item->place] == item);
+    mail_forget(world, item);
     remove_item(item);
     tally_finished(&world->tally, item);
     if (item->task >= 0) {
@@ -71,12 +129,28 @@ static void wait_for_room(struct world *world, const struct item *item)
     room->world = world;
     room->room.callback = on_room;
     int answer = weir_wait_room(world->loop, &room->room, &item->op);
-    if (is_timer(item)) {
+    if (bound_of(item) == BOUND_TIMERS) {
         STORM_CHECK(world, answer == -EINVAL);
         return;
     }
     STORM_CHECK(world, answer == (room->waits ? -EBUSY : 0));
     room->waits |= answer == 0;
+}
+
+/* Not accepted, and not in the model (any more). */
+static void give_up(struct item *item)
+{
+    STORM_CHECK(item->world, item->op.state == 0);
+    if (item->channel != NULL) {
+        item->channel->refs--;
+    }
+    item_free(item);
+}
+
+void storm_drop(struct item *item)
+{
+    remove_item(item);
+    give_up(item);
 }
 
 static void refused(struct world *world, struct item *item)
@@ -85,50 +159,102 @@ static void refused(struct world *world, struct item *item)
     if (item->task >= 0) {
         world->task_tallies[item->task].refused++;
     }
-    STORM_CHECK(world, item->op.state == 0);
     if (storm_random(world, 4) == 0) {
         wait_for_room(world, item);
     }
-    if (item->channel != NULL) {
-        item->channel->refs--;
-    }
-    item_free(item);
+    give_up(item);
 }
 
-static unsigned free_place(struct world *world)
+static uint64_t caller_ran(const struct world *world)
 {
-    for (unsigned i = 0; i < world->places; i++) {
-        if (world->items[i] == NULL) {
-            return i;
-        }
-    }
-    storm_fail(world, WEIR_SITE, "more ops are live than there are places");
+    struct weir_counters counters = {0};
+    CHECK_EQUAL(weir_loop_counters(world->loop, &counters), 0);
+    return counters.caller_ran;
 }
 
+/* Posts hold places, but since when only the engine knows. */
 void storm_submit(struct world *world, struct item *item)
 {
-    bool timer = is_timer(item);
-    unsigned live = timer ? world->live_timers : world->live_gate;
-    unsigned most =
-        timer ? world->options.timers_max : world->options.depth + world->options.waiting_max;
-    item->op.callback = on_item;
+    enum bound bound = bound_of(item);
+    unsigned most = storm_most(world, bound);
+    bool has_room = world->live[bound] < most;
+    bool is_full = world->live[bound] - world->live_posted[bound] >= most;
+    bool may_run = item->op.kind == WEIR_KIND_CALL && world->options.flags & WEIR_CALLER_RUNS;
+    if (may_run && world->live[BOUND_CALLER] >= STORM_CALLER_RAN) {
+        give_up(item);
+        return;
+    }
+    item->op.callback = storm_on_item;
     int answer = weir_submit(world->loop, &item->op);
-    if (answer != (live < most ? 0 : -EAGAIN)) {
-        storm_fail(world, WEIR_SITE, "submit of a %s answered %d with %u of %u live",
-                   weir_kind_name(item->op.kind), answer, live, most);
+    bool ran = may_run && caller_ran(world) > world->caller_ran;
+    world->caller_ran += ran;
+    bool right = answer == 0 ? has_room || !is_full || ran : answer == -EAGAIN && !has_room;
+    if (!right || (ran && (has_room || item->ran != 1)) || (answer != 0 && may_run)) {
+        storm_fail(world, WEIR_SITE, "submit of a %s answered %d with %u of %u live, %u posted",
+                   weir_kind_name(item->op.kind), answer, world->live[bound], most,
+                   world->live_posted[bound]);
     }
     if (answer != 0) {
         refused(world, item);
         return;
     }
-    world->tally.submitted++;
-    world->kinds[item->op.kind]++;
-    if (item->task >= 0) {
-        world->task_tallies[item->task].submitted++;
+    tally_submitted(world, item);
+    insert(item, ran ? BOUND_CALLER : bound);
+}
+
+void storm_accepted(struct world *world, struct item *item)
+{
+    world->posts++;
+    tally_submitted(world, item);
+}
+
+static unsigned posted_in_all(const struct world *world)
+{
+    unsigned posted = 0;
+    for (unsigned i = 0; i < BOUNDS; i++) {
+        posted += world->live_posted[i];
     }
-    item->place = free_place(world);
-    world->items[item->place] = item;
-    *(timer ? &world->live_timers : &world->live_gate) += 1;
+    return posted;
+}
+
+static bool may_post(const struct world *world)
+{
+    return posted_in_all(world) < STORM_POSTED;
+}
+
+void storm_post(struct world *world, struct item *item)
+{
+    bool has_room = posted_in_all(world) < world->options.posts_max;
+    if (!may_post(world)) {
+        storm_submit(world, item);
+        return;
+    }
+    item->posted = true;
+    item->op.callback = storm_on_item;
+    insert(item, bound_of(item));
+    int answer = weir_loop_post(world->loop, &item->op);
+    if (answer != 0 && (answer != -EAGAIN || has_room)) {
+        storm_fail(world, WEIR_SITE, "post of a %s answered %d with %u of %u posts live",
+                   weir_kind_name(item->op.kind), answer, posted_in_all(world) - 1,
+                   world->options.posts_max);
+    }
+    if (answer == 0) {
+        storm_accepted(world, item);
+    } else {
+        world->posts_refused++;
+        storm_drop(item);
+    }
+}
+
+static void post_by_mail(struct world *world)
+{
+    if (may_post(world) && world->tally.submitted < world->ops_wanted) {
+        struct item *item = item_without_channel(world);
+        item->posted = true;
+        item->op.callback = storm_on_item;
+        insert(item, bound_of(item));
+        mail_send(world, item);
+    }
 }
 
 static struct item *random_live(struct world *world)
@@ -136,7 +262,7 @@ static struct item *random_live(struct world *world)
     unsigned start = (unsigned)storm_random(world, world->places);
     for (unsigned i = 0; i < world->places; i++) {
         struct item *item = world->items[(start + i) % world->places];
-        if (item != NULL) {
+        if (item != NULL && !item->mailed) {
             return item;
         }
     }
@@ -152,6 +278,16 @@ void storm_asked(struct item *item)
     }
 }
 
+/* A worker of the offload ring: by route or kind, or because the reactor cannot do it. */
+static bool may_be_with_worker(const struct item *item)
+{
+    const struct channel *channel = item->channel;
+    bool stream = channel != NULL && channel->type != CHANNEL_FILE;
+    bool reactor = item->world->options.policy == WEIR_EPOLL;
+    return item->bound == BOUND_OFFLOAD || (reactor && item->bound == BOUND_GATE && !stream) ||
+           (reactor && item->op.kind == WEIR_KIND_ACCEPT);
+}
+
 void storm_cancel(struct world *world, struct item *item)
 {
     bool asked = item->may_cancel || item->deadline_ns != 0;
@@ -161,6 +297,8 @@ void storm_cancel(struct world *world, struct item *item)
         if (!asked && world->in_callback) {
             item->next_turn = world->turn + 1;
         }
+    } else if (answer == -EALREADY && may_be_with_worker(item)) {
+        storm_asked(item); /* or it runs: then it comes when that is over */
     } else if (answer == -EALREADY) {
         item->due_turn = world->in_callback ? world->turn : world->turn + 1;
     } else {
@@ -194,8 +332,12 @@ static void cancel_task(struct world *world)
         struct item *item = world->items[i];
         if (item != NULL && item->task == task) {
             most++;
-            least += !item->may_cancel && item->at_ns > now + WEIR_MS;
-            storm_asked(item);
+            least += !item->mailed && !item->may_cancel && item->at_ns > now + WEIR_MS;
+            if (item->mailed) {
+                item->may_cancel = true; /* if it has got there */
+            } else {
+                storm_asked(item);
+            }
         }
     }
     int asked = weir_cancel_task(world->loop, world->tasks[task]);
@@ -232,9 +374,13 @@ void storm_step(struct world *world)
         }
     } else if (choice < 950) {
         item = world->tally.submitted < world->ops_wanted ? item_random(world) : NULL;
-        if (item != NULL) {
+        if (item != NULL && choice % 8 == 0) {
+            storm_post(world, item);
+        } else if (item != NULL) {
             storm_submit(world, item);
         }
+    } else if (choice < 960) {
+        post_by_mail(world);
     } else if (choice < 970) {
         cancel_dead(world);
     } else if (choice < 975) {

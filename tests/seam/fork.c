@@ -31,6 +31,8 @@ static int ask_for_ops(struct parent *p)
     struct weir_room room = {.callback = unwanted_room};
     weir_op_nop(&op.op);
     child_expect(weir_submit(p->loop, &op.op) == -ECHILD);
+    child_expect(weir_loop_post(p->loop, &op.op) == -ECHILD);
+    child_expect(op.op.state == 0);
     child_expect(weir_cancel(p->loop, &p->live->op) == -ECHILD);
     child_expect(weir_cancel_fd(p->loop, 0) == -ECHILD);
     child_expect(weir_cancel_task(p->loop, p->task) == -ECHILD);
@@ -125,11 +127,15 @@ static int open_its_own(void *context)
     (void)context;
     struct weir_loop *loop = NULL;
     struct tracked op = {.op.callback = seam_called};
+    struct seam_work work;
     child_expect(seam_open((struct weir_options){0}, &loop) == 0);
     weir_op_nop(&op.op);
     child_expect(weir_submit(loop, &op.op) == 0);
+    seam_work_fill(&work, 3);
+    child_expect(seam_try_submit(loop, &work.call, WEIR_SITE) == 0);
     child_expect(seam_run(loop) == 0);
     child_expect(op.calls == 1);
+    child_expect(work.call.result == 3);
     child_expect(seam_close(loop, 0, NULL) == 0);
     return 0;
 }
@@ -137,9 +143,12 @@ static int open_its_own(void *context)
 /* The parent with ops in every state, driven through its loop fd by an epoll set of its own. */
 static void with_child(int (*body)(void *context))
 {
-    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 2, .waiting_max = 4});
+    struct weir_loop *loop =
+        seam_loop_with((struct weir_options){.depth = 2, .waiting_max = 4, .offload_workers = 1});
     struct seam_pair pipe = seam_pipe(0);
-    struct tracked ops[4] = {0}; /* two in flight, one at the gate, a timer */
+    struct tracked ops[4] = {0};    /* two in flight, one at the gate, a timer */
+    struct seam_work works[2];      /* one running, one queued */
+    struct tracked posted[4] = {0}; /* three find a place, one does not */
     struct weir_room waiting = {.callback = unwanted_room};
     struct parent parent = {.loop = loop, .live = &ops[0], .waiting = &waiting};
     expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "t"}, &parent.task), 0);
@@ -152,9 +161,18 @@ static void with_child(int (*body)(void *context))
     }
     weir_op_timeout_in(&ops[3].op, loop, 10 * WEIR_MS);
     seam_submit(loop, &ops[3]);
+    seam_block(loop, &works[0]);
+    seam_work_fill(&works[1], 5);
+    seam_submit(loop, &works[1].call);
+    for (int i = 0; i < 4; i++) {
+        weir_op_nop(&posted[i].op);
+        seam_posted(loop, &posted[i]);
+    }
     seam_turns(loop, 2);
     expect_equal(seam_child(body, &parent), 0);
-    expect_equal(weir_loop_live(loop), ops[3].calls == 0 ? 4 : 3);
+    expect_equal(weir_loop_live(loop), ops[3].calls == 0 ? 10 : 9);
+    expect_equal(works[0].call.calls, 0);
+    seam_unblock(&works[0]);
     seam_write(pipe.out, "abc", 3);
     while (weir_loop_live(loop) > 0) {
         seam_epoll_wait(epoll);
@@ -165,6 +183,11 @@ static void with_child(int (*body)(void *context))
         expect_equal(ops[i].result, i < 3 ? 1 : 0);
     }
     expect_equal(ops[0].data[0] + ops[1].data[0] + ops[2].data[0], 'a' + 'b' + 'c');
+    expect_equal(works[0].call.calls, 1);
+    expect_equal(works[1].call.result, 5);
+    for (int i = 0; i < 4; i++) {
+        expect(posted[i].calls == 1 && posted[i].result == 0);
+    }
     expect_equal(weir_task_close(parent.task), 0);
     seam_end(loop);
     close(epoll);

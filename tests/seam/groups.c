@@ -3,9 +3,11 @@
  * list. */
 #include "seam.h"
 
+extern const struct seam_group call_group;
 extern const struct seam_group cancel_group;
 extern const struct seam_group clamp_group;
 extern const struct seam_group close_group;
+extern const struct seam_group close_calls_group;
 extern const struct seam_group closing_fds_group;
 extern const struct seam_group deadline_group;
 extern const struct seam_group failed_group;
@@ -16,17 +18,27 @@ extern const struct seam_group inside_group;
 extern const struct seam_group kinds_files_group;
 extern const struct seam_group kinds_paths_group;
 extern const struct seam_group kinds_sockets_group;
+extern const struct seam_group lanes_group;
 extern const struct seam_group loopfd_group;
+extern const struct seam_group loopfd_workers_group;
 extern const struct seam_group nonblock_group;
+extern const struct seam_group offload_fds_group;
+extern const struct seam_group offload_gate_group;
+extern const struct seam_group offload_limits_group;
 extern const struct seam_group poll_group;
+extern const struct seam_group post_group;
+extern const struct seam_group posted_group;
 extern const struct seam_group refill_group;
 extern const struct seam_group results_group;
 extern const struct seam_group room_group;
+extern const struct seam_group routes_group;
 extern const struct seam_group signals_group;
+extern const struct seam_group spin_group;
 extern const struct seam_group stuck_group;
 extern const struct seam_group tasks_group;
 extern const struct seam_group threads_group;
 extern const struct seam_group timers_group;
+extern const struct seam_group watch_group;
 extern const struct seam_group whole_group;
 
 /* One a line, in the contract's order. */
@@ -43,19 +55,31 @@ const struct seam_group *const seam_groups[] = {
     &cancel_group,
     &deadline_group,
     &closing_fds_group,
+    &offload_fds_group,
     &timers_group,
     &threads_group,
+    &post_group,
+    &posted_group,
+    &spin_group,
     &fork_group,
     &failed_group,
     &loopfd_group,
+    &loopfd_workers_group,
     &close_group,
     &stuck_group,
+    &close_calls_group,
     &room_group,
     &gate_group,
+    &offload_gate_group,
+    &offload_limits_group,
+    &call_group,
+    &lanes_group,
+    &routes_group,
     &signals_group,
     &tasks_group,
     &kinds_files_group,
     &kinds_paths_group,
     &kinds_sockets_group,
+    &watch_group,
     NULL,
 };

@@ -192,6 +192,40 @@ SEAM_TEST(fallocate_extends_keeps_the_size_and_punches_holes)
     close(file);
 }
 
+SEAM_TEST(ftruncate_shortens_lengthens_and_answers_the_kernels_errors)
+{
+    struct weir_loop *loop = seam_loop();
+    int file = seam_file(100);
+    int readable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked op = {0};
+    struct stat status;
+    char got[100];
+    weir_op_ftruncate(&op.op, file, 40);
+    expect_equal(seam_carry_out(loop, &op), 0);
+    weir_op_ftruncate(&op.op, file, 5ULL << 30); /* more than 32 bits */
+    expect_equal(seam_carry_out(loop, &op), 0);
+    expect_equal(fstat(file, &status), 0);
+    expect_equal(status.st_size, 5LL << 30);
+    expect_equal(pread(file, got, sizeof got, 0), sizeof got);
+    expect(seam_pattern_holds(got, 40, 0));
+    for (int i = 40; i < 100; i++) {
+        expect_equal(got[i], 0);
+    }
+    weir_op_ftruncate(&op.op, file, UINT64_MAX); /* ftruncate(2)'s off_t is signed */
+    expect_equal(seam_carry_out(loop, &op), -EINVAL);
+    weir_op_ftruncate(&op.op, -1, 0);
+    expect_equal(seam_carry_out(loop, &op), -EBADF);
+    weir_op_ftruncate(&op.op, readable, 0);
+    expect_equal(seam_carry_out(loop, &op), -EINVAL);
+    weir_op_ftruncate(&op.op, pipe.out, 0);
+    expect_equal(seam_carry_out(loop, &op), -EINVAL);
+    seam_end(loop);
+    seam_pair_close(&pipe);
+    close(readable);
+    close(file);
+}
+
 SEAM_TEST(fadvise_answers_0_and_ESPIPE_for_a_pipe)
 {
     struct weir_loop *loop = seam_loop();
@@ -272,6 +306,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(RWF_flags_reach_the_kernel),
     cmocka_unit_test(fsync_fdatasync_and_sync_file_range_answer_0),
     cmocka_unit_test(fallocate_extends_keeps_the_size_and_punches_holes),
+    cmocka_unit_test(ftruncate_shortens_lengthens_and_answers_the_kernels_errors),
     cmocka_unit_test(fadvise_answers_0_and_ESPIPE_for_a_pipe),
     cmocka_unit_test(splice_moves_between_files_and_pipes),
     cmocka_unit_test(kinds_have_names),

@@ -5,8 +5,6 @@
  */
 #include "seam.h"
 
-#include <pthread.h>
-#include <semaphore.h>
 #include <sys/epoll.h>
 
 #define THOUSAND 1000

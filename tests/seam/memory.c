@@ -21,8 +21,9 @@ static unsigned long counted;
 
 static void count(void)
 {
-    if (counting) {
-        counted++;
+    /* Workers allocate nothing either. */
+    if (__atomic_load_n(&counting, __ATOMIC_RELAXED)) {
+        __atomic_add_fetch(&counted, 1, __ATOMIC_RELAXED);
     }
 }
 
@@ -68,16 +69,23 @@ static int file_fd;
 static unsigned long submitted;
 static struct weir_task *task;
 
-/* Some of every sort: files, pipes, WHOLE, timers, deadlines, failures; a task for every other
- * one. */
+static int64_t nothing(void *argument)
+{
+    return argument != NULL;
+}
+
+/* Some of every sort: files, pipes, WHOLE, timers, deadlines, failures, calls, every route; a task
+ * for every other one, and every seventh is posted. */
 static void submit_some(struct tracked *op)
 {
     unsigned long n = submitted++;
     op->op.task = n % 2 == 0 ? task : NULL;
     op->op.flags = 0;
-    switch (n % 8) {
+    op->op.route = WEIR_ROUTE_AUTO;
+    switch (n % 11) {
     case 0:
         weir_op_read(&op->op, file_fd, op->data, sizeof op->data, 0);
+        op->op.route = (uint8_t)(n % 4);
         break;
     case 1:
         weir_op_write(&op->op, pipe_fds.out, "x", 1, WEIR_CURRENT);
@@ -92,14 +100,26 @@ static void submit_some(struct tracked *op)
     case 4:
         weir_op_fsync(&op->op, -1);
         break;
+    case 5:
+    case 6:
+        weir_op_call(&op->op, nothing, op);
+        op->op.flags = n % 11 == 5 ? WEIR_SHORT : 0;
+        break;
+    case 7:
+        weir_op_ftruncate(&op->op, file_fd, 64);
+        break;
     default:
         weir_op_nop(&op->op);
         break;
     }
-    if (n % 8 == 5) {
+    if (n % 11 == 8 || n % 11 == 5) {
         op->op.deadline_ns = weir_now(loop) + WEIR_S;
     }
-    seam_submit(loop, op);
+    if (n % 7 == 0) {
+        seam_posted(loop, op);
+    } else {
+        seam_submit(loop, op);
+    }
 }
 
 static void again(struct tracked *op)
@@ -113,9 +133,15 @@ SEAM_TEST(nothing_allocates_frees_or_maps_between_open_and_close)
 {
     static struct tracked ops[LIVE];
     struct tracked cancelled = {0};
+    struct seam_work busy;
+    struct seam_work queued;
     pipe_fds = seam_pipe(0);
     file_fd = seam_file(64);
-    loop = seam_loop_with((struct weir_options){.depth = 16, .waiting_max = LIVE});
+    loop = seam_loop_with((struct weir_options){.depth = 16,
+                                                .waiting_max = LIVE,
+                                                .offload_workers = 2,
+                                                .offload_depth = LIVE / 2,
+                                                .offload_waiting_max = LIVE});
     expect(weir_loop_fd(loop) >= 0);
     counted = 0;
     counting = true;
@@ -129,6 +155,15 @@ SEAM_TEST(nothing_allocates_frees_or_maps_between_open_and_close)
     seam_turns(loop, 1);
     expect_equal(seam_cancel(loop, &cancelled), 0);
     seam_await(loop, &cancelled);
+    seam_block(loop, &busy);
+    seam_work_fill(&queued, 0);
+    queued.call.op.flags = WEIR_SHORT;
+    seam_submit(loop, &queued.call);
+    seam_turns(loop, 1);
+    seam_cancel(loop, &queued.call);
+    seam_unblock(&busy);
+    seam_await(loop, &busy.call);
+    expect_equal(seam_run(loop), 0);
     expect_equal(weir_task_close(task), 0);
     counting = false;
     expect_equal(submitted, OPS);

@@ -129,6 +129,31 @@ static void fill_socket(struct weir_op *op, unsigned kind)
     }
 }
 
+static int64_t nothing(void *argument)
+{
+    return argument != NULL;
+}
+
+static void fill_others(struct weir_op *op, unsigned kind)
+{
+    switch (kind) {
+    case WEIR_KIND_FTRUNCATE:
+        weir_op_ftruncate(op, 3, 10);
+        break;
+    case WEIR_KIND_SIGNAL:
+        weir_op_signal(op, WEIR_SIGNAL(SIGUSR1), NULL);
+        break;
+    case WEIR_KIND_CHILD:
+        weir_op_child(op, 1, NULL);
+        break;
+    case WEIR_KIND_CALL:
+        weir_op_call(op, nothing, NULL);
+        break;
+    default:
+        break;
+    }
+}
+
 SEAM_TEST(a_fill_helper_writes_kind_and_arguments_and_nothing_else)
 {
     for (unsigned kind = WEIR_KIND_NOP; kind < WEIR_KIND_COUNT; kind++) {
@@ -140,6 +165,7 @@ SEAM_TEST(a_fill_helper_writes_kind_and_arguments_and_nothing_else)
         fill_data(&op, kind);
         fill_path(&op, kind);
         fill_socket(&op, kind);
+        fill_others(&op, kind);
         expect_equal(op.kind, kind);
         expect(op.callback == before.callback);
         expect(op.user == before.user);

@@ -9,6 +9,11 @@
 #define GUARD_SECONDS 120
 #define GUARD_SECONDS_LONG 14400
 
+/* How this run differs: --spin, --route=NAME, --post. */
+static bool spins;
+static bool posts;
+static enum weir_route route;
+
 static uint64_t seed;
 static uint64_t random_state;
 
@@ -19,8 +24,9 @@ static __thread uint64_t callbacks;
 
 static void explain(const char *file, int line)
 {
-    fprintf(stderr, "%s:%d: seed %" PRIu64 " (WEIR_SEED), backend %s\n", file, line, seed,
-            seam_backend.name);
+    fprintf(stderr, "%s:%d: seed %" PRIu64 " (WEIR_SEED), backend %s%s%s, route %d\n", file, line,
+            seed, seam_backend.name, spins ? ", spinning" : "", posts ? ", posting" : "",
+            (int)route);
     _fail(file, line);
 }
 
@@ -64,6 +70,11 @@ bool seam_long(void)
     return value != NULL && strcmp(value, "1") == 0;
 }
 
+bool seam_plain(void)
+{
+    return !spins && !posts && route == WEIR_ROUTE_AUTO;
+}
+
 void seam_skip(const char *why)
 {
     fprintf(stderr, "skipped: %s\n", why);
@@ -78,6 +89,12 @@ int seam_open(struct weir_options options, struct weir_loop **ret_loop)
     turning = 0;
     asking = 0;
     options.policy = seam_backend.policy;
+    if (spins && options.spin_ns_max == 0) {
+        options.spin_ns_max = 50 * WEIR_US;
+    }
+    if (posts && options.posts_max == 0) {
+        options.posts_max = WEIR_POSTS_MAX;
+    }
     return weir_loop_open(&options, ret_loop);
 }
 
@@ -149,6 +166,10 @@ void seam_called(struct weir_op *op)
     expect_equal(op->state, 0);
     expect_equal(op->deadline_ns, 0);
     expect_equal(op->intended_ns, 0);
+    if (tracked->routed) {
+        tracked->routed = false;
+        op->route = WEIR_ROUTE_AUTO;
+    }
     tracked->calls++;
     tracked->result = op->result;
     tracked->order = ++callbacks;
@@ -157,17 +178,49 @@ void seam_called(struct weir_op *op)
     }
 }
 
+/* Kinds that move bytes or look at files, which is what the groups run by another route are about. */
+static bool takes_route(const struct weir_op *op)
+{
+    switch (op->kind) {
+    case WEIR_KIND_NOP:
+    case WEIR_KIND_CLOSE:
+    case WEIR_KIND_ACCEPT:
+    case WEIR_KIND_CONNECT:
+    case WEIR_KIND_RECV:
+    case WEIR_KIND_RECVMSG:
+    case WEIR_KIND_POLL:
+    case WEIR_KIND_TIMEOUT:
+    case WEIR_KIND_SIGNAL:
+    case WEIR_KIND_CHILD:
+        return route != WEIR_ROUTE_OFFLOAD;
+    default:
+        return true;
+    }
+}
+
 int seam_try_submit(struct weir_loop *loop, struct tracked *tracked, const char *site)
 {
+    bool routed = tracked->op.route == WEIR_ROUTE_AUTO && takes_route(&tracked->op);
+    if (routed) {
+        tracked->op.route = (uint8_t)route;
+        tracked->routed = true;
+    }
     tracked->op.callback = seam_called;
     asking++;
-    int result = weir_submit_at(loop, &tracked->op, site);
+    int result = posts ? weir_loop_post_at(loop, &tracked->op, site)
+                       : weir_submit_at(loop, &tracked->op, site);
     asking--;
+    if (result != 0 && routed) {
+        tracked->op.route = WEIR_ROUTE_AUTO;
+    }
     return result;
 }
 
 void seam_refused(struct weir_loop *loop, struct tracked *tracked, int want)
 {
+    if (posts && want == -EAGAIN) {
+        return;
+    }
     struct weir_op before;
     unsigned calls = tracked->calls;
     memcpy(&before, &tracked->op, sizeof before);
@@ -245,9 +298,31 @@ static void seed_take(void)
     random_state = seed;
 }
 
+/* Takes the options; the other arguments move up. */
+static int take_options(int argc, char **argv)
+{
+    static const char *const names[] = {"auto", "ring", "inline", "offload"};
+    int kept = 1;
+    for (int i = 1; i < argc; i++) {
+        if (strcmp(argv[i], "--spin") == 0) {
+            spins = true;
+        } else if (strcmp(argv[i], "--post") == 0) {
+            posts = true;
+        } else if (strncmp(argv[i], "--route=", 8) == 0) {
+            for (size_t j = 0; j < SEAM_COUNT(names); j++) {
+                route = strcmp(argv[i] + 8, names[j]) == 0 ? (enum weir_route)j : route;
+            }
+        } else {
+            argv[kept++] = argv[i];
+        }
+    }
+    return kept;
+}
+
 int seam_main(int argc, char **argv)
 {
     seed_take();
+    argc = take_options(argc, argv);
     signal(SIGALRM, on_alarm);
     alarm(seam_long() ? GUARD_SECONDS_LONG : GUARD_SECONDS);
     if (argc > 2) {

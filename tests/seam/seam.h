@@ -20,6 +20,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -66,6 +68,8 @@ void seam_expect_equal(int64_t got, int64_t want, const char *text, const char *
 uint64_t seam_random(void);
 /* WEIR_LONG=1: the long form of a test. */
 bool seam_long(void);
+/* No --spin, --route or --post. */
+bool seam_plain(void);
 /* Ends the test as skipped, saying why: only for what kernel, privilege or tool lacks. */
 void seam_skip(const char *why);
 
@@ -92,6 +96,7 @@ struct tracked {
     void (*then)(struct tracked *tracked); /* the last touch of its callback; may free it */
     void *context;
     unsigned calls;
+    bool routed; /* by the suite, for this life */
     int64_t result;
     uint64_t order; /* its place among all callbacks of this thread, from 1 */
     char data[16];
@@ -103,7 +108,8 @@ void seam_called(struct weir_op *op);
 /* Submits; must be accepted. */
 #define seam_submit(loop, tracked) expect_equal(seam_try_submit((loop), (tracked), WEIR_SITE), 0)
 int seam_try_submit(struct weir_loop *loop, struct tracked *tracked, const char *site);
-/* Submits; must be refused with `want`, the op left as it was. */
+/* Submits; must be refused with `want`, the op left as it was. (With --post nothing is asked for
+ * -EAGAIN: a post waits for a place.) */
 void seam_refused(struct weir_loop *loop, struct tracked *tracked, int want);
 int seam_cancel(struct weir_loop *loop, struct tracked *tracked);
 /* Turns until it was called (again). */
@@ -114,6 +120,45 @@ void seam_await_count(struct weir_loop *loop, const unsigned *count, unsigned wa
 int64_t seam_carry_out_at(struct weir_loop *loop, struct tracked *tracked, const char *site);
 /* Submits a READ of one byte into tracked->data. */
 void seam_read_byte(struct weir_loop *loop, struct tracked *tracked, int fd);
+/* From any thread: no expectations, for a thread may not leave by longjmp. */
+int seam_post(struct weir_loop *loop, struct tracked *tracked, const char *site);
+/* Posts; must be accepted. The loop's thread. */
+#define seam_posted(loop, tracked) expect_equal(seam_post((loop), (tracked), WEIR_SITE), 0)
+struct weir_counters seam_counters(struct weir_loop *loop);
+
+/* --- calls: what their functions do, and what is known of them afterwards -------------------- */
+
+struct seam_work {
+    struct tracked call;
+    int64_t value;    /* what the function returns */
+    bool blocks;      /* it waits for seam_unblock() */
+    bool until_asked; /* it waits until its op is asked back */
+    sem_t leave;
+    /* Written by the thread that ran it. */
+    unsigned begun;
+    unsigned ended;
+    uint64_t order; /* its place among all that began since seam_work_reset(), from 1 */
+    pthread_t thread;
+};
+
+/* Sets the order back. */
+void seam_work_reset(void);
+/* Zeroes it and fills the op. */
+void seam_work_fill(struct seam_work *work, int64_t value);
+int64_t seam_work_do(void *work);
+/* Submits one that blocks, and turns until a worker is in it. */
+void seam_block(struct weir_loop *loop, struct seam_work *work);
+/* Turns until a worker is in a function that was submitted. */
+void seam_await_begun(struct weir_loop *loop, const struct seam_work *work);
+void seam_unblock(struct seam_work *work);
+unsigned seam_begun(const struct seam_work *work);
+
+/* Runs body in a thread and waits for its end. */
+void seam_in_thread(void *(*body)(void *context), void *context);
+/* Threads of this process. */
+int seam_threads(void);
+/* Waits until there are no more than that: one that was joined is seen for a moment longer. */
+void seam_await_threads(int want);
 
 /* --- the world around ------------------------------------------------------------------------ */
 

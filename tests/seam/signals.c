@@ -2,7 +2,6 @@
 /* signals.c: rule 30, and the ways a run ends: signals, stop, hold and release. */
 #include "seam.h"
 
-#include <pthread.h>
 #include <signal.h>
 #include <time.h>
 

@@ -89,6 +89,12 @@ static void stuck_end(struct stuck *stuck)
     munmap(stuck->memory, stuck->page);
 }
 
+/* Rule 15: a worker of ours that is in it cannot be asked; the kernel's own can be. */
+static int cancel_of_running(struct weir_loop *loop)
+{
+    return seam_counters(loop).offloaded > 0 ? -EALREADY : 0;
+}
+
 static void stuck_or_skip(struct stuck *stuck)
 {
     if (!stuck_make(stuck)) {
@@ -214,8 +220,8 @@ SEAM_TEST(a_transfer_that_cannot_be_interrupted_comes_back_when_it_is_done)
     stuck_or_skip(&stuck);
     struct weir_loop *loop = seam_loop();
     stuck_start(&stuck, loop);
-    expect_equal(seam_cancel(loop, &stuck.op), 0);
-    expect_equal(seam_cancel(loop, &stuck.op), 0);
+    expect_equal(seam_cancel(loop, &stuck.op), cancel_of_running(loop));
+    expect_equal(seam_cancel(loop, &stuck.op), cancel_of_running(loop));
     for (int i = 0; i < 5; i++) {
         expect_equal(seam_turn(loop, WEIR_MS), 0);
     }
@@ -253,7 +259,7 @@ static void expect_no_next_part(int64_t want)
     stuck.patience_ns = want == -ETIME ? 10 * WEIR_MS : 0;
     stuck_start(&stuck, loop);
     if (want == -ECANCELED) {
-        expect_equal(seam_cancel(loop, &stuck.op), 0);
+        expect_equal(seam_cancel(loop, &stuck.op), cancel_of_running(loop));
         expect_equal(seam_turns(loop, 2), 0);
     }
     stuck_release(&stuck);
@@ -292,7 +298,8 @@ SEAM_TEST(CLOSE_waits_for_a_transfer_that_cannot_be_interrupted)
     seam_await(loop, &impatient);
     expect_equal(impatient.result, -ECANCELED);
     expect(fcntl(stuck.file, F_GETFD) >= 0);
-    expect_equal(weir_forget(loop, stuck.file), 0); /* resolved already: the number is free */
+    /* The kernel has resolved it: the number is free. A worker of ours may not have. */
+    expect_equal(weir_forget(loop, stuck.file), seam_counters(loop).offloaded > 0 ? -EBUSY : 0);
     weir_op_close(&close_op.op, stuck.file);
     seam_submit(loop, &close_op);
     for (int i = 0; i < 5; i++) {

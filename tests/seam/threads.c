@@ -3,8 +3,6 @@
  * lost. */
 #include "seam.h"
 
-#include <pthread.h>
-
 /* A thread may not use the expectations: they leave by longjmp. It fills this in, and main
  * looks. */
 struct answers {
@@ -85,13 +83,6 @@ static void *ask_from_another_thread(void *context)
     return NULL;
 }
 
-static void in_thread(void *(*body)(void *), void *context)
-{
-    pthread_t thread;
-    expect_equal(pthread_create(&thread, NULL, body, context), 0);
-    expect_equal(pthread_join(thread, NULL), 0);
-}
-
 SEAM_TEST(every_call_but_the_stated_ones_answers_EPERM_from_another_thread)
 {
     struct weir_loop *loop = seam_loop();
@@ -103,7 +94,7 @@ SEAM_TEST(every_call_but_the_stated_ones_answers_EPERM_from_another_thread)
     seam_read_byte(loop, &live, pipe.in);
     seam_turns(loop, 1);
     expect_equal(weir_wait_room(loop, &waiting, &live.op), 0);
-    in_thread(ask_from_another_thread, &answers);
+    seam_in_thread(ask_from_another_thread, &answers);
     expect_all(&answers, -EPERM);
     /* Nothing of it had an effect. */
     expect_equal(weir_loop_live(loop), 1);
@@ -136,7 +127,7 @@ SEAM_TEST(wake_stop_and_the_reading_calls_may_come_from_any_thread)
     struct weir_loop *loop = seam_loop_with((struct weir_options){.user = &answers});
     answers.loop = loop;
     expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "t"}, &answers.task), 0);
-    in_thread(ask_what_any_thread_may, &answers);
+    seam_in_thread(ask_what_any_thread_may, &answers);
     expect_all(&answers, 0);
     expect_equal(weir_loop_hold(loop), 0);
     expect_equal(seam_run(loop), 0); /* the stop was kept for it */
@@ -182,12 +173,15 @@ SEAM_TEST(a_loop_opened_for_another_thread_is_adopted_there)
     expect_equal(weir_task_open(owned, &(struct weir_task_options){.name = "t"}, &task), 0);
     struct tracked none = {0};
     struct weir_room room = {.callback = unwanted_room};
+    struct tracked post = {.op.callback = seam_called};
     struct answers here = {.loop = loop, .task = task, .live = &none, .waiting = &room};
     struct adoption adoption = {.before = here, .loop = loop};
     ask_what_the_owner_alone_may(&here);
     expect_all(&here, -EPERM);
+    weir_op_nop(&post.op);
+    expect_equal(weir_loop_post(loop, &post.op), -EPERM);
     expect_equal(weir_loop_wake(loop), 0);
-    in_thread(adopt_and_use, &adoption);
+    seam_in_thread(adopt_and_use, &adoption);
     expect_all(&adoption.before, -EPERM);
     expect_equal(adoption.first, 0);
     expect_equal(adoption.second, -EBUSY);

@@ -242,6 +242,55 @@ static void a_timeout_carries_its_time_and_never_wraps(void **state)
     assert_true(op.arg.timeout.at_ns == UINT64_MAX);
 }
 
+static int64_t function(void *argument)
+{
+    return argument != NULL;
+}
+
+static void a_truncation_carries_its_length(void **state)
+{
+    (void)state;
+    struct weir_op op = used_op();
+    weir_op_ftruncate(&op, 7, 1ULL << 33);
+    check_io(&op, WEIR_KIND_FTRUNCATE, NULL, 1ULL << 33, 0, 0);
+}
+
+static void kinds_that_watch_carry_what_they_wait_for_and_no_fd(void **state)
+{
+    (void)state;
+    static uint64_t signal_memory[16]; /* a struct signalfd_siginfo, which is not looked at */
+    struct signalfd_siginfo *info = (void *)signal_memory;
+    struct weir_exit end;
+    struct weir_op op = used_op();
+    weir_op_signal(&op, WEIR_SIGNAL(1) | WEIR_SIGNAL(64), info);
+    check_left_alone(&op, WEIR_KIND_SIGNAL, -1);
+    assert_true(op.arg.watch.signals == 0x8000000000000001ULL);
+    assert_ptr_equal(op.arg.watch.ret_info, info);
+    op = used_op();
+    weir_op_signal(&op, WEIR_SIGNAL(15), NULL);
+    assert_null(op.arg.watch.ret_info);
+    op = used_op();
+    weir_op_child(&op, 12345, &end);
+    check_left_alone(&op, WEIR_KIND_CHILD, -1);
+    assert_int_equal(op.arg.watch.pid, 12345);
+    assert_ptr_equal(op.arg.watch.ret_info, &end);
+}
+
+static void a_call_carries_its_function_and_argument(void **state)
+{
+    (void)state;
+    struct weir_op op = used_op();
+    weir_op_call(&op, function, bytes);
+    check_left_alone(&op, WEIR_KIND_CALL, -1);
+    assert_ptr_equal(op.arg.call.function, function);
+    assert_ptr_equal(op.arg.call.argument, bytes);
+    assert_int_equal(weir_op_asked(NULL), 0);
+    op.asked_back = 0;
+    assert_int_equal(weir_op_asked(&op), 0);
+    op.asked_back = 1;
+    assert_int_not_equal(weir_op_asked(&op), 0);
+}
+
 static void the_kind_written_last_wins(void **state)
 {
     (void)state;
@@ -270,6 +319,9 @@ int main(void)
         cmocka_unit_test(connections_carry_addresses),
         cmocka_unit_test(messages_polls_and_splices_carry_their_arguments),
         cmocka_unit_test(a_timeout_carries_its_time_and_never_wraps),
+        cmocka_unit_test(a_truncation_carries_its_length),
+        cmocka_unit_test(kinds_that_watch_carry_what_they_wait_for_and_no_fd),
+        cmocka_unit_test(a_call_carries_its_function_and_argument),
         cmocka_unit_test(the_kind_written_last_wins),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -17,7 +17,8 @@ static const char *const enumerators[] = {
     KIND(SYMLINKAT), KIND(FADVISE),  KIND(FALLOCATE),  KIND(SOCKET),          KIND(BIND),
     KIND(LISTEN),    KIND(ACCEPT),   KIND(SETSOCKOPT), KIND(CONNECT),         KIND(RECV),
     KIND(SEND),      KIND(RECVMSG),  KIND(SENDMSG),    KIND(SHUTDOWN),        KIND(POLL),
-    KIND(SPLICE),    KIND(TIMEOUT),
+    KIND(SPLICE),    KIND(TIMEOUT),  KIND(FTRUNCATE),  KIND(SIGNAL),          KIND(CHILD),
+    KIND(CALL),
 };
 
 static void every_kind_is_named_after_its_enumerator(void **state)
@@ -40,6 +41,21 @@ static void an_unknown_kind_has_no_name(void **state)
     assert_null(weir_kind_name(WEIR_KIND_COUNT));
     assert_null(weir_kind_name(255));
     assert_null(weir_kind_name(UINT32_MAX));
+}
+
+static void what_may_wait_for_others_for_ever_is_known_of_every_kind(void **state)
+{
+    (void)state;
+    static const uint64_t waits = 1ULL << WEIR_KIND_ACCEPT | 1ULL << WEIR_KIND_CONNECT |
+                                  1ULL << WEIR_KIND_POLL | 1ULL << WEIR_KIND_RECV |
+                                  1ULL << WEIR_KIND_RECVMSG | 1ULL << WEIR_KIND_SIGNAL |
+                                  1ULL << WEIR_KIND_CHILD;
+    static const uint64_t own = 1ULL << WEIR_KIND_SIGNAL | 1ULL << WEIR_KIND_CHILD;
+    for (unsigned kind = 0; kind < WEIR_KIND_COUNT; kind++) {
+        assert_int_equal(!!(weir_kind_traits(kind) & WEIR_KIND_WAITS), waits >> kind & 1);
+        assert_int_equal(!!(weir_kind_traits(kind) & WEIR_KIND_OWN_FD), own >> kind & 1);
+    }
+    assert_int_equal(weir_kind_traits(WEIR_KIND_CALL), 0); /* no bytes, no fd */
 }
 
 static void a_part_is_clamped_and_never_wraps(void **state)
@@ -168,6 +184,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_kind_is_named_after_its_enumerator),
         cmocka_unit_test(an_unknown_kind_has_no_name),
+        cmocka_unit_test(what_may_wait_for_others_for_ever_is_known_of_every_kind),
         cmocka_unit_test(a_part_is_clamped_and_never_wraps),
         cmocka_unit_test(the_current_position_is_not_moved_by_the_engine),
         cmocka_unit_test(continued_vectors_move_every_byte_once_and_stay_unmodified),

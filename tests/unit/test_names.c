@@ -34,6 +34,8 @@ static void every_cause_has_a_name_of_its_own(void **state)
     }
     assert_string_equal(weir_cause_name(WEIR_CAUSE_SECCOMP), "seccomp");
     assert_string_equal(weir_cause_name(WEIR_CAUSE_MEMLOCK), "memlock");
+    assert_string_equal(weir_cause_name(WEIR_CAUSE_FEATURE), "feature missing");
+    assert_string_equal(weir_cause_name(WEIR_CAUSE_KERNEL_BUG), "kernel bug");
     assert_null(weir_cause_name((enum weir_cause)(WEIR_CAUSE_OTHER + 1)));
 }
 

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* ask.c: what one may ask of a loop: facts, counters, its tasks. Changes nothing else. */
+#include <engine/loop/loop.h>
+
+struct weir_backend *weir_loop_backend(struct weir_loop *loop)
+{
+    return loop->backend;
+}
+
+uint64_t weir_now(const struct weir_loop *loop)
+{
+    return loop ? weir_loop_exact(loop) : 0;
+}
+
+void *weir_loop_user(const struct weir_loop *loop)
+{
+    return loop ? loop->user : NULL;
+}
+
+int64_t weir_loop_live(const struct weir_loop *loop)
+{
+    int r = weir_loop_check(loop);
+    return r < 0 ? r : (int64_t)weir_loop_count_live(loop);
+}
+
+static uint32_t count_waiting(const struct weir_gate *gate)
+{
+    uint32_t waiting = 0;
+    for (const struct weir_op *op = gate->waiting.head; op; op = op->held.link.next) {
+        waiting++;
+    }
+    return waiting;
+}
+
+int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_counters)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0 || !ret_counters) {
+        return r < 0 ? r : -EINVAL;
+    }
+    *ret_counters = loop->counters;
+    ret_counters->submitted = loop->counters.finished + weir_loop_count_live(loop);
+    ret_counters->in_flight = weir_gate_in_flight(&loop->gate);
+    ret_counters->waiting = count_waiting(&loop->gate);
+    ret_counters->offload_in_flight = weir_gate_in_flight(&loop->offload_gate);
+    ret_counters->offload_waiting = count_waiting(&loop->offload_gate);
+    ret_counters->timers = loop->timers;
+    ret_counters->posts = __atomic_load_n(&loop->posts_accepted, __ATOMIC_RELAXED);
+    ret_counters->posts_refused = __atomic_load_n(&loop->posts_refused, __ATOMIC_RELAXED);
+    return 0;
+}
+
+int weir_loop_facts(const struct weir_loop *loop, struct weir_facts *ret_facts)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0 || !ret_facts) {
+        return r < 0 ? r : -EINVAL;
+    }
+    *ret_facts = loop->facts;
+    return 0;
+}
+
+int weir_task_open(struct weir_loop *loop, const struct weir_task_options *options,
+                   struct weir_task **ret_task)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (loop->refuse != 0) {
+        return loop->refuse;
+    }
+    if (!options || !ret_task) {
+        return -EINVAL;
+    }
+    return weir_tasks_open(&loop->tasks, options->name, ret_task);
+}
+
+int weir_task_close(struct weir_task *task)
+{
+    if (!task) {
+        return 0;
+    }
+    int r = weir_guard_check(task->tasks->guard);
+    if (r < 0) {
+        return r;
+    }
+    /* A post of it that nobody has looked at yet counts as live from then on. */
+    weir_loop_take_posts(WEIR_CONTAINER(task->tasks, struct weir_loop, tasks));
+    return weir_tasks_close(task);
+}
+
+struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
+{
+    if (weir_loop_check(loop) < 0) {
+        return NULL;
+    }
+    struct weir_task *end = loop->tasks.array + loop->tasks.used;
+    for (task = task ? task + 1 : loop->tasks.array; task < end; task++) {
+        if (task->open &&
+            (!task->built_in || task->counters.submitted > 0 || weir_task_live(task) > 0)) {
+            return task;
+        }
+    }
+    return NULL;
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * perf/contender.h: one that is measured: an engine, and what it alone is given, so that an engine
+ * can be set against itself. Must not know how anything is measured.
+ */
+#ifndef PERF_CONTENDER_H
+#define PERF_CONTENDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <weir/op.h>
+#include <weir/policy.h>
+
+struct engine;
+struct json;
+
+/* What is done with an engine. */
+enum job { JOB_NOP, JOB_FILE, JOB_ECHO, JOB_OFFLOAD, JOB_COUNT };
+
+#define LABEL_MAX 64
+
+struct contender {
+    const char *name; /* as typed: "weir@epoll" */
+    const struct engine *engine;
+    char label[LABEL_MAX];   /* the name, and by what it differs from others of that name */
+    enum weir_policy policy; /* of weir */
+    enum weir_route route;   /* of weir's file ops */
+    uint64_t spin_ns;        /* before it sleeps it watches that long */
+    uint32_t idle;           /* silent connections */
+};
+
+/* "nop", "file", "echo", "offload". */
+const char *job_name(enum job job);
+bool job_find(const char *name, enum job *ret_job);
+
+const char *policy_name(enum weir_policy policy);
+bool policy_find(const char *name, enum weir_policy *ret_policy);
+const char *route_name(enum weir_route route);
+bool route_find(const char *name, enum weir_route *ret_route);
+
+/*
+ * An engine by name, of weir with "@" and a policy behind it. `name` must stay. False, with a text
+ * that says what to give instead.
+ */
+bool contender_find(const char *name, enum weir_policy policy, struct contender *ret_contender,
+                    char *ret_error, size_t error_size);
+/* Whether it can do that; if not, a text that names those that can. */
+bool contender_can(const struct contender *contender, enum job job, char *ret_error,
+                   size_t error_size);
+/* Adds what differs among several to their labels. */
+void contenders_label(struct contender *contenders, uint32_t count);
+/* The keys of what it alone is given, into an object that the caller has begun. */
+void contender_json(struct json *json, const struct contender *contender, enum job job);
+
+#endif
