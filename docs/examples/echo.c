@@ -20,7 +20,13 @@ static int listener;
 static struct weir_op accepting; /* waits for a connection, or until it may try again */
 static struct weir_op ending;    /* waits for a signal */
 static struct weir_room room;    /* waits until a connection has ended */
-static uint64_t pause_ns;        /* the last one */
+static uint64_t pause_ns;        /* the last one; 0: it went well */
+
+static int fail(const char *what, int error)
+{
+    fprintf(stderr, "echo: %s: %s\n", what, strerror(-error));
+    return 1;
+}
 
 static struct connection *connection_of(struct weir_op *op)
 {
@@ -132,15 +138,10 @@ static void on_accepted(struct weir_op *op)
 
 static void on_signal(struct weir_op *op)
 {
-    if (op->result > 0) {
-        weir_loop_stop(loop);
+    if (op->result < 0 && op->result != -ECANCELED) {
+        fail("no fd to wait for signals with", (int)op->result);
     }
-}
-
-static int fail(const char *what, int error)
-{
-    fprintf(stderr, "echo: %s: %s\n", what, strerror(-error));
-    return 1;
+    weir_loop_stop(loop);
 }
 
 static int serve(void)
@@ -180,7 +181,7 @@ static int close_loop(void)
 int main(int argc, char **argv)
 {
     static const char *const policies[] = {"auto", "io_uring", "epoll", NULL};
-    struct weir_options options = {.depth = 256}; /* connections, but for two */
+    struct weir_options options = {.depth = 256}; /* a connection has one, and the signal */
     bool told = argc == 4 && strcmp(argv[1], "--policy") == 0;
     while (told && policies[options.policy] && strcmp(argv[2], policies[options.policy]) != 0) {
         options.policy++;

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * guest.h: some work for a loop that somebody else turns: timers, calls, posts, a socket pair, the
- * copy of a file. One after the other, so that each has to wake the loop by itself. It does not know
- * who turns the loop.
+ * copy of a file. One after the other, so that each has to wake the loop by itself.
  */
 #ifndef GUEST_H
 #define GUEST_H

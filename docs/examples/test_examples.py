@@ -235,6 +235,8 @@ def more_than_fit(server):
                   for fd in server.fds())
     check(f'a full gate accepts no more: {len(served)} served, {sockets} sockets',
           len(served) == 255 and sockets == 256)
+    served[0].close()
+    serve_until(256, waiting, b'x', served)
     for connection in served:
         connection.close()
     serve_until(300, waiting, b'x', served)

@@ -106,7 +106,7 @@ struct weir_backend_table {
     /* ns. WEIR_NOW_DEADLINE: any thread. */
     uint64_t (*now)(struct weir_backend *backend, enum weir_now which);
 
-    /* The number is about to be closed or given anew: whatever is kept about it goes. No op on it is
+    /* The number is about to be closed or given anew: what is kept about it goes. No op on it is
      * kept by number. */
     void (*forget)(struct weir_backend *backend, int fd);
 

@@ -181,6 +181,17 @@ static void serve_left(struct weir_epoll *epoll, struct batch *batch)
     }
 }
 
+/* Those whose turn it is to go to a worker: they are staged again. */
+static void give_freed(struct weir_epoll *epoll, struct batch *batch)
+{
+    struct weir_op *op;
+    while (batch->count < batch->max && (op = weir_epoll_next_freed(epoll))) {
+        weir_queue_remove(&epoll->behind, op);
+        op->retry = WEIR_RETRY_POLL;
+        give(epoll, batch, op, weir_epoll_place(op).events);
+    }
+}
+
 static void give_given_up(struct weir_epoll *epoll, struct batch *batch)
 {
     while (epoll->given_up && batch->count < batch->max) {
@@ -286,7 +297,8 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
                 uint32_t max)
 {
     struct weir_epoll *epoll = weir_epoll_of(backend);
-    bool has_more = epoll->given_up || epoll->watches.left_head != 0;
+    bool has_more = epoll->given_up || epoll->watches.left_head != 0 ||
+                    (epoll->behind.head && weir_epoll_next_freed(epoll));
     if (weir_unlikely(max == 0)) {
         if (has_more) {
             signal_wake(epoll);
@@ -297,6 +309,7 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
     backend->unsettled = false;
     if (weir_unlikely(has_more)) {
         give_given_up(epoll, &batch);
+        give_freed(epoll, &batch);
         serve_left(epoll, &batch);
         until_ns = WEIR_NO_SLEEP;
     }
@@ -320,6 +333,10 @@ static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *
     struct weir_epoll *epoll = weir_epoll_of(backend);
     if (op->held.link.prev == op) {
         return WEIR_CANCEL_LOST; /* asked again, since no turn will give what it got */
+    }
+    if (op->retry == WEIR_RETRY_ASYNC) {
+        weir_queue_remove(&epoll->behind, op);
+        return WEIR_CANCEL_WITHDRAWN;
     }
     struct weir_place place = weir_epoll_place(op);
     struct weir_watch *watch = weir_watches_find(&epoll->watches, place.fd);

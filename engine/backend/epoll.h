@@ -2,8 +2,8 @@
 /*
  * epoll.h: what the reactor's files share.
  *
- * An op is tried when it is staged, unless its fd is known to be dry, and waits on its fd's watch if
- * the try would have blocked. A turn waits for events and tries again what stood on their fds.
+ * An op is tried when it is staged, unless its fd is known to be dry, and waits on its fd's watch
+ * if the try would have blocked. A turn waits for events and tries again what stood on their fds.
  */
 #ifndef WEIR_ENGINE_EPOLL_H
 #define WEIR_ENGINE_EPOLL_H
@@ -17,6 +17,7 @@ struct weir_epoll {
     struct weir_watches watches;
     struct weir_op *given_up; /* asked back in the middle of what they had begun, by held.link.next
                                * (each is its own prev): what they got is op->result */
+    struct weir_queue behind; /* ready, but a worker has another one of their fd */
     struct epoll_event *ready;
     uint32_t ready_max;
     uint64_t verify_ns; /* when a busy loop asks again for what ops trust in */
@@ -76,6 +77,16 @@ struct weir_place {
 };
 
 struct weir_place weir_epoll_place(const struct weir_op *op);
+
+/* The events that there are now, with those told of unasked; 0: none; -EBADF. */
+int64_t weir_epoll_look(int fd, uint32_t events);
+
+/* For an op that only a worker can carry out and whose fd is ready. WEIR_NOT_HERE: it may go;
+ * WEIR_TAKEN: another one is there, and it stands behind, with WEIR_RETRY_ASYNC. */
+enum weir_staged weir_epoll_let_go(struct weir_epoll *epoll, struct weir_op *op);
+bool weir_epoll_is_behind(const struct weir_epoll *epoll, const struct weir_op *op);
+/* The first of those behind that no longer is, or NULL. */
+struct weir_op *weir_epoll_next_freed(struct weir_epoll *epoll);
 
 /* What an op with MSG_WAITALL has moved while it waits for the rest; 0 for others. */
 int64_t weir_epoll_progress(const struct weir_op *op);

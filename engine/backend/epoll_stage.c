@@ -228,25 +228,11 @@ static __attribute__((noinline)) enum weir_staged wait_dry(struct weir_epoll *ep
     return wait_on(epoll, watch, op, side, side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT);
 }
 
-/* The events that are there now, with those told of unasked; 0: none. */
-static int64_t look(int fd, uint32_t events)
-{
-    struct pollfd entry = {.fd = fd, .events = (short)events};
-    if (fd < 0) {
-        return -EBADF; /* poll(2) passes such an entry by */
-    }
-    int r = poll(&entry, 1, 0);
-    if (r < 0) {
-        return -errno;
-    }
-    return entry.revents & POLLNVAL ? -EBADF : entry.revents;
-}
-
 /* POLL itself, and ops that have to wait for their fd before anything else. */
 static enum weir_staged stage_poll(struct weir_epoll *epoll, struct weir_op *op)
 {
     struct weir_place place = weir_epoll_place(op);
-    int64_t seen = look(place.fd, place.events);
+    int64_t seen = weir_epoll_look(place.fd, place.events);
     return seen != 0 ? finish(epoll, op, seen) : wait_to_know(epoll, op);
 }
 
@@ -254,8 +240,8 @@ static enum weir_staged stage_poll(struct weir_epoll *epoll, struct weir_op *op)
  * wait, unless somebody else is faster. */
 static enum weir_staged stage_without_try(struct weir_epoll *epoll, struct weir_op *op)
 {
-    if (look(op->fd, side_of(op) == WEIR_SIDE_IN ? POLLIN : POLLOUT) != 0) {
-        return WEIR_NOT_HERE;
+    if (weir_epoll_look(op->fd, side_of(op) == WEIR_SIDE_IN ? POLLIN : POLLOUT) != 0) {
+        return weir_epoll_let_go(epoll, op);
     }
     op->retry = WEIR_RETRY_POLL;
     return wait_to_know(epoll, op);
@@ -404,8 +390,8 @@ static bool splices_at_once(int fd)
 static enum weir_staged stage_splice(struct weir_epoll *epoll, struct weir_op *op)
 {
     int in = op->arg.io.fd2;
-    int64_t can_read = look(in, POLLIN);
-    int64_t can_write = can_read <= 0 ? can_read : look(op->fd, POLLOUT);
+    int64_t can_read = weir_epoll_look(in, POLLIN);
+    int64_t can_write = can_read <= 0 ? can_read : weir_epoll_look(op->fd, POLLOUT);
     if (can_read < 0 || can_write < 0) {
         return finish(epoll, op, can_read < 0 ? can_read : can_write);
     }
@@ -418,7 +404,8 @@ static enum weir_staged stage_splice(struct weir_epoll *epoll, struct weir_op *o
     bool out_pipe = is_pipe(op->fd);
     bool at_once =
         (in_pipe && (out_pipe || splices_at_once(op->fd))) || (out_pipe && splices_at_once(in));
-    return at_once ? finish(epoll, op, weir_op_perform(op, WEIR_HOW_TRY, 0)) : WEIR_NOT_HERE;
+    return at_once ? finish(epoll, op, weir_op_perform(op, WEIR_HOW_TRY, 0))
+                   : weir_epoll_let_go(epoll, op);
 }
 
 /* Whether close(2) does not wait: not for a peer (SO_LINGER), a device or a file system. */

@@ -3,10 +3,11 @@
  * epoll_watch.h: what the reactor knows of each fd: whether the kernel watches it and for what, who
  * waits for it, and what the last tries have told. A hash table of fixed size, by fd.
  *
- * An fd is added to the epoll set once, and stays there until it is forgotten or its place is needed
- * for another: adding and removing it for each op costs more than the rest. Level-triggered, so that
- * after a read nothing need be tried to know whether there is more: the set tells. But where that
- * would tell again and again what nobody can use, edge-triggered, until somebody waits to read.
+ * An fd is added to the epoll set once, and stays there until it is forgotten or its place is
+ * needed for another: adding and removing it for each op costs more than the rest.
+ * Level-triggered, so that after a read nothing need be tried to know whether there is more: the
+ * set tells. But where that would tell again and again what nobody can use, edge-triggered, until
+ * somebody waits to read.
  *
  * Invariants: a watch that somebody waits on is never evicted, so `count` places are enough for
  * `count` ops; its key goes with it, so a stale event finds nothing. Must not know what ops do.
@@ -43,6 +44,12 @@ enum weir_watch_flags {
 /* Reported unasked. */
 #define WEIR_WATCH_ALWAYS (EPOLLERR | EPOLLHUP)
 
+/* The op that was let go to a worker last; zeroes: none. */
+struct weir_claim {
+    uint32_t slot;
+    uint32_t generation;
+};
+
 struct weir_watch {
     int32_t fd; /* -1: free */
     uint32_t generation;
@@ -52,6 +59,7 @@ struct weir_watch {
     uint32_t left_next; /* index + 1 */
     uint32_t left_prev;
     struct weir_queue sides[WEIR_SIDES];
+    struct weir_claim claims[2]; /* of WEIR_SIDE_IN and WEIR_SIDE_OUT */
 };
 
 struct weir_watches {

@@ -75,8 +75,8 @@ uint64_t weir_uring_kinds(uint64_t native);
 void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
                         struct io_uring_sqe *sqe);
 
-/* Puts a completion tagged WEIR_URING_MESSAGE into the ring. Any thread, signal handlers too. False:
- * the kernel cannot, or has no memory for it now. */
+/* Puts a completion tagged WEIR_URING_MESSAGE into the ring. Any thread, signal handlers too.
+ * False: the kernel cannot, or has no memory for it now. */
 bool weir_uring_message(const struct weir_uring *uring);
 
 /*

@@ -24,6 +24,15 @@ static inline void weir_relaxed_add(uint64_t *word, uint64_t more)
     weir_relaxed_store(word, *word + more);
 }
 
+/* The bucket of a value below 2^TOP: below 2^(B+1) the value itself; above, the exponent and the
+ * next B bits. */
+static inline uint64_t weir_histogram_bucket(uint64_t value_ns)
+{
+    unsigned highest = 63u - (unsigned)__builtin_clzll(value_ns | (1u << WEIR_HISTOGRAM_BITS));
+    unsigned shift = highest - WEIR_HISTOGRAM_BITS;
+    return ((uint64_t)shift << WEIR_HISTOGRAM_BITS) + (value_ns >> shift);
+}
+
 /* `times` samples of value_ns, all but `count`, which is the sum of the buckets and of the clipped:
  * who copies the histogram counts them (weir_histogram_copy). */
 static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t value_ns,
@@ -41,11 +50,7 @@ static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t
         weir_relaxed_add(&histogram->clipped, times);
         return;
     }
-    /* Below 2^(B+1) the index is the value; above, the exponent and the next B bits. */
-    unsigned highest = 63u - (unsigned)__builtin_clzll(value_ns | (1u << WEIR_HISTOGRAM_BITS));
-    unsigned shift = highest - WEIR_HISTOGRAM_BITS;
-    uint64_t index = ((uint64_t)shift << WEIR_HISTOGRAM_BITS) + (value_ns >> shift);
-    weir_relaxed_add(&histogram->buckets[index], times);
+    weir_relaxed_add(&histogram->buckets[weir_histogram_bucket(value_ns)], times);
 }
 
 /* A copy of what another thread writes; its count is that of the buckets seen. */

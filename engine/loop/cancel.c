@@ -100,7 +100,7 @@ uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *
     if (ret_asked) {
         *ret_asked = asked;
     }
-    return live;
+    return fd < 0 ? live : live + weir_loop_count_slotless(loop, fd);
 }
 
 int weir_cancel_fd(struct weir_loop *loop, int fd)

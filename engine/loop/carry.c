@@ -7,7 +7,9 @@
 #include <engine/op/perform.h>
 
 #define SPIN_IN_FLIGHT_MAX 16 /* above it, watching only makes batches smaller */
-#define SPIN_SKIP_MAX 256     /* turns without, after many misses */
+#define SPIN_MISSES_FREE 8   /* in a row: a sleeping worker takes as long to wake as a spin lasts */
+#define SPIN_DOUBLINGS_MAX 6 /* then up to 64 turns without */
+#define LOOKS_A_CLOCK_READING 4
 
 /* --- out -------------------------------------------------------------------------------------- */
 
@@ -131,12 +133,22 @@ static bool posts_can_go_on(const struct weir_gate *gate)
     return gate->posted.head && gate->live < gate->places;
 }
 
+/* Nobody waits for anything but the backend: what most turns find, by one compare. */
+static inline bool is_quiet(const struct weir_loop *loop)
+{
+    uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)loop->gate.waiting.head |
+                    (uintptr_t)loop->offload_gate.waiting.head | (uintptr_t)loop->gate.rooms |
+                    (uintptr_t)loop->offload_gate.rooms | (uintptr_t)loop->closed;
+    return (any | (uintptr_t)loop->failed | __atomic_load_n(&loop->posts, __ATOMIC_RELAXED)) == 0;
+}
+
 bool weir_loop_has_work(const struct weir_loop *loop)
 {
-    const struct weir_gate *gate = &loop->gate;
-    const struct weir_gate *offload = &loop->offload_gate;
-    bool over_budget = can_let_through(gate) || can_let_through(offload);
-    bool posts = posts_can_go_on(gate) || posts_can_go_on(offload) ||
+    if (weir_likely(is_quiet(loop))) {
+        return false;
+    }
+    bool over_budget = can_let_through(&loop->gate) || can_let_through(&loop->offload_gate);
+    bool posts = posts_can_go_on(&loop->gate) || posts_can_go_on(&loop->offload_gate) ||
                  (loop->posted_timers.head && loop->timers < loop->timers_max);
     bool closed = loop->closed && weir_loop_count_live(loop) == 0;
     return loop->early.head || over_budget || posts || weir_loop_room_to_tell(loop) || closed ||
@@ -180,31 +192,36 @@ static void learn_from_spin(struct weir_spin *spin, bool paid)
         spin->missed = 0;
         return;
     }
-    uint32_t skip = spin->missed < 8 ? 1u << spin->missed : SPIN_SKIP_MAX;
     spin->missed++;
-    spin->skip = skip - 1;
+    if (spin->missed > SPIN_MISSES_FREE) {
+        uint32_t doublings = spin->missed - SPIN_MISSES_FREE;
+        spin->skip = 1u << (doublings < SPIN_DOUBLINGS_MAX ? doublings : SPIN_DOUBLINGS_MAX);
+    }
 }
 
-/* Watches ring, inboxes and clock instead of sleeping. The backend's events; 0: none came, or what
- * came is not the backend's. */
-static int spin(struct weir_loop *loop, uint64_t until_ns)
+/* Watches ring, inboxes and clock instead of sleeping. True: there is something to do: the
+ * backend's *ret_count events (or its error), a ring of the bell, or a timer. */
+static bool spin(struct weir_loop *loop, uint64_t until_ns, int *ret_count)
 {
     struct weir_backend *backend = loop->backend;
     uint64_t begin_ns = weir_loop_exact(loop);
     uint64_t now_ns = begin_ns;
     uint64_t end_ns = begin_ns + loop->spin.max_ns;
     bool paid = false;
-    int count = 0;
-    while (!paid && now_ns < end_ns && now_ns < until_ns) {
-        count = backend->table->turn(backend, WEIR_NO_SLEEP, loop->events, loop->reap_max);
-        paid = count != 0 || weir_loop_is_rung(loop);
+    *ret_count = 0;
+    while (!paid && now_ns < end_ns) {
+        for (int i = 0; i < LOOKS_A_CLOCK_READING && !paid; i++) {
+            *ret_count = backend->table->turn(backend, WEIR_NO_SLEEP, loop->events, loop->reap_max);
+            paid = *ret_count != 0 || weir_loop_is_rung(loop);
+        }
         now_ns = weir_loop_exact(loop);
+        paid = paid || now_ns >= until_ns;
     }
     loop->counters.spins++;
     loop->counters.spins_paid += paid;
     loop->counters.spin_ns += now_ns - begin_ns;
-    learn_from_spin(&loop->spin, paid || now_ns >= until_ns);
-    return count;
+    learn_from_spin(&loop->spin, paid);
+    return paid;
 }
 
 int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
@@ -214,11 +231,9 @@ int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
     if (loop->offload) {
         weir_offload_flush(loop->offload);
     }
-    if (until_ns != WEIR_NO_SLEEP && may_spin(loop)) {
-        int count = spin(loop, until_ns);
-        if (count != 0) {
-            return count;
-        }
+    int count;
+    if (until_ns != WEIR_NO_SLEEP && may_spin(loop) && spin(loop, until_ns, &count)) {
+        return count;
     }
     if (until_ns != WEIR_NO_SLEEP) {
         /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
@@ -227,7 +242,7 @@ int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
             until_ns = WEIR_NO_SLEEP;
         }
     }
-    int count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
+    count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
     /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
     __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
     return count;

@@ -169,8 +169,8 @@ struct weir_backend *weir_loop_backend(struct weir_loop *loop);
 /* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
  * there is room and budget. */
 void weir_loop_admit(struct weir_loop *loop);
-/* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of a
- * turn passes whatever its size. */
+/* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of
+ * a turn passes whatever its size. */
 bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op);
 /* Gives an op a slot and a place at its gate; there must be one. */
 void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site);
@@ -210,6 +210,8 @@ void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op);
  * many. */
 int weir_loop_ask_posts(struct weir_loop *loop, int fd, const struct weir_task *task,
                         enum weir_asked asked);
+/* How many of those on fd are on their way back. */
+uint32_t weir_loop_count_slotless(const struct weir_loop *loop, int fd);
 
 /* cancel.c */
 /* Asks for a live op back. As weir_cancel(), but for -ENOENT. */

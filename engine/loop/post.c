@@ -134,6 +134,18 @@ static bool is_on(const struct weir_op *op, int fd)
     return op->fd == fd || (two && weir_op_fd2(op) == fd);
 }
 
+/* Only what was asked back without ever having had a slot: others are found by theirs. */
+uint32_t weir_loop_count_slotless(const struct weir_loop *loop, int fd)
+{
+    uint32_t count = 0;
+    if (weir_unlikely(loop->slotless > 0)) {
+        for (const struct weir_op *op = loop->early.head; op; op = op->held.link.next) {
+            count += op->slot == WEIR_NO_SLOT && is_on(op, fd);
+        }
+    }
+    return count;
+}
+
 static int ask_fifo(struct weir_loop *loop, struct weir_queue *fifo, int fd,
                     const struct weir_task *task, enum weir_asked asked)
 {

@@ -19,9 +19,9 @@ bool weir_op_is_quick(const struct weir_op *op);
 
 /*
  * Makes the system call for the part of the op that is still to do (weir_op_part()), a CALL's
- * function included: >= 0 or -errno; -EOPNOTSUPP for kinds that have none. write_flags: RWF_NOSIGNAL
- * where the kernel has it; else the thread must have SIGPIPE blocked. With WEIR_HOW_TRY never
- * blocks, with kinds that cannot be tried (files' metadata) -EOPNOTSUPP.
+ * function included: >= 0 or -errno; -EOPNOTSUPP for kinds that have none. write_flags:
+ * RWF_NOSIGNAL where the kernel has it; else the thread must have SIGPIPE blocked. With
+ * WEIR_HOW_TRY it never blocks: -EOPNOTSUPP for kinds that cannot be tried (files' metadata).
  */
 int64_t weir_op_perform(const struct weir_op *op, enum weir_how how, uint32_t write_flags);
 

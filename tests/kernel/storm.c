@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * storm.c: random submits, posts, cancels, deadlines, forgets and closes over files, pipes, sockets
- * and calls, by every route, beside a model that says what the engine may answer. Every accepted op must come back exactly
- * once with a plausible result, no fd may leak, the counters must add up.
+ * and calls, by every route, beside a model that says what the engine may answer. Every accepted op
+ * must come back exactly once with a plausible result, no fd may leak, the counters must add up.
  *
  *   storm [--policy io_uring|epoll] [--seed N] [--ops N] [--patience SECONDS] [--broken-cancel]
  *
@@ -309,6 +309,10 @@ static void close_all(struct world *world)
     }
     struct weir_report left = {0};
     int answer = weir_loop_close(world->loop, (int64_t)world->patience_ns, &left);
+    for (size_t i = 0; answer != 0 && i < left.count; i++) {
+        fprintf(stderr, "out: a %s on fd %d, %s, for %llu ms\n", left.ops[i].kind, left.ops[i].fd,
+                left.ops[i].state, (unsigned long long)left.ops[i].age_ns / WEIR_MS);
+    }
     if (answer != 0) {
         storm_fail(world, WEIR_SITE, "close answered %d, %zu ops are out", answer, left.count);
     }

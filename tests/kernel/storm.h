@@ -88,6 +88,7 @@ struct item {
     uint64_t asked_turn; /* and after this turn began */
     uint64_t deadline_ns;
     uint64_t at_ns;
+    uint64_t born_turn; /* what finishes on the spot in a callback comes in the next turn */
     uint64_t due_turn;  /* cancel said -EALREADY: the turn it must come in; 0: not said */
     uint64_t next_turn; /* cancel said 0 in a callback: the turn before which it cannot come */
     unsigned char *buffer;

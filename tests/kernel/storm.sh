@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# storm.sh PROGRAM POLICY seeds: the storm with fixed seeds and one that is new each time; 200 of them with
-# WEIR_LONG=1.
+# storm.sh PROGRAM POLICY seeds: the storm with fixed seeds and one that is new each time; 200 of
+# them with WEIR_LONG=1.
 # storm.sh PROGRAM POLICY broken-cancel: the storm must notice that cancels are lost.
 set -u
 program=$1
@@ -28,7 +28,8 @@ broken_cancel()
 {
     local output code seed
     for seed in 1 2 3; do
-        output=$("$program" --policy "$policy" --seed "$seed" --ops 100000 --patience 3 --broken-cancel 2>&1)
+        output=$("$program" --policy "$policy" --seed "$seed" --ops 100000 --patience 3 \
+            --broken-cancel 2>&1)
         code=$?
         echo "$output"
         if [ "$code" != 1 ] || ! grep -q "lost cancel" <<<"$output"; then

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * storm_mail.c: the second thread. It gets ops by mail and posts them; until its answer is looked at
- * the storm does not touch the op, which may have come back before that.
+ * storm_mail.c: the second thread. It gets ops by mail and posts them; until its answer is looked
+ * at the storm does not touch the op, which may have come back before that.
  */
 #include "check.h"
 #include "storm.h"

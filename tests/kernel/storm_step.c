@@ -53,6 +53,7 @@ static void insert(struct item *item, enum bound bound)
     item->bound = bound;
     item->place = free_place(world);
     world->items[item->place] = item;
+    item->born_turn = world->turn;
     world->live[bound]++;
     world->live_posted[bound] += item->posted;
 }
@@ -278,14 +279,11 @@ void storm_asked(struct item *item)
     }
 }
 
-/* A worker of the offload ring: by route or kind, or because the reactor cannot do it. */
+/* A worker of the offload ring: by route or kind, or because the reactor has no way but that. */
 static bool may_be_with_worker(const struct item *item)
 {
-    const struct channel *channel = item->channel;
-    bool stream = channel != NULL && channel->type != CHANNEL_FILE;
     bool reactor = item->world->options.policy == WEIR_EPOLL;
-    return item->bound == BOUND_OFFLOAD || (reactor && item->bound == BOUND_GATE && !stream) ||
-           (reactor && item->op.kind == WEIR_KIND_ACCEPT);
+    return item->bound == BOUND_OFFLOAD || (reactor && item->bound == BOUND_GATE);
 }
 
 void storm_cancel(struct world *world, struct item *item)
@@ -300,7 +298,8 @@ void storm_cancel(struct world *world, struct item *item)
     } else if (answer == -EALREADY && may_be_with_worker(item)) {
         storm_asked(item); /* or it runs: then it comes when that is over */
     } else if (answer == -EALREADY) {
-        item->due_turn = world->in_callback ? world->turn : world->turn + 1;
+        bool this_turn = world->in_callback && item->born_turn < world->turn && !item->posted;
+        item->due_turn = this_turn ? world->turn : world->turn + 1;
     } else {
         storm_fail(world, WEIR_SITE, "cancel of a live %s answered %d",
                    weir_kind_name(item->op.kind), answer);

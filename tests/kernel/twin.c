@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * twin.c: one seeded script of mixed ops on both backends: what they answer, move and leave behind
- * must be the same. The two differences that the contract allows (rule 15) are kept out of the script:
- * it cancels no call that runs in a worker, and opens no FIFO that has no writer.
+ * must be the same. The two differences that the contract allows (rule 15) are kept out of the
+ * script: it cancels no call that runs in a worker, and opens no FIFO that has no writer.
  *
  *   twin [--seed N] [--steps N]
  */

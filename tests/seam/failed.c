@@ -92,7 +92,7 @@ static int fail_then_close(void *context)
         child_expect(f.at_gate[i].calls == 1 && f.at_gate[i].result == -ECANCELED);
     }
     child_expect(f.timer.calls == 1 && f.timer.result == -ECANCELED);
-    /* Either it never reached the kernel (a reactor only waited for its turn), or it is reported. */
+    /* Either it never reached the kernel (a reactor only waited), or it is reported. */
     unsigned out = f.in_flight.calls == 0;
     child_expect(out || f.in_flight.result == -ECANCELED);
     child_expect(report.count == out);

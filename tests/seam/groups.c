@@ -28,6 +28,7 @@ extern const struct seam_group offload_limits_group;
 extern const struct seam_group poll_group;
 extern const struct seam_group post_group;
 extern const struct seam_group posted_group;
+extern const struct seam_group races_group;
 extern const struct seam_group refill_group;
 extern const struct seam_group results_group;
 extern const struct seam_group room_group;
@@ -51,6 +52,7 @@ const struct seam_group *const seam_groups[] = {
     &whole_group,
     &clamp_group,
     &nonblock_group,
+    &races_group,
     &poll_group,
     &cancel_group,
     &deadline_group,

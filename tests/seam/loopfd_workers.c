@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* loopfd_workers.c: rule 24: what comes from workers and other threads makes the loop's fd readable. */
+/* loopfd_workers.c: rule 24: what workers and other threads bring makes the loop's fd readable. */
 #include "seam.h"
 
 #include <sys/epoll.h>

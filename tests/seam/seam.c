@@ -178,7 +178,7 @@ void seam_called(struct weir_op *op)
     }
 }
 
-/* Kinds that move bytes or look at files, which is what the groups run by another route are about. */
+/* What the groups that are run by another route are about: bytes and files. */
 static bool takes_route(const struct weir_op *op)
 {
     switch (op->kind) {

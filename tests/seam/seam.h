@@ -153,6 +153,8 @@ void seam_await_begun(struct weir_loop *loop, const struct seam_work *work);
 void seam_unblock(struct seam_work *work);
 unsigned seam_begun(const struct seam_work *work);
 
+/* --- threads --------------------------------------------------------------------------------- */
+
 /* Runs body in a thread and waits for its end. */
 void seam_in_thread(void *(*body)(void *context), void *context);
 /* Threads of this process. */
@@ -185,6 +187,15 @@ int seam_fds_open(void);
  * down later, and interrupts whatever its thread sleeps in by then.
  */
 void seam_epoll_wait(int epoll);
+
+/* The loop still turns: a timer submitted now comes back. */
+void seam_expect_turning(struct weir_loop *loop);
+/* Runs body with fds that block and with fds that do not, each on a loop of its own. */
+void seam_with_both(void (*body)(struct weir_loop *loop, bool blocking));
+int seam_pipe_flags(bool blocking);
+int seam_socket_flags(bool blocking);
+/* A loop that goes on to live is told before a number may be given anew (rule 20). */
+void seam_forget_pair(struct weir_loop *loop, struct seam_pair *pair);
 
 struct seam_dir {
     int fd;

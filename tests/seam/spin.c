@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * spin.c: a loop that watches before it sleeps sees all that would have ended its sleep. The longest
- * spin there is, so that a source which is not watched is a hang and not a delay. (The groups run
- * once with a spin besides: see meson.build.)
+ * spin.c: a loop that watches before it sleeps sees all that would have ended its sleep. The
+ * longest spin there is, so that a source which is not watched is a hang and not a delay. (The
+ * groups run once with a spin besides: see meson.build.)
  */
 #include "seam.h"
 

@@ -115,13 +115,19 @@ SEAM_TEST(a_signal_that_is_not_blocked_is_EINVAL)
 {
     sigset_t before = block(SIGUSR1, SIGUSR1);
     struct weir_loop *loop = seam_loop();
-    struct tracked op = {.op.callback = seam_called};
-    weir_op_signal(&op.op, WEIR_SIGNAL(SIGUSR2), NULL);
-    seam_refused(loop, &op, -EINVAL);
-    weir_op_signal(&op.op, WEIR_SIGNAL(SIGUSR1) | WEIR_SIGNAL(SIGUSR2), NULL);
-    seam_refused(loop, &op, -EINVAL);
-    weir_op_signal(&op.op, WEIR_SIGNAL(SIGUSR1) | WEIR_SIGNAL(SIGKILL), NULL);
-    seam_refused(loop, &op, -EINVAL); /* cannot be blocked */
+    int fds = seam_fds_open();
+    struct tracked op = {0};
+    static const uint64_t sets[] = {
+        WEIR_SIGNAL(SIGUSR2),
+        WEIR_SIGNAL(SIGUSR1) | WEIR_SIGNAL(SIGUSR2),
+        WEIR_SIGNAL(SIGUSR1) | WEIR_SIGNAL(SIGKILL), /* cannot be blocked */
+        0,
+    };
+    for (size_t i = 0; i < SEAM_COUNT(sets); i++) {
+        weir_op_signal(&op.op, sets[i], NULL);
+        expect_equal(seam_carry_out(loop, &op), -EINVAL);
+        expect_equal(seam_fds_open(), fds);
+    }
     seam_end(loop);
     unblock(&before);
 }
@@ -272,12 +278,13 @@ SEAM_TEST(who_is_no_child_or_was_reaped_by_another_is_ECHILD_or_ESRCH)
     struct weir_loop *loop = seam_loop();
     struct seam_pair go = seam_pipe(0);
     struct seam_pair tell = seam_pipe(0);
+    struct seam_pair never = seam_pipe(0);
     struct tracked op = {0};
     /* A child that has a child, which ends first and is not reaped by anybody for a while. */
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        pid_t grandchild = child_start(&go, 1);
+        pid_t grandchild = child_start(&never, 1);
         char byte;
         _exit(write(tell.out, &grandchild, sizeof grandchild) < 0 || read(go.in, &byte, 1) < 0);
     }
@@ -302,6 +309,7 @@ SEAM_TEST(who_is_no_child_or_was_reaped_by_another_is_ECHILD_or_ESRCH)
     seam_end(loop);
     seam_pair_close(&go);
     seam_pair_close(&tell);
+    seam_pair_close(&never);
 }
 
 static int without_fds(void *context)

@@ -95,8 +95,18 @@ static bool is_ours(const char *id)
     return named && strncmp(name, "iou-", 4) != 0;
 }
 
+static void *do_nothing(void *context)
+{
+    return context;
+}
+
 int seam_threads(void)
 {
+    static bool began;
+    if (!began) { /* a sanitizer starts one of its own beside the first */
+        began = true;
+        seam_in_thread(do_nothing, NULL);
+    }
     DIR *dir = opendir("/proc/self/task");
     expect(dir != NULL);
     int count = 0;
@@ -113,4 +123,39 @@ void seam_await_threads(int want)
         usleep(200);
     }
     expect_equal(seam_threads(), want);
+}
+
+/* --- blocking or not ------------------------------------------------------------------------- */
+
+void seam_expect_turning(struct weir_loop *loop)
+{
+    struct tracked timer = {0};
+    weir_op_timeout_in(&timer.op, loop, WEIR_MS);
+    expect_equal(seam_carry_out(loop, &timer), 0);
+}
+
+void seam_with_both(void (*body)(struct weir_loop *loop, bool blocking))
+{
+    for (int blocking = 0; blocking < 2; blocking++) {
+        struct weir_loop *loop = seam_loop();
+        body(loop, blocking == 1);
+        seam_end(loop);
+    }
+}
+
+int seam_pipe_flags(bool blocking)
+{
+    return blocking ? 0 : O_NONBLOCK;
+}
+
+int seam_socket_flags(bool blocking)
+{
+    return blocking ? 0 : SOCK_NONBLOCK;
+}
+
+void seam_forget_pair(struct weir_loop *loop, struct seam_pair *pair)
+{
+    expect_equal(weir_forget(loop, pair->in), 0);
+    expect_equal(weir_forget(loop, pair->out), 0);
+    seam_pair_close(pair);
 }

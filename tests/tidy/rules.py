@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-LATER = {27, 31}  # come with the offload ring and the simulator
+LATER = {31}  # comes with the simulator
 LAST = 31
 
 
