@@ -74,22 +74,24 @@ static void admit_offload(struct weir_loop *loop)
     }
 }
 
+static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
+{
+    weir_loop_step_closers(loop);
+    admit_main(loop);
+    admit_offload(loop);
+}
+
 void weir_loop_admit(struct weir_loop *loop)
 {
     for (uint32_t i = 0; i < loop->leaving_count; i++) {
         loop->leaving[i]->left_ns = loop->stamp_ns;
     }
-    if (weir_unlikely(loop->closers.head != NULL)) {
-        weir_loop_step_closers(loop);
+    uintptr_t waits = (uintptr_t)loop->closers.head | (uintptr_t)loop->gate.waiting.head |
+                      (uintptr_t)loop->offload_gate.waiting.head;
+    if (weir_unlikely(waits != 0)) {
+        admit_who_waits(loop);
     }
-    if (weir_unlikely(loop->gate.waiting.head != NULL)) {
-        admit_main(loop);
-    }
-    if (weir_unlikely(loop->offload_gate.waiting.head != NULL)) {
-        admit_offload(loop);
-    }
-    bool direct = loop->backend->stages_in_memory && !loop->gate.waiting.head;
     loop->leaving_count = 0;
-    loop->leaving_max = direct ? loop->leaving_most : 0;
+    loop->leaving_max = loop->gate.waiting.head ? 0 : loop->leaving_most;
     loop->bytes_left = loop->admit_bytes_max;
 }

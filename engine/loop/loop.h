@@ -60,9 +60,9 @@ struct weir_loop {
     struct weir_op **leaving;
     uint32_t leaving_count;
     uint32_t leaving_max; /* past it they take the FIFO: the turn's budget is spent, others wait, or
-                           * staging is more than writing memory */
+                           * the backend is asked in the turn only */
     uint64_t bytes_left;  /* of the turn's budget */
-    uint32_t leaving_most; /* places of `leaving`: it is never past that */
+    uint32_t leaving_most; /* places of `leaving`; 0: staging is more than writing memory */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
     struct weir_gate offload_gate;
@@ -203,7 +203,15 @@ void weir_loop_start_timer(struct weir_loop *loop, struct weir_op *op);
 
 /* post.c */
 /* Moves posts on: from the inbox to a FIFO, from there to a place as far as there is one. */
-void weir_loop_take_posts(struct weir_loop *loop);
+void weir_loop_move_posts(struct weir_loop *loop);
+
+static inline void weir_loop_take_posts(struct weir_loop *loop)
+{
+    if (weir_unlikely(__atomic_load_n(&loop->posts, __ATOMIC_RELAXED) > 0)) {
+        weir_loop_move_posts(loop);
+    }
+}
+
 /* A post that has no place yet was asked back. */
 void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op);
 /* Asks for all of those that are on fd (negative: on any) and of the task (NULL: of any). How

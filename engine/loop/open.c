@@ -255,7 +255,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .spin = {.max_ns = options->spin_ns_max},
         .posts_max = options->posts_max,
         .admit_ops_max = options->admit_ops_max,
-        .leaving_most = count_leaving(options, facts),
+        .leaving_most = backend->stages_in_memory ? count_leaving(options, facts) : 0,
         .bytes_left = options->admit_bytes_max,
         .admit_bytes_max = options->admit_bytes_max,
         .timers_max = options->timers_max,

@@ -99,11 +99,8 @@ static void take_from(struct weir_loop *loop, struct weir_gate *gate)
     }
 }
 
-void weir_loop_take_posts(struct weir_loop *loop)
+void weir_loop_move_posts(struct weir_loop *loop)
 {
-    if (weir_likely(__atomic_load_n(&loop->posts, __ATOMIC_RELAXED) == 0)) {
-        return;
-    }
     empty_inbox(loop);
     if (!loop->stamp_fresh) {
         weir_loop_stamp(loop); /* the latest reading may be older than the posts */
