@@ -2,9 +2,8 @@
 /*
  * epoll.c: the reactor's turn: one sleep, then what stood on the fds that are ready is tried again.
  *
- * Invariants. Whoever waits on a side of a watch waits behind a dry mark, which an event takes off,
- * or behind the list of watches left over, which the next turn begins with: so no event is lost.
- * Each op has at most one event a turn.
+ * Invariants. Whoever waits on a side of a watch was not ready when the watch was last asked about,
+ * or the watch is level-triggered: so no event is lost. Each op has at most one event a turn.
  */
 #include <engine/backend/epoll.h>
 #include <limits.h>
@@ -44,6 +43,14 @@ static void give(struct weir_epoll *epoll, struct batch *batch, struct weir_op *
     }
 }
 
+/* For who was ready and did not get a turn: a level-triggered watch is told of again by itself. */
+static void tell_again(struct weir_epoll *epoll, struct weir_watch *watch)
+{
+    if (watch->armed & EPOLLET) {
+        weir_watches_rearm(&epoll->watches, watch, watch->armed & ~(uint32_t)EPOLLET);
+    }
+}
+
 /* Tries those who wait on a side, first come, first served. */
 static void serve(struct weir_epoll *epoll, struct weir_watch *watch, enum weir_side side,
                   struct batch *batch)
@@ -52,7 +59,7 @@ static void serve(struct weir_epoll *epoll, struct weir_watch *watch, enum weir_
     int tries = 0;
     for (; queue->head; tries++) {
         if (tries == TRIES_A_SIDE || batch->count == batch->max) {
-            weir_watches_leave(&epoll->watches, watch);
+            tell_again(epoll, watch);
             return;
         }
         struct weir_op *op = queue->head;
@@ -66,9 +73,7 @@ static void serve(struct weir_epoll *epoll, struct weir_watch *watch, enum weir_
         if (weir_unlikely(attempt == WEIR_ATTEMPT_CANNOT)) { /* no longer: to be staged again */
             op->retry = WEIR_RETRY_POLL;
             give(epoll, batch, op, side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT);
-            if (queue->head) {
-                weir_watches_leave(&epoll->watches, watch);
-            }
+            tell_again(epoll, watch);
             return;
         }
         give(epoll, batch, op, result);
@@ -91,7 +96,7 @@ static void serve_polls(struct weir_epoll *epoll, struct weir_watch *watch, uint
             continue;
         }
         if (batch->count == batch->max) {
-            weir_watches_rearm(&epoll->watches, watch, watch->armed); /* it is told again */
+            tell_again(epoll, watch);
             return;
         }
         weir_queue_remove(queue, op);
@@ -160,24 +165,6 @@ static void see(struct weir_epoll *epoll, const struct epoll_event *event, struc
     uint32_t unwanted = seen & ~(WEIR_WATCH_BASE | WEIR_WATCH_ALWAYS);
     if (unwanted != 0 && !had_writers) {
         disarm(epoll, watch, unwanted);
-    }
-}
-
-/* What the last turn left: only that, for what is left over again is the next one's. */
-static void serve_left(struct weir_epoll *epoll, struct batch *batch)
-{
-    uint32_t last = epoll->watches.left_tail;
-    while (last != 0) {
-        struct weir_watch *watch = weir_watches_take_left(&epoll->watches);
-        bool is_last = watch == &epoll->watches.array[last - 1];
-        for (enum weir_side side = WEIR_SIDE_IN; side <= WEIR_SIDE_OUT; side++) {
-            if (watch->sides[side].head && !(watch->flags & 1u << side)) {
-                serve(epoll, watch, side, batch);
-            }
-        }
-        if (is_last) {
-            return;
-        }
     }
 }
 
@@ -297,8 +284,7 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
                 uint32_t max)
 {
     struct weir_epoll *epoll = weir_epoll_of(backend);
-    bool has_more = epoll->given_up || epoll->watches.left_head != 0 ||
-                    (epoll->behind.head && weir_epoll_next_freed(epoll));
+    bool has_more = epoll->given_up || (epoll->behind.head && weir_epoll_next_freed(epoll));
     if (weir_unlikely(max == 0)) {
         if (has_more) {
             signal_wake(epoll);
@@ -310,7 +296,6 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
     if (weir_unlikely(has_more)) {
         give_given_up(epoll, &batch);
         give_freed(epoll, &batch);
-        serve_left(epoll, &batch);
         until_ns = WEIR_NO_SLEEP;
     }
     if (epoll->error || skips(epoll, until_ns)) {

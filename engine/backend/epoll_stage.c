@@ -166,16 +166,6 @@ static enum weir_staged finish(struct weir_epoll *epoll, struct weir_op *op, int
     return WEIR_FINISHED;
 }
 
-/* A number that was given anew: whoever closed the last file of that number has not said so. */
-static enum weir_staged finish_new_fd(struct weir_epoll *epoll, struct weir_op *op, int64_t result)
-{
-    struct weir_watch *stale = result >= 0 ? weir_watches_find(&epoll->watches, (int)result) : NULL;
-    if (stale && weir_watch_is_idle(stale)) {
-        weir_watches_drop(&epoll->watches, stale);
-    }
-    return finish(epoll, op, result);
-}
-
 struct weir_place weir_epoll_place(const struct weir_op *op)
 {
     enum weir_side side = side_of(op);
@@ -293,12 +283,6 @@ static enum weir_staged stage_message(struct weir_epoll *epoll, struct weir_op *
         op->mode_or_offset2 = 0;
     }
     return stage_tried(epoll, weir_watches_find(&epoll->watches, op->fd), op);
-}
-
-static enum weir_staged stage_accept(struct weir_epoll *epoll, struct weir_op *op)
-{
-    enum weir_staged staged = stage_tried(epoll, weir_watches_find(&epoll->watches, op->fd), op);
-    return staged == WEIR_FINISHED ? finish_new_fd(epoll, op, op->result) : staged;
 }
 
 static enum weir_staged stage_connect(struct weir_epoll *epoll, struct weir_op *op)
@@ -424,11 +408,11 @@ static bool closes_at_once(int fd)
 static enum weir_staged stage_close(struct weir_epoll *epoll, struct weir_op *op)
 {
     struct weir_watch *watch = weir_watches_find(&epoll->watches, op->fd);
-    if (!watch) {
-        return WEIR_NOT_HERE;
+    bool at_once = closes_at_once(op->fd);
+    if (watch) {
+        at_once = at_once && !(watch->flags & WEIR_WATCH_FILE);
+        weir_watches_drop(&epoll->watches, watch);
     }
-    bool at_once = !(watch->flags & WEIR_WATCH_FILE) && closes_at_once(op->fd);
-    weir_watches_drop(&epoll->watches, watch);
     return at_once ? finish(epoll, op, weir_op_perform(op, WEIR_HOW_BLOCK, 0)) : WEIR_NOT_HERE;
 }
 
@@ -442,15 +426,13 @@ static __attribute__((noinline)) enum weir_staged stage_other(struct weir_epoll 
     case WEIR_KIND_POLL:
         return stage_poll(epoll, op);
     case WEIR_KIND_ACCEPT:
-        return stage_accept(epoll, op);
+        return stage_tried(epoll, weir_watches_find(&epoll->watches, op->fd), op);
     case WEIR_KIND_CONNECT:
         return stage_connect(epoll, op);
     case WEIR_KIND_SPLICE:
         return stage_splice(epoll, op);
     case WEIR_KIND_CLOSE:
         return stage_close(epoll, op);
-    case WEIR_KIND_SOCKET:
-        return finish_new_fd(epoll, op, weir_op_perform(op, WEIR_HOW_TRY, 0));
     default:
         return weir_op_is_quick(op) ? finish(epoll, op, weir_op_perform(op, WEIR_HOW_TRY, 0))
                                     : WEIR_NOT_HERE;

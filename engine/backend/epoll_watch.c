@@ -52,7 +52,7 @@ static int control(struct weir_watches *watches, struct weir_watch *watch, int w
 /* What was learned of another file that had the number before. */
 static void unlearn(struct weir_watch *watch)
 {
-    watch->flags &= WEIR_WATCH_LEFT | WEIR_WATCH_TRUSTED | WEIR_WATCH_DRY_IN | WEIR_WATCH_DRY_OUT;
+    watch->flags &= WEIR_WATCH_TRUSTED | WEIR_WATCH_DRY_IN | WEIR_WATCH_DRY_OUT;
 }
 
 /* Also where the fd was closed and its number given anew, though nobody said so. */
@@ -112,17 +112,6 @@ void weir_watches_verify(struct weir_watches *watches, uint32_t most)
 
 /* --- the table -------------------------------------------------------------------------------- */
 
-static void unlink_left(struct weir_watches *watches, struct weir_watch *watch)
-{
-    uint32_t next = watch->left_next;
-    uint32_t prev = watch->left_prev;
-    *(prev ? &watches->array[prev - 1].left_next : &watches->left_head) = next;
-    *(next ? &watches->array[next - 1].left_prev : &watches->left_tail) = prev;
-    watch->left_next = 0;
-    watch->left_prev = 0;
-    watch->flags &= ~(uint32_t)WEIR_WATCH_LEFT;
-}
-
 void weir_watches_drop(struct weir_watches *watches, struct weir_watch *watch)
 {
     WEIR_CHECK(weir_watch_is_idle(watch));
@@ -131,9 +120,6 @@ void weir_watches_drop(struct weir_watches *watches, struct weir_watch *watch)
         watches->registered--;
     }
     weir_watches_prove(watches, watch);
-    if (watch->flags & WEIR_WATCH_LEFT) {
-        unlink_left(watches, watch);
-    }
     uint32_t place = index_of(watches, watch) + 1;
     uint32_t *at = &watches->buckets[(uint32_t)watch->fd & watches->bucket_mask];
     while (*at != place) {
@@ -189,29 +175,4 @@ struct weir_watch *weir_watches_of(const struct weir_watches *watches, uint64_t 
     }
     struct weir_watch *watch = &watches->array[index];
     return watch->fd >= 0 && watch->generation == key >> 32 ? watch : NULL;
-}
-
-/* --- what is left over ------------------------------------------------------------------------ */
-
-void weir_watches_leave(struct weir_watches *watches, struct weir_watch *watch)
-{
-    if (watch->flags & WEIR_WATCH_LEFT) {
-        return;
-    }
-    uint32_t place = index_of(watches, watch) + 1;
-    watch->flags |= WEIR_WATCH_LEFT;
-    watch->left_prev = watches->left_tail;
-    *(watches->left_tail ? &watches->array[watches->left_tail - 1].left_next
-                         : &watches->left_head) = place;
-    watches->left_tail = place;
-}
-
-struct weir_watch *weir_watches_take_left(struct weir_watches *watches)
-{
-    if (watches->left_head == 0) {
-        return NULL;
-    }
-    struct weir_watch *watch = &watches->array[watches->left_head - 1];
-    unlink_left(watches, watch);
-    return watch;
 }

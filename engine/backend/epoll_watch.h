@@ -33,10 +33,9 @@ enum weir_watch_flags {
     /* By 4 << side. It does not know RWF_NOWAIT. */
     WEIR_WATCH_NO_TRY_IN = 4 << WEIR_SIDE_IN,
     WEIR_WATCH_NO_TRY_OUT = 4 << WEIR_SIDE_OUT,
-    WEIR_WATCH_FILE = 16,     /* the kernel refuses to watch it: it is always ready */
-    WEIR_WATCH_LEFT = 32,     /* on the list of those the last turn did not get done with */
-    WEIR_WATCH_UNHEARD = 64,  /* the last event was for nobody */
-    WEIR_WATCH_TRUSTED = 128, /* somebody waits on what an earlier call has asked for */
+    WEIR_WATCH_FILE = 16,    /* the kernel refuses to watch it: it is always ready */
+    WEIR_WATCH_UNHEARD = 32, /* the last event was for nobody */
+    WEIR_WATCH_TRUSTED = 64, /* somebody waits on what an earlier call has asked for */
 };
 
 /* What every watch is in the set for. */
@@ -56,8 +55,6 @@ struct weir_watch {
     uint32_t next;  /* in its bucket, or among the free: index + 1; 0: the last */
     uint32_t armed; /* EPOLL*: what it is in the set for, and how; 0: it is not */
     uint32_t flags;
-    uint32_t left_next; /* index + 1 */
-    uint32_t left_prev;
     struct weir_queue sides[WEIR_SIDES];
     struct weir_claim claims[2]; /* of WEIR_SIDE_IN and WEIR_SIDE_OUT */
 };
@@ -71,8 +68,6 @@ struct weir_watches {
     uint32_t hand;       /* where to look for one to evict, or to verify */
     uint32_t registered; /* in the set */
     uint32_t trusted;    /* with that mark */
-    uint32_t left_head;  /* index + 1: left over, oldest first */
-    uint32_t left_tail;
     int epoll_fd;
 };
 
@@ -127,10 +122,5 @@ static inline bool weir_watch_is_idle(const struct weir_watch *watch)
     return !watch->sides[WEIR_SIDE_IN].head && !watch->sides[WEIR_SIDE_OUT].head &&
            !watch->sides[WEIR_SIDE_POLL].head;
 }
-
-/* To be looked at again in the next turn, event or not. */
-void weir_watches_leave(struct weir_watches *watches, struct weir_watch *watch);
-/* The oldest of these, no longer among them; NULL: there is none. */
-struct weir_watch *weir_watches_take_left(struct weir_watches *watches);
 
 #endif

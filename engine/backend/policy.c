@@ -17,13 +17,12 @@
 #define CAP_SYS_ADMIN_BIT 21
 #define KIND(kind) (1ULL << (kind))
 
-/* What the reactor does without a worker whatever the fd; a read or write of a file is not. */
+/* What the reactor does without a worker whatever the fd. Not: a read, write, splice or close of a
+ * file; an accept from a blocking listener. */
 #define EPOLL_KINDS                                                                                \
-    (KIND(WEIR_KIND_NOP) | KIND(WEIR_KIND_CLOSE) | KIND(WEIR_KIND_ACCEPT) |                        \
-     KIND(WEIR_KIND_CONNECT) | KIND(WEIR_KIND_RECV) | KIND(WEIR_KIND_SEND) |                       \
+    (KIND(WEIR_KIND_NOP) | KIND(WEIR_KIND_CONNECT) | KIND(WEIR_KIND_RECV) | KIND(WEIR_KIND_SEND) | \
      KIND(WEIR_KIND_RECVMSG) | KIND(WEIR_KIND_SENDMSG) | KIND(WEIR_KIND_SHUTDOWN) |                \
-     KIND(WEIR_KIND_POLL) | KIND(WEIR_KIND_SPLICE) | KIND(WEIR_KIND_SIGNAL) |                      \
-     KIND(WEIR_KIND_CHILD))
+     KIND(WEIR_KIND_POLL) | KIND(WEIR_KIND_SIGNAL) | KIND(WEIR_KIND_CHILD))
 
 static const struct weir_backend_table *table_of(enum weir_policy policy)
 {

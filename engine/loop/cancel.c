@@ -21,11 +21,13 @@ static int ask_carrier(struct weir_loop *loop, struct weir_op *op)
         break;
     case WEIR_CARRIER_OFFLOAD:
         if (!weir_offload_withdraw(loop->offload, op)) {
-            /* Relaxed: a hint, weir_op_asked(). */
-            __atomic_store_n(&op->asked_back, 1, __ATOMIC_RELAXED);
+            /* Relaxed: a hint, weir_op_asked(), and what a worker answers that has not begun. */
+            __atomic_store_n(&op->asked_back, op->asked, __ATOMIC_RELAXED);
             return -EALREADY;
         }
         break;
+    case WEIR_CARRIER_CALLER: /* asked for by its own function */
+        return -EALREADY;
     default:
         is_ours = loop->backend->table->cancel(loop->backend, op) == WEIR_CANCEL_WITHDRAWN;
         break;
@@ -72,6 +74,9 @@ int weir_cancel(struct weir_loop *loop, struct weir_op *op)
     if (op->state == WEIR_WITH_CALLER || op->loop != loop) {
         return -ENOENT;
     }
+    if (op->state == WEIR_POSTED) {
+        weir_loop_empty_inbox(loop); /* it may still be there */
+    }
     return weir_loop_ask(loop, op, WEIR_ASKED_CANCEL);
 }
 
@@ -83,7 +88,8 @@ static bool may_ask(const struct weir_op *op)
 uint32_t weir_loop_ask_fd(struct weir_loop *loop, int fd, const struct weir_op *but, int *ret_asked)
 {
     uint32_t live = 0;
-    int asked = fd < 0 ? 0 : weir_loop_ask_posts(loop, fd, NULL, WEIR_ASKED_CANCEL);
+    struct weir_posts posts = {.fd = fd, .but = but};
+    int asked = fd < 0 ? 0 : weir_loop_ask_posts(loop, &posts, WEIR_ASKED_CANCEL);
     uint32_t first = fd < 0 ? loop->slots.count : 0; /* no op is on a negative fd */
     for (uint32_t i = weir_slots_on_fd(&loop->slots, first, fd); i < loop->slots.count;
          i = weir_slots_on_fd(&loop->slots, i + 1, fd)) {
@@ -152,7 +158,8 @@ int weir_cancel_task(struct weir_loop *loop, struct weir_task *task)
             weir_loop_ask(loop, slot->op, WEIR_ASKED_CANCEL);
         }
     }
-    return asked + ask_timers(loop, task) + weir_loop_ask_posts(loop, -1, task, WEIR_ASKED_CANCEL);
+    struct weir_posts posts = {.fd = -1, .task = task};
+    return asked + ask_timers(loop, task) + weir_loop_ask_posts(loop, &posts, WEIR_ASKED_CANCEL);
 }
 
 int weir_forget(struct weir_loop *loop, int fd)

@@ -30,7 +30,9 @@ static bool is_special(const struct weir_op *op)
 static bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
 {
     bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-    if (op->retry != WEIR_RETRY_NONE || !transfer || op->kind == WEIR_KIND_SPLICE ||
+    bool all = (op->kind == WEIR_KIND_RECV || op->kind == WEIR_KIND_RECVMSG) &&
+               op->arg.io.flags & MSG_WAITALL; /* the part that is there is not what is wanted */
+    if (op->retry != WEIR_RETRY_NONE || !transfer || op->kind == WEIR_KIND_SPLICE || all ||
         loop->tries_left == 0) {
         return false;
     }
@@ -48,13 +50,12 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
     if (weir_op_is_offloaded(op)) {
         return WEIR_NOT_HERE;
     }
-    if (weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD && op->fd < 0) {
-        int fd = weir_op_make_own_fd(op);
-        if (fd < 0) {
-            op->result = fd;
+    if (weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD) {
+        op->fd = op->fd < 0 ? weir_op_make_own_fd(op) : op->fd;
+        if (op->fd < 0) {
+            op->result = op->fd;
             return WEIR_FINISHED;
         }
-        op->fd = fd;
         op->retry = WEIR_RETRY_POLL;
     }
     if (op->route == WEIR_ROUTE_INLINE && try_on_the_spot(loop, op)) {
@@ -74,7 +75,10 @@ static enum weir_staged stage(struct weir_loop *loop, struct weir_op *op)
 static void send_to_worker(struct weir_loop *loop, struct weir_op *op)
 {
     if (!loop->offload) {
-        weir_loop_finish_early(loop, op, -EOPNOTSUPP);
+        /* A number must not stay open because nobody may wait for it. */
+        bool closes = op->kind == WEIR_KIND_CLOSE;
+        int64_t result = closes ? weir_op_perform(op, WEIR_HOW_BLOCK, 0) : -EOPNOTSUPP;
+        weir_loop_finish_early(loop, op, result);
         return;
     }
     bool is_long = op->kind == WEIR_KIND_CALL && !(op->flags & WEIR_SHORT);
@@ -139,7 +143,7 @@ static inline bool is_quiet(const struct weir_loop *loop)
     uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)loop->gate.waiting.head |
                     (uintptr_t)loop->offload_gate.waiting.head | (uintptr_t)loop->gate.rooms |
                     (uintptr_t)loop->offload_gate.rooms | (uintptr_t)loop->closed;
-    return (any | (uintptr_t)loop->failed | __atomic_load_n(&loop->posts, __ATOMIC_RELAXED)) == 0;
+    return (any | (uintptr_t)loop->failed | weir_loop_count_posts(loop)) == 0;
 }
 
 bool weir_loop_has_work(const struct weir_loop *loop)

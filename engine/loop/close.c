@@ -4,6 +4,7 @@
  * what is still out. Invariant: nothing is torn down while an op is live.
  */
 #include <engine/loop/loop.h>
+#include <time.h>
 
 #define POINT_MAX UINT64_MAX
 
@@ -19,7 +20,7 @@ static void begin(struct weir_loop *loop)
     if (loop->failed == 0) {
         weir_loop_refuse(loop, -ESHUTDOWN);
     }
-    weir_loop_ask_posts(loop, -1, NULL, WEIR_ASKED_CLOSE);
+    weir_loop_take_posts(loop); /* closing: they are asked back */
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         if (loop->slots.slots[i].op) {
             weir_loop_ask(loop, loop->slots.slots[i].op, WEIR_ASKED_CLOSE);
@@ -87,15 +88,31 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
     ret_report->count = count;
 }
 
+/* A failed loop has no turns to sleep in: its running calls are awaited by looking. True: look
+ * again. */
+static bool awaits_calls(struct weir_loop *loop, uint64_t until_ns)
+{
+    bool running = false;
+    for (uint32_t i = 0; i < loop->slots.count && !running; i++) {
+        const struct weir_op *op = loop->slots.slots[i].op;
+        running = op && op->with == WEIR_CARRIER_OFFLOAD;
+    }
+    if (!running || weir_loop_exact(loop) >= until_ns) {
+        return false;
+    }
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    return true;
+}
+
 static int drain(struct weir_loop *loop, uint64_t until_ns)
 {
     while (weir_loop_count_live(loop) > 0 || loop->gate.rooms || loop->offload_gate.rooms) {
-        weir_loop_ask_posts(loop, -1, NULL, WEIR_ASKED_CLOSE); /* that were on their way */
         int r = weir_loop_turn_once(loop, until_ns);
         if (r < 0) {
             return r;
         }
-        bool over = loop->failed ? !loop->early.head : r == 0 && weir_loop_exact(loop) >= until_ns;
+        bool over = loop->failed ? !loop->early.head && !awaits_calls(loop, until_ns)
+                                 : r == 0 && weir_loop_exact(loop) >= until_ns;
         if (over && weir_loop_count_live(loop) > 0) {
             return loop->failed ? loop->failed : -ETIMEDOUT;
         }
@@ -153,10 +170,11 @@ int weir_loop_close(struct weir_loop *loop, int64_t wait_ns, struct weir_report 
     }
     loop->closed = NULL; /* this call takes over from weir_loop_close_begin() */
     begin(loop);
-    int r = drain(loop, deadline_of(loop, wait_ns));
+    uint64_t until_ns = deadline_of(loop, wait_ns);
+    int r = drain(loop, until_ns);
     if (loop->failed) {
         begin(loop); /* it failed while draining: withdraw what never left */
-        r = drain(loop, 0);
+        r = drain(loop, until_ns);
     }
     if (r < 0) {
         fill_report(loop, ret_report);

@@ -255,8 +255,9 @@ static void audit(const struct weir_loop *loop)
 void weir_loop_refuse(struct weir_loop *loop, int error)
 {
     loop->plain_max = 0;
-    /* Seq_cst: pairs with weir_loop_post_at(). */
-    __atomic_store_n(&loop->refuse, error, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&loop->refuse, error, __ATOMIC_RELAXED);
+    /* Release: who sees the bit sees why (weir_loop_post_at()). From here on no post is counted. */
+    __atomic_fetch_or(&loop->posts, WEIR_POSTS_REFUSED, __ATOMIC_RELEASE);
 }
 
 void weir_loop_fail(struct weir_loop *loop, int error)

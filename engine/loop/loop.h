@@ -97,7 +97,8 @@ struct weir_loop {
     struct weir_bell bell __attribute__((aligned(64)));
     uint32_t woken;
     uint32_t stop;
-    uint32_t posts; /* accepted and without a place yet: in the inbox or on a FIFO of posts */
+    uint32_t posts; /* accepted and without a place yet: in the inbox or on a FIFO of posts; with
+                     * the bit WEIR_POSTS_REFUSED */
     uint32_t posts_max;
     struct weir_op *inbox; /* newest first */
     uint64_t posts_accepted;
@@ -137,12 +138,19 @@ static inline struct weir_gate *weir_loop_gate_of(struct weir_loop *loop, const 
     return weir_op_is_offloaded(op) ? &loop->offload_gate : &loop->gate;
 }
 
-/* Ops accepted and not handed back. Posts seq_cst: close must see one that a poster who saw the
- * loop open has counted (weir_loop_post_at()). */
+#define WEIR_POSTS_REFUSED (1u << 31) /* intake has ended: nobody counts up any more */
+
+/* Relaxed: who needs to see a post sees it by the bell. */
+static inline uint32_t weir_loop_count_posts(const struct weir_loop *loop)
+{
+    return __atomic_load_n(&loop->posts, __ATOMIC_RELAXED) & ~WEIR_POSTS_REFUSED;
+}
+
+/* Ops accepted and not handed back. */
 static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
 {
     return (uint64_t)loop->gate.live + loop->offload_gate.live + loop->timers + loop->slotless +
-           __atomic_load_n(&loop->posts, __ATOMIC_SEQ_CST);
+           weir_loop_count_posts(loop);
 }
 
 /* Reads the clock for stamps. */
@@ -207,16 +215,24 @@ void weir_loop_move_posts(struct weir_loop *loop);
 
 static inline void weir_loop_take_posts(struct weir_loop *loop)
 {
-    if (weir_unlikely(__atomic_load_n(&loop->posts, __ATOMIC_RELAXED) > 0)) {
+    if (weir_unlikely(weir_loop_count_posts(loop) > 0)) {
         weir_loop_move_posts(loop);
     }
 }
 
-/* A post that has no place yet was asked back. */
+/* Puts what is in the inbox onto the FIFOs. */
+void weir_loop_empty_inbox(struct weir_loop *loop);
+/* A post on a FIFO was asked back. */
 void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op);
-/* Asks for all of those that are on fd (negative: on any) and of the task (NULL: of any). How
- * many. */
-int weir_loop_ask_posts(struct weir_loop *loop, int fd, const struct weir_task *task,
+/* Which of them. */
+struct weir_posts {
+    int fd;                       /* on it; negative: on any */
+    const struct weir_task *task; /* of it; NULL: of any */
+    const struct weir_op *but;    /* not this one */
+};
+
+/* Asks for those. How many. */
+int weir_loop_ask_posts(struct weir_loop *loop, const struct weir_posts *which,
                         enum weir_asked asked);
 /* How many of those on fd are on their way back. */
 uint32_t weir_loop_count_slotless(const struct weir_loop *loop, int fd);

@@ -8,6 +8,25 @@
  */
 #include <engine/loop/loop.h>
 
+/* Only what is accepted is counted, ever: a loop that sees a count waits for its post. 0, or why
+ * not. */
+static int count_up(struct weir_loop *loop)
+{
+    uint32_t posts = __atomic_load_n(&loop->posts, __ATOMIC_ACQUIRE);
+    do {
+        if (posts & WEIR_POSTS_REFUSED) {
+            return __atomic_load_n(&loop->refuse, __ATOMIC_RELAXED);
+        }
+        if (posts >= loop->posts_max) {
+            __atomic_fetch_add(&loop->posts_refused, 1, __ATOMIC_RELAXED);
+            return -EAGAIN;
+        }
+        /* Acquire: pairs with weir_loop_refuse() for the reason. Acq_rel: and with uncount(). */
+    } while (!__atomic_compare_exchange_n(&loop->posts, &posts, posts + 1, true, __ATOMIC_ACQ_REL,
+                                          __ATOMIC_ACQUIRE));
+    return 0;
+}
+
 int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const char *site)
 {
     if (!loop || !op) {
@@ -24,16 +43,8 @@ int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const char *si
     if (r < 0) {
         return r;
     }
-    /* Seq_cst, as is the look at `refuse`: close() stores that, then counts posts. Either it sees
-     * this one, or this sees it. */
-    uint32_t posts = __atomic_fetch_add(&loop->posts, 1, __ATOMIC_SEQ_CST);
-    r = __atomic_load_n(&loop->refuse, __ATOMIC_SEQ_CST);
-    if (r == 0 && posts >= loop->posts_max) {
-        r = -EAGAIN;
-        __atomic_fetch_add(&loop->posts_refused, 1, __ATOMIC_RELAXED);
-    }
+    r = count_up(loop);
     if (r < 0) {
-        __atomic_fetch_sub(&loop->posts, 1, __ATOMIC_SEQ_CST);
         return r;
     }
     __atomic_fetch_add(&loop->posts_accepted, 1, __ATOMIC_RELAXED);
@@ -61,8 +72,8 @@ static struct weir_queue *fifo_of(struct weir_loop *loop, const struct weir_op *
     return weir_op_is_timer(op) ? &loop->posted_timers : &weir_loop_gate_of(loop, op)->posted;
 }
 
-/* From the inbox to the FIFOs, oldest first. */
-static void empty_inbox(struct weir_loop *loop)
+/* Oldest first. */
+void weir_loop_empty_inbox(struct weir_loop *loop)
 {
     /* Acquire: pairs with the push. */
     struct weir_op *op = __atomic_exchange_n(&loop->inbox, NULL, __ATOMIC_ACQUIRE);
@@ -79,6 +90,10 @@ static void empty_inbox(struct weir_loop *loop)
         weir_queue_push(fifo_of(loop, oldest), oldest);
         if (oldest->deadline_ns != 0) {
             weir_heap_insert(&loop->heap, oldest, oldest->deadline_ns);
+        }
+        if (oldest->kind == WEIR_KIND_CLOSE) {
+            /* Now: what it cancels may hold the place that it waits for. */
+            weir_loop_ask_fd(loop, oldest->fd, oldest, NULL);
         }
         oldest = next;
     }
@@ -101,10 +116,12 @@ static void take_from(struct weir_loop *loop, struct weir_gate *gate)
 
 void weir_loop_move_posts(struct weir_loop *loop)
 {
-    empty_inbox(loop);
-    if (!loop->stamp_fresh) {
-        weir_loop_stamp(loop); /* the latest reading may be older than the posts */
+    if (loop->closing) {
+        weir_loop_ask_posts(loop, &(struct weir_posts){.fd = -1}, WEIR_ASKED_CLOSE);
+        return;
     }
+    weir_loop_empty_inbox(loop);
+    weir_loop_stamp(loop); /* the latest reading may be older than the posts */
     take_from(loop, &loop->gate);
     take_from(loop, &loop->offload_gate);
     while (loop->posted_timers.head && loop->timers < loop->timers_max) {
@@ -115,7 +132,6 @@ void weir_loop_move_posts(struct weir_loop *loop)
 
 void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op)
 {
-    empty_inbox(loop); /* it may still be there */
     weir_queue_remove(fifo_of(loop, op), op);
     if (op->heap_index != 0) {
         weir_heap_remove(&loop->heap, op);
@@ -143,14 +159,16 @@ uint32_t weir_loop_count_slotless(const struct weir_loop *loop, int fd)
     return count;
 }
 
-static int ask_fifo(struct weir_loop *loop, struct weir_queue *fifo, int fd,
-                    const struct weir_task *task, enum weir_asked asked)
+static int ask_fifo(struct weir_loop *loop, struct weir_queue *fifo, const struct weir_posts *which,
+                    enum weir_asked asked)
 {
     int count = 0;
     struct weir_op *next;
     for (struct weir_op *op = fifo->head; op; op = next) {
         next = op->held.link.next;
-        if ((fd < 0 || is_on(op, fd)) && (!task || weir_loop_task_of(loop, op) == task)) {
+        bool on_fd = which->fd < 0 || is_on(op, which->fd);
+        bool of_task = !which->task || weir_loop_task_of(loop, op) == which->task;
+        if (op != which->but && on_fd && of_task) {
             weir_loop_ask(loop, op, asked);
             count++;
         }
@@ -158,14 +176,14 @@ static int ask_fifo(struct weir_loop *loop, struct weir_queue *fifo, int fd,
     return count;
 }
 
-int weir_loop_ask_posts(struct weir_loop *loop, int fd, const struct weir_task *task,
+int weir_loop_ask_posts(struct weir_loop *loop, const struct weir_posts *which,
                         enum weir_asked asked)
 {
-    if (weir_likely(__atomic_load_n(&loop->posts, __ATOMIC_RELAXED) == 0)) {
+    if (weir_likely(weir_loop_count_posts(loop) == 0)) {
         return 0;
     }
-    empty_inbox(loop);
-    return ask_fifo(loop, &loop->gate.posted, fd, task, asked) +
-           ask_fifo(loop, &loop->offload_gate.posted, fd, task, asked) +
-           ask_fifo(loop, &loop->posted_timers, fd, task, asked);
+    weir_loop_empty_inbox(loop);
+    return ask_fifo(loop, &loop->gate.posted, which, asked) +
+           ask_fifo(loop, &loop->offload_gate.posted, which, asked) +
+           ask_fifo(loop, &loop->posted_timers, which, asked);
 }

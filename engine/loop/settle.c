@@ -93,7 +93,11 @@ static enum weir_settled settle_poll(struct weir_loop *loop, struct weir_op *op,
         return WEIR_GOES_ON;
     }
     *result = weir_op_perform(op, WEIR_HOW_TRY, loop->backend->write_flags);
-    return *result == -EAGAIN ? WEIR_GOES_ON : WEIR_ENDS; /* somebody else was faster */
+    if (*result != -EAGAIN) {
+        return WEIR_ENDS;
+    }
+    /* Somebody was faster; or it is a child that another process traces: ready, not to be had. */
+    return try_again(loop, op, op->attempts < POLLS_MAX ? WEIR_RETRY_POLL : WEIR_RETRY_LATER);
 }
 
 /* A success that may not be the end. */

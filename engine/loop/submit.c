@@ -79,7 +79,11 @@ static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir
     op->with = WEIR_CARRIER_CALLER;
     loop->slotless++;
     loop->counters.caller_ran++;
-    weir_loop_finish_early(loop, op, op->arg.call.function(op->arg.call.argument));
+    bool in_turn = loop->in_turn;
+    loop->in_turn = true; /* no turn, run or close inside the function */
+    int64_t result = op->arg.call.function(op->arg.call.argument);
+    loop->in_turn = in_turn;
+    weir_loop_finish_early(loop, op, result);
     return 0;
 }
 

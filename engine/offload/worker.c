@@ -83,9 +83,10 @@ static bool has_reason(const struct weir_worker *worker)
 
 static int64_t run(const struct weir_op *op, uint32_t write_flags)
 {
-    /* Relaxed: a hint, as in weir_op_asked(); the loop knows what it asked. */
-    if (__atomic_load_n(&op->asked_back, __ATOMIC_RELAXED)) {
-        return -ECANCELED;
+    /* Relaxed: a hint, as in weir_op_asked(). */
+    uint8_t asked = __atomic_load_n(&op->asked_back, __ATOMIC_RELAXED);
+    if (asked != WEIR_ASKED_NONE) {
+        return asked == WEIR_ASKED_DEADLINE ? -ETIME : -ECANCELED;
     }
     if (op->deadline_ns != 0 && weir_clock_monotonic() >= op->deadline_ns) {
         return -ETIME;

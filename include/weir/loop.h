@@ -78,7 +78,8 @@ struct weir_options {
 
     /* Worker threads of the offload ring: to WEIR_WORKERS_MAX; 0: one per CPU the process may use
      * (its affinity and its cgroup's CPU limit, whichever is less); WEIR_NO_OFFLOAD: none, and CALL
-     * and what else needs a worker answer -EOPNOTSUPP. They are started at open. */
+     * and what else needs a worker answer -EOPNOTSUPP (a CLOSE is done on the spot). They are
+     * started at open. */
     uint32_t offload_workers;
     /* The offload gate: CALLs, and ops routed to OFFLOAD, queued and running at most: to
      * WEIR_OFFLOAD_DEPTH_MAX; 0: 256. What a backend sends to a worker by itself is bounded by

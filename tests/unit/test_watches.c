@@ -177,24 +177,6 @@ static void verifying_finds_an_fd_that_was_closed_without_a_word(void **state)
     close(fd);
 }
 
-static void what_is_left_over_comes_back_in_order_but_for_what_has_gone(void **state)
-{
-    (void)state;
-    struct weir_watch *taken[4];
-    for (int i = 0; i < 4; i++) {
-        taken[i] = weir_watches_take(&watches, i);
-        weir_watches_leave(&watches, taken[i]);
-        weir_watches_leave(&watches, taken[i]);
-    }
-    weir_watches_drop(&watches, taken[1]);
-    weir_watches_drop(&watches, taken[3]);
-    assert_ptr_equal(weir_watches_take_left(&watches), taken[0]);
-    weir_watches_leave(&watches, taken[0]);
-    assert_ptr_equal(weir_watches_take_left(&watches), taken[2]);
-    assert_ptr_equal(weir_watches_take_left(&watches), taken[0]);
-    assert_null(weir_watches_take_left(&watches));
-}
-
 /* Against a model: which fds are known, with two that somebody waits on. */
 static void any_sequence_keeps_those_that_are_waited_on(void **state)
 {
@@ -215,12 +197,6 @@ static void any_sequence_keeps_those_that_are_waited_on(void **state)
             watch = weir_watches_take(&watches, fd);
             assert_int_equal(watch->fd, fd);
             assert_ptr_equal(weir_watches_find(&watches, fd), watch);
-            if (random_below(&random, 4) == 0) {
-                weir_watches_leave(&watches, watch);
-            }
-        }
-        if (random_below(&random, 8) == 0) {
-            weir_watches_take_left(&watches);
         }
         assert_ptr_equal(weir_watches_find(&watches, 7)->sides[WEIR_SIDE_IN].head, &ops[0]);
         assert_ptr_equal(weir_watches_find(&watches, 23)->sides[WEIR_SIDE_POLL].head, &ops[1]);
@@ -238,7 +214,6 @@ int main(void)
         WATCH_TEST(a_file_is_refused_and_marked),
         WATCH_TEST(what_is_asked_for_is_asked_once),
         WATCH_TEST(verifying_finds_an_fd_that_was_closed_without_a_word),
-        WATCH_TEST(what_is_left_over_comes_back_in_order_but_for_what_has_gone),
         WATCH_TEST(any_sequence_keeps_those_that_are_waited_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
