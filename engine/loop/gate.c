@@ -22,7 +22,9 @@ void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char
     gate->live++;
     gate->unadmitted++;
     weir_queue_push(&gate->waiting, op);
-    loop->leaving_max = 0; /* who comes now stands behind it */
+    if (gate == &loop->gate) {
+        loop->leaving_max = 0; /* who comes now stands behind it */
+    }
 }
 
 bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op)

@@ -133,9 +133,6 @@ static enum weir_settled settle_error(struct weir_loop *loop, struct weir_op *op
     bool again = (error == EAGAIN && !caller_polls(op) && op->kind != WEIR_KIND_CLOSE) ||
                  (error == EALREADY && op->kind == WEIR_KIND_CONNECT);
 
-    if (op->kind == WEIR_KIND_CALL) {
-        return WEIR_ENDS; /* whatever its function returned */
-    }
     if (interrupted && op->kind == WEIR_KIND_CLOSE) {
         *result = 0; /* close(2): Linux has closed it all the same, and a second try might hit a
                 * stranger */
@@ -157,5 +154,8 @@ static enum weir_settled settle_error(struct weir_loop *loop, struct weir_op *op
 
 enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op, int64_t *result)
 {
+    if (op->kind == WEIR_KIND_CALL) {
+        return WEIR_ENDS; /* whatever its function returned: any int64_t */
+    }
     return *result < 0 ? settle_error(loop, op, result) : settle_success(loop, op, result);
 }
