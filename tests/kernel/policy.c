@@ -231,6 +231,20 @@ static void open_begins_with_the_flags_that_the_probe_reached(void)
 
 /* --- demands ---------------------------------------------------------------------------------- */
 
+/* What the reactor does itself for some fds only: others would need a worker. */
+static void check_not_native_for_every_fd(void)
+{
+    static const enum weir_kind kinds[] = {WEIR_KIND_CLOSE, WEIR_KIND_SPLICE, WEIR_KIND_ACCEPT};
+    struct weir_decision why;
+    struct weir_probe probe = probed();
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        CHECK(!(probe.epoll.native_kinds & KIND(kinds[i])));
+        CHECK_EQUAL(try_open(WEIR_EPOLL, KIND(kinds[i]), NULL, &why), -EOPNOTSUPP);
+        check_rejected(&why, 0, "epoll", -EOPNOTSUPP, WEIR_CAUSE_FEATURE);
+        CHECK(strstr(why.rejected[0].hint, weir_kind_name(kinds[i])) != NULL);
+    }
+}
+
 static void a_kind_that_must_be_native_rules_a_backend_out(void)
 {
     struct weir_decision why;
@@ -251,6 +265,7 @@ static void a_kind_that_must_be_native_rules_a_backend_out(void)
         check_rejected(&why, 1, "epoll", -EOPNOTSUPP, WEIR_CAUSE_FEATURE);
         CHECK(strstr(why.rejected[1].hint, ": call") != NULL);
     }
+    check_not_native_for_every_fd();
 }
 
 static void an_adoption_that_fails_at_open_is_in_the_record(void)

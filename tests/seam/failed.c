@@ -178,6 +178,49 @@ SEAM_TEST(a_failed_loop_hands_back_queued_calls_and_reports_the_running_one)
     run_in_child(fail_with_workers);
 }
 
+/* Goes on for a while after it was told. */
+static int64_t end_late(void *context)
+{
+    struct seam_work *work = context;
+    __atomic_add_fetch(&work->begun, 1, __ATOMIC_RELEASE);
+    while (!weir_op_asked(&work->call.op)) {
+        usleep(100);
+    }
+    usleep(20000);
+    return work->value;
+}
+
+static int fail_then_await_the_call(void *context)
+{
+    static struct seam_work running;
+    struct weir_loop *loop = NULL;
+    struct weir_report report = {0};
+    (void)context;
+    child_expect(seam_open((struct weir_options){.offload_workers = 1}, &loop) == 0);
+    seam_work_fill(&running, 3);
+    weir_op_call(&running.call.op, end_late, &running);
+    child_expect(seam_try_submit(loop, &running.call, WEIR_SITE) == 0);
+    while (seam_begun(&running) == 0) {
+        child_expect(seam_turn(loop, WEIR_MS) >= 0);
+    }
+    int denied = deny_turns();
+    if (denied == -EINVAL || denied == -ENOSYS || denied == -EACCES) {
+        return NO_SECCOMP;
+    }
+    child_expect(denied == 0);
+    child_expect(seam_turn(loop, WEIR_MS) == -EPERM);
+    child_expect(seam_close(loop, 20 * WEIR_S, &report) == -EPERM);
+    child_expect(running.call.calls == 1 && running.call.result == 3);
+    child_expect(report.count == 0 && weir_loop_live(loop) == 0);
+    child_expect(weir_loop_abandon(loop) == 0);
+    return 0;
+}
+
+SEAM_TEST(close_of_a_failed_loop_awaits_a_running_call_until_its_deadline)
+{
+    run_in_child(fail_then_await_the_call);
+}
+
 static int fail_then_abandon(void *context)
 {
     (void)context;
@@ -199,6 +242,7 @@ SEAM_TEST(a_failed_loop_may_be_abandoned_at_once)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_loop_whose_turn_fails_hands_back_what_never_left_and_reports_the_rest),
     cmocka_unit_test(a_failed_loop_hands_back_queued_calls_and_reports_the_running_one),
+    cmocka_unit_test(close_of_a_failed_loop_awaits_a_running_call_until_its_deadline),
     cmocka_unit_test(a_failed_loop_may_be_abandoned_at_once),
 };
 

@@ -19,6 +19,7 @@ extern const struct seam_group kinds_files_group;
 extern const struct seam_group kinds_paths_group;
 extern const struct seam_group kinds_sockets_group;
 extern const struct seam_group lanes_group;
+extern const struct seam_group late_group;
 extern const struct seam_group loopfd_group;
 extern const struct seam_group loopfd_workers_group;
 extern const struct seam_group nonblock_group;
@@ -62,6 +63,7 @@ const struct seam_group *const seam_groups[] = {
     &threads_group,
     &post_group,
     &posted_group,
+    &late_group,
     &spin_group,
     &fork_group,
     &failed_group,

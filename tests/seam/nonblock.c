@@ -246,6 +246,36 @@ SEAM_TEST(a_splice_waits_for_source_and_target_whether_they_block_or_not)
     seam_with_both(splice_empty_and_full);
 }
 
+static void receive_all(struct weir_loop *loop, bool blocking)
+{
+    static const enum weir_route routes[] = {WEIR_ROUTE_AUTO, WEIR_ROUTE_RING, WEIR_ROUTE_INLINE};
+    struct seam_pair sockets = seam_socketpair(SOCK_STREAM | seam_socket_flags(blocking));
+    for (size_t i = 0; i < 2 * SEAM_COUNT(routes); i++) {
+        struct tracked op = {.op.route = (uint8_t)routes[i / 2]};
+        struct iovec iov[2] = {{op.data, 4}, {op.data + 4, 4}};
+        struct msghdr message = {.msg_iov = iov, .msg_iovlen = 2};
+        seam_write(sockets.out, "abc", 3);
+        if (i % 2 == 0) {
+            weir_op_recv(&op.op, sockets.in, op.data, 8, MSG_WAITALL);
+        } else {
+            weir_op_recvmsg(&op.op, sockets.in, &message, MSG_WAITALL);
+        }
+        seam_submit(loop, &op);
+        seam_expect_turning(loop);
+        expect_equal(op.calls, 0);
+        seam_write(sockets.out, "defgh", 5);
+        seam_await_count(loop, &op.calls, 1);
+        expect_equal(op.result, 8);
+        expect(memcmp(op.data, "abcdefgh", 8) == 0);
+    }
+    seam_forget_pair(loop, &sockets);
+}
+
+SEAM_TEST(a_recv_with_MSG_WAITALL_is_whole_by_every_route)
+{
+    seam_with_both(receive_all);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_read_of_an_empty_pipe_waits_whether_it_blocks_or_not),
     cmocka_unit_test(a_write_to_a_full_pipe_waits_whether_it_blocks_or_not),
@@ -254,6 +284,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(accept_and_connect_wait_whether_the_socket_blocks_or_not),
     cmocka_unit_test(a_connect_to_a_full_unix_backlog_waits_whether_it_blocks_or_not),
     cmocka_unit_test(a_splice_waits_for_source_and_target_whether_they_block_or_not),
+    cmocka_unit_test(a_recv_with_MSG_WAITALL_is_whole_by_every_route),
 };
 
 const struct seam_group nonblock_group = SEAM_GROUP("nonblock", tests);

@@ -2,6 +2,8 @@
 /* offload_fds.c: rule 20: closing and forgetting an fd that a worker is at. */
 #include "seam.h"
 
+#include <poll.h>
+
 /* A worker that is in read(2) of an empty pipe. */
 struct reader {
     struct weir_loop *loop;
@@ -162,12 +164,35 @@ SEAM_TEST(the_fds_of_files_that_workers_are_at_may_be_closed_and_reused_without_
     seam_end(loop);
 }
 
+SEAM_TEST(a_CLOSE_closes_whatever_it_is_though_there_is_no_worker)
+{
+    struct weir_loop *loop =
+        seam_loop_with((struct weir_options){.offload_workers = WEIR_NO_OFFLOAD});
+    for (int polled = 0; polled < 2; polled++) {
+        struct seam_pair pipe = seam_pipe(0);
+        const int fds[] = {seam_file(10), pipe.in, pipe.out};
+        seam_write(pipe.out, "x", 1); /* both ends are ready */
+        for (size_t i = 0; i < SEAM_COUNT(fds); i++) {
+            struct tracked op = {0};
+            if (polled == 1) { /* the loop knows the fd already */
+                weir_op_poll(&op.op, fds[i], POLLIN | POLLOUT);
+                expect(seam_carry_out(loop, &op) > 0);
+            }
+            weir_op_close(&op.op, fds[i]);
+            expect_equal(seam_carry_out(loop, &op), 0);
+            expect(fcntl(fds[i], F_GETFD) < 0);
+        }
+    }
+    seam_end(loop);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(forget_answers_EBUSY_while_a_worker_has_a_call_on_the_fd_and_cancels_the_rest),
     cmocka_unit_test(a_queued_call_on_a_forgotten_fd_never_hits_the_file_that_took_its_number),
     cmocka_unit_test(CLOSE_waits_for_the_call_of_a_worker_and_cancels_the_rest),
     cmocka_unit_test(a_call_of_a_worker_is_asked_for_by_its_fd),
     cmocka_unit_test(the_fds_of_files_that_workers_are_at_may_be_closed_and_reused_without_end),
+    cmocka_unit_test(a_CLOSE_closes_whatever_it_is_though_there_is_no_worker),
 };
 
 const struct seam_group offload_fds_group = SEAM_GROUP("offload_fds", tests);

@@ -221,6 +221,43 @@ SEAM_TEST(the_caller_runs_calls_only_and_only_past_a_full_gate)
     close(file);
 }
 
+struct meddler {
+    struct weir_loop *loop;
+    struct tracked call;
+    int answers[4];
+};
+
+static int64_t meddle(void *context)
+{
+    struct meddler *meddler = context;
+    meddler->answers[0] = weir_cancel(meddler->loop, &meddler->call.op);
+    meddler->answers[1] = weir_loop_turn(meddler->loop, 0);
+    meddler->answers[2] = weir_loop_run(meddler->loop);
+    meddler->answers[3] = weir_loop_close(meddler->loop, 0, NULL);
+    return 4;
+}
+
+SEAM_TEST(a_function_run_by_its_caller_can_neither_cancel_itself_nor_turn_or_close_the_loop)
+{
+    struct meddler meddler = {.loop = seam_loop_with(caller_runs())};
+    struct seam_work busy;
+    seam_block(meddler.loop, &busy);
+    weir_op_call(&meddler.call.op, meddle, &meddler);
+    seam_submit(meddler.loop, &meddler.call);
+    expect_equal(meddler.answers[0], -EALREADY);
+    for (int i = 1; i < 4; i++) {
+        expect_equal(meddler.answers[i], -EBUSY);
+    }
+    expect_equal(meddler.call.calls, 0);
+    expect_equal(seam_turn(meddler.loop, -1), 1); /* out of the function it turns again */
+    expect_equal(meddler.call.result, 4);
+    seam_unblock(&busy);
+    seam_await(meddler.loop, &busy.call);
+    expect_equal(seam_counters(meddler.loop).cancels, 0);
+    expect_equal(seam_counters(meddler.loop).stale, 0);
+    seam_end(meddler.loop);
+}
+
 SEAM_TEST(a_posted_call_is_never_run_by_its_caller)
 {
     struct weir_options options = caller_runs();
@@ -346,6 +383,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_full_gate_may_let_the_caller_run_its_call_inside_submit),
     cmocka_unit_test(the_caller_may_run_its_call_in_a_callback_too),
     cmocka_unit_test(the_caller_runs_calls_only_and_only_past_a_full_gate),
+    cmocka_unit_test(
+        a_function_run_by_its_caller_can_neither_cancel_itself_nor_turn_or_close_the_loop),
     cmocka_unit_test(a_posted_call_is_never_run_by_its_caller),
     cmocka_unit_test(who_waits_for_the_offload_gate_is_told_when_that_one_has_room),
     cmocka_unit_test(close_tells_who_waits_for_the_offload_gate_too),

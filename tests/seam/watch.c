@@ -3,6 +3,8 @@
 #include "seam.h"
 
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/wait.h>
@@ -171,6 +173,7 @@ static pid_t child_start(struct seam_pair *pipe, int status)
     if (child == 0) {
         char byte;
         signal(SIGTERM, SIG_DFL);
+        prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY); /* where only ancestors might else */
         if (read(pipe->in, &byte, 1) != 1) {
             _exit(99);
         }
@@ -312,6 +315,62 @@ SEAM_TEST(who_is_no_child_or_was_reaped_by_another_is_ECHILD_or_ESRCH)
     seam_pair_close(&never);
 }
 
+/* Traces a child of somebody else's until it is told to go. */
+static void trace(pid_t traced, int told, int tell)
+{
+    char byte;
+    siginfo_t info;
+    int error = ptrace(PTRACE_SEIZE, traced, 0, 0) == 0 ? 0 : errno;
+    if (write(tell, &error, sizeof error) < 0 || error != 0) {
+        _exit(1);
+    }
+    int r = waitid(P_PID, (id_t)traced, &info, WEXITED | WNOWAIT | __WALL);
+    _exit(r != 0 || write(tell, "e", 1) < 0 || read(told, &byte, 1) < 0);
+}
+
+SEAM_TEST(a_child_that_ended_is_awaited_until_who_traces_it_lets_go)
+{
+    struct weir_loop *loop = seam_loop();
+    struct seam_pair go = seam_pipe(0);
+    struct seam_pair told = seam_pipe(0);
+    struct seam_pair tell = seam_pipe(0);
+    struct weir_exit end = {0};
+    struct tracked op = {0};
+    char byte;
+    int error = 0;
+    int status = 0;
+    pid_t child = child_start(&go, 4);
+    pid_t tracer = fork();
+    if (tracer == 0) {
+        trace(child, told.in, tell.out);
+    }
+    seam_read(tell.in, &error, sizeof error);
+    weir_op_child(&op.op, child, &end);
+    seam_submit(loop, &op);
+    seam_turns(loop, 2);
+    seam_write(go.out, "x", 1);
+    if (error == 0) {
+        seam_read(tell.in, &byte, 1); /* it has ended, but not for us */
+        for (int i = 0; i < 20; i++) {
+            seam_expect_turning(loop);
+        }
+        expect_equal(op.calls, 0);
+        seam_write(told.out, "x", 1);
+    }
+    seam_await_count(loop, &op.calls, 1);
+    expect_equal(op.result, 0);
+    expect_equal(end.status, 4);
+    expect_equal(waitpid(tracer, &status, 0), tracer);
+    seam_end(loop);
+    seam_pair_close(&go);
+    seam_pair_close(&told);
+    seam_pair_close(&tell);
+    if (error != 0) {
+        seam_skip("one child of this process may not trace another");
+    }
+    expect_equal(status, 0);
+}
+
 static int without_fds(void *context)
 {
     struct weir_loop *loop = NULL;
@@ -361,6 +420,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(many_children_each_come_back_once),
     cmocka_unit_test(a_child_that_ended_before_is_reaped_too),
     cmocka_unit_test(a_cancelled_or_expired_wait_reaps_nothing),
+    cmocka_unit_test(a_child_that_ended_is_awaited_until_who_traces_it_lets_go),
     cmocka_unit_test(who_is_no_child_or_was_reaped_by_another_is_ECHILD_or_ESRCH),
     cmocka_unit_test(without_a_free_fd_they_are_EMFILE_and_the_loop_goes_on),
 };
