@@ -42,8 +42,7 @@ struct player {
     uint64_t ball; /* the last round that reached this side */
     int epoll;     /* --foreign */
     pthread_barrier_t *through;
-    struct weir_op op; /* to post: in the other's hands until its callback there */
-    bool mine;         /* the op came back */
+    struct weir_op ops[2]; /* to post, in turns: no side is ever two rounds ahead of the other */
 };
 
 static uint64_t next_random(uint64_t *random)
@@ -105,12 +104,9 @@ static uint64_t ball_of(const struct player *player)
 /* On the other's thread: the ball has arrived there. */
 static void on_ball(struct weir_op *op)
 {
-    struct player *sender = op->user;
-    struct player *here = sender->other;
+    struct player *here = op->user;
     CHECK_EQUAL(op->result, 0);
     here->ball++;
-    /* The op is handed over with the ball. Release: pairs with send_ball(). */
-    __atomic_store_n(&sender->mine, true, __ATOMIC_RELEASE);
 }
 
 static void send_ball(struct player *player, uint64_t round)
@@ -121,14 +117,12 @@ static void send_ball(struct player *player, uint64_t round)
         CHECK_EQUAL(weir_loop_wake(player->other->loop), 0);
         return;
     }
-    /* It answered, so the op's callback has begun; it may not have ended. */
-    while (!__atomic_load_n(&player->mine, __ATOMIC_ACQUIRE)) {
-    }
-    player->mine = false;
-    weir_op_nop(&player->op);
-    player->op.callback = on_ball;
-    player->op.user = player;
-    CHECK_EQUAL(weir_loop_post(player->other->loop, &player->op), 0);
+    /* Of two rounds ago: the other side had it before it sent the last ball. */
+    struct weir_op *op = &player->ops[round % 2];
+    weir_op_nop(op);
+    op->callback = on_ball;
+    op->user = player->other;
+    CHECK_EQUAL(weir_loop_post(player->other->loop, op), 0);
 }
 
 static void *play(void *context)
@@ -136,7 +130,6 @@ static void *play(void *context)
     struct player *player = context;
     CHECK_EQUAL(weir_loop_adopt(player->loop), 0);
     join_host(player);
-    player->mine = true;
     pthread_barrier_wait(player->through);
     for (uint64_t round = 1; round <= rounds; round++) {
         delay(&player->random);
