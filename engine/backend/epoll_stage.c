@@ -204,7 +204,7 @@ static inline enum weir_staged wait_on(struct weir_epoll *epoll, struct weir_wat
 static enum weir_staged wait_to_know(struct weir_epoll *epoll, struct weir_op *op)
 {
     struct weir_place place = weir_epoll_place(op);
-    struct weir_watch *watch = weir_watches_take(&epoll->watches, place.fd);
+    struct weir_watch *watch = weir_watches_take(&epoll->watches, epoll->base.slots, place.fd);
     return wait_on(epoll, watch, op, WEIR_SIDE_POLL, place.events);
 }
 
@@ -213,7 +213,7 @@ static __attribute__((noinline)) enum weir_staged wait_dry(struct weir_epoll *ep
                                                            struct weir_op *op)
 {
     enum weir_side side = side_of(op);
-    struct weir_watch *watch = weir_watches_take(&epoll->watches, op->fd);
+    struct weir_watch *watch = weir_watches_take(&epoll->watches, epoll->base.slots, op->fd);
     watch->flags |= 1u << side;
     return wait_on(epoll, watch, op, side, side == WEIR_SIDE_IN ? EPOLLIN : EPOLLOUT);
 }
@@ -336,7 +336,7 @@ static enum weir_staged stage_transfer(struct weir_epoll *epoll, struct weir_op 
     if (op->fd < 0) {
         return finish(epoll, op, -EBADF);
     }
-    struct weir_watch *watch = weir_watches_take(&epoll->watches, op->fd);
+    struct weir_watch *watch = weir_watches_take(&epoll->watches, epoll->base.slots, op->fd);
     int r = 0;
     if (watch->flags & WEIR_WATCH_FILE) {
         enum weir_staged staged = stage_file(epoll, watch, op);

@@ -134,13 +134,19 @@ void weir_watches_drop(struct weir_watches *watches, struct weir_watch *watch)
     watches->free = place;
 }
 
+static bool may_go(const struct weir_watch *watch, const struct weir_slots *slots)
+{
+    return weir_watch_is_idle(watch) && !weir_claim_find(&watch->claims[WEIR_SIDE_IN], slots) &&
+           !weir_claim_find(&watch->claims[WEIR_SIDE_OUT], slots);
+}
+
 /* Goes round, so that those used last are the last to go. */
-static void evict(struct weir_watches *watches)
+static void evict(struct weir_watches *watches, const struct weir_slots *slots)
 {
     for (uint32_t i = 0; i < watches->count; i++) {
         struct weir_watch *watch = &watches->array[watches->hand];
         watches->hand = watches->hand + 1 < watches->count ? watches->hand + 1 : 0;
-        if (weir_watch_is_idle(watch)) {
+        if (may_go(watch, slots)) {
             weir_watches_drop(watches, watch);
             return;
         }
@@ -148,14 +154,15 @@ static void evict(struct weir_watches *watches)
     WEIR_CHECK(!"a watch that nobody waits on");
 }
 
-struct weir_watch *weir_watches_take(struct weir_watches *watches, int fd)
+struct weir_watch *weir_watches_take(struct weir_watches *watches, const struct weir_slots *slots,
+                                     int fd)
 {
     struct weir_watch *watch = weir_watches_find(watches, fd);
     if (watch) {
         return watch;
     }
     if (watches->free == 0) {
-        evict(watches);
+        evict(watches, slots);
     }
     uint32_t place = watches->free;
     uint32_t *bucket = &watches->buckets[(uint32_t)fd & watches->bucket_mask];

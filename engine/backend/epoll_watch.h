@@ -9,13 +9,14 @@
  * set tells. But where that would tell again and again what nobody can use, edge-triggered, until
  * somebody waits to read.
  *
- * Invariants: a watch that somebody waits on is never evicted, so `count` places are enough for
- * `count` ops; its key goes with it, so a stale event finds nothing. Must not know what ops do.
+ * Invariants: a watch that somebody waits on, or whose op a worker has, is never evicted, so two
+ * places for each op are enough, which has two fds at most; its key goes with it, so a stale event
+ * finds nothing. Must not know what ops do.
  */
 #ifndef WEIR_ENGINE_EPOLL_WATCH_H
 #define WEIR_ENGINE_EPOLL_WATCH_H
 
-#include <engine/op/op.h>
+#include <engine/op/slots.h>
 #include <sys/epoll.h>
 
 /* Who waits, and for what. */
@@ -48,6 +49,13 @@ struct weir_claim {
     uint32_t slot;
     uint32_t generation;
 };
+
+/* The op of a claim, which may have left the workers; NULL: it has come back. */
+static inline struct weir_op *weir_claim_find(const struct weir_claim *claim,
+                                              const struct weir_slots *slots)
+{
+    return weir_slots_find(slots, claim->slot, claim->generation);
+}
 
 struct weir_watch {
     int32_t fd; /* -1: free */
@@ -86,8 +94,10 @@ static inline struct weir_watch *weir_watches_find(const struct weir_watches *wa
     return at != 0 ? &watches->array[at - 1] : NULL;
 }
 
-/* The fd's watch, made if there is none. At least one watch must have nobody waiting on it. */
-struct weir_watch *weir_watches_take(struct weir_watches *watches, int fd);
+/* The fd's watch, made if there is none; another may go for it. There must be one that nobody waits
+ * on and that no op in `slots` claims. */
+struct weir_watch *weir_watches_take(struct weir_watches *watches, const struct weir_slots *slots,
+                                     int fd);
 
 /* Makes the kernel report these events, beside WEIR_WATCH_BASE and what it reports already; with
  * EPOLLIN among them level-triggered again, if it was not. 0 or -errno; -EPERM: then it is marked

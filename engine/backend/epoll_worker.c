@@ -44,8 +44,7 @@ static bool is_claimed(const struct weir_epoll *epoll, int fd, enum weir_side si
     if (!watch) {
         return false;
     }
-    const struct weir_claim *claim = &watch->claims[side];
-    const struct weir_op *op = weir_slots_find(epoll->base.slots, claim->slot, claim->generation);
+    const struct weir_op *op = weir_claim_find(&watch->claims[side], epoll->base.slots);
     return op && op->with == WEIR_CARRIER_OFFLOAD;
 }
 
@@ -64,7 +63,7 @@ static void claim(struct weir_epoll *epoll, int fd, enum weir_side side, const s
     if (fd < 0 || fstat(fd, &file) < 0 || S_ISREG(file.st_mode) || S_ISBLK(file.st_mode)) {
         return;
     }
-    struct weir_watch *watch = weir_watches_take(&epoll->watches, fd);
+    struct weir_watch *watch = weir_watches_take(&epoll->watches, epoll->base.slots, fd);
     watch->claims[side] = (struct weir_claim){op->slot, op->generation};
 }
 

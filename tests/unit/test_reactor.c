@@ -10,11 +10,13 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <weir/weir.h>
 
 #define OPS 64
+#define OTHERS 100
 
 static struct weir_loop *loop;
 static struct weir_op ops[OPS];
@@ -268,6 +270,46 @@ static void those_behind_another_with_the_worker_get_their_turn(void **state)
     close(listener);
 }
 
+/* A write to an eventfd that is ready, and has no room for as much. */
+static void others_fds_do_not_let_a_second_op_past_the_one_with_a_worker(void **state)
+{
+    static uint64_t most = UINT64_MAX - 2;
+    static uint64_t one = 1;
+    int others[OTHERS];
+    int full = eventfd(2, EFD_CLOEXEC);
+    (void)state;
+    assert_int_equal(weir_loop_close(loop, WEIR_S, NULL), 0);
+    struct weir_options options = {.policy = WEIR_EPOLL, .depth = 8, .offload_workers = 2};
+    assert_int_equal(weir_loop_open(&options, &loop), 0);
+    weir_op_write(&ops[0], full, &most, sizeof most, 0);
+    submit(&ops[0]);
+    assert_int_equal(weir_loop_turn(loop, 0), 0);
+    for (unsigned i = 0; i < OTHERS; i++) { /* more fds than are watched */
+        others[i] = eventfd(1, EFD_CLOEXEC);
+        weir_op_read(&ops[1], others[i], bytes, sizeof one, 0);
+        submit(&ops[1]);
+        await(i + 1);
+        assert_int_equal(ops[1].result, sizeof one);
+    }
+    weir_op_write(&ops[2], full, &one, sizeof one, 0);
+    submit(&ops[2]);
+    for (int turns = 0; turns < 10; turns++) {
+        usleep(1000); /* a worker that had it would be done */
+        assert_true(weir_loop_turn(loop, 0) >= 0);
+    }
+    assert_int_equal(back, OTHERS);
+    assert_int_equal(read(full, bytes, sizeof one), sizeof one); /* makes room */
+    await(OTHERS + 2);
+    assert_int_equal(ops[0].result, sizeof most);
+    assert_int_equal(ops[2].result, sizeof one);
+    for (unsigned i = 0; i < OTHERS; i++) {
+        assert_int_equal(weir_forget(loop, others[i]), 0);
+        close(others[i]);
+    }
+    assert_int_equal(weir_forget(loop, full), 0);
+    close(full);
+}
+
 static void a_number_given_anew_without_a_word_is_found(void **state)
 {
     (void)state;
@@ -370,6 +412,7 @@ int main(void)
         LOOP_TEST(many_who_wait_on_one_fd_all_get_their_byte),
         LOOP_TEST(room_that_nobody_waits_for_any_more_is_not_told_of),
         LOOP_TEST(those_behind_another_with_the_worker_get_their_turn),
+        LOOP_TEST(others_fds_do_not_let_a_second_op_past_the_one_with_a_worker),
         LOOP_TEST(a_number_given_anew_without_a_word_is_found),
         LOOP_TEST(WAITALL_collects_its_parts),
         LOOP_TEST(a_cancelled_WAITALL_keeps_what_it_got_and_makes_the_loop_fd_readable),
