@@ -136,8 +136,8 @@ void weir_watches_drop(struct weir_watches *watches, struct weir_watch *watch)
 
 static bool may_go(const struct weir_watch *watch, const struct weir_slots *slots)
 {
-    return weir_watch_is_idle(watch) && !weir_claim_find(&watch->claims[WEIR_SIDE_IN], slots) &&
-           !weir_claim_find(&watch->claims[WEIR_SIDE_OUT], slots);
+    return weir_watch_is_idle(watch) && !weir_slots_find(slots, watch->claims[WEIR_SIDE_IN]) &&
+           !weir_slots_find(slots, watch->claims[WEIR_SIDE_OUT]);
 }
 
 /* Goes round, so that those used last are the last to go. */

@@ -44,19 +44,6 @@ enum weir_watch_flags {
 /* Reported unasked. */
 #define WEIR_WATCH_ALWAYS (EPOLLERR | EPOLLHUP)
 
-/* The op that was let go to a worker last; zeroes: none. */
-struct weir_claim {
-    uint32_t slot;
-    uint32_t generation;
-};
-
-/* The op of a claim, which may have left the workers; NULL: it has come back. */
-static inline struct weir_op *weir_claim_find(const struct weir_claim *claim,
-                                              const struct weir_slots *slots)
-{
-    return weir_slots_find(slots, claim->slot, claim->generation);
-}
-
 struct weir_watch {
     int32_t fd; /* -1: free */
     uint32_t generation;
@@ -64,7 +51,8 @@ struct weir_watch {
     uint32_t armed; /* EPOLL*: what it is in the set for, and how; 0: it is not */
     uint32_t flags;
     struct weir_queue sides[WEIR_SIDES];
-    struct weir_claim claims[2]; /* of WEIR_SIDE_IN and WEIR_SIDE_OUT */
+    uint64_t claims[2]; /* of WEIR_SIDE_IN and WEIR_SIDE_OUT: the tag of the op that was let go to a
+                         * worker last, and may have come back; 0: none */
 };
 
 struct weir_watches {

@@ -44,7 +44,7 @@ static bool is_claimed(const struct weir_epoll *epoll, int fd, enum weir_side si
     if (!watch) {
         return false;
     }
-    const struct weir_op *op = weir_claim_find(&watch->claims[side], epoll->base.slots);
+    const struct weir_op *op = weir_slots_find(epoll->base.slots, watch->claims[side]);
     return op && op->with == WEIR_CARRIER_OFFLOAD;
 }
 
@@ -64,7 +64,7 @@ static void claim(struct weir_epoll *epoll, int fd, enum weir_side side, const s
         return;
     }
     struct weir_watch *watch = weir_watches_take(&epoll->watches, epoll->base.slots, fd);
-    watch->claims[side] = (struct weir_claim){op->slot, op->generation};
+    watch->claims[side] = op->slot->tag;
 }
 
 enum weir_staged weir_epoll_let_go(struct weir_epoll *epoll, struct weir_op *op)

@@ -57,14 +57,15 @@ static __attribute__((noinline)) enum weir_staged stage_without(struct weir_op *
 static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
 {
     struct weir_uring *uring = weir_uring_of(backend);
-    if (weir_unlikely(!weir_uring_carries(uring, op))) {
+    bool is_nop = op->kind == WEIR_KIND_NOP; /* which a zeroed entry is */
+    if (weir_unlikely(!is_nop && !weir_uring_carries(uring, op))) {
         return stage_without(op);
     }
+    op->held.carrier.position = uring->ring.sq.sqe_tail;
     struct io_uring_sqe *sqe = next_sqe(uring);
     memset(sqe, 0, sizeof *sqe);
     sqe->user_data = weir_uring_tag(op);
-    op->held.carrier.position = uring->ring.sq.sqe_tail - 1;
-    if (op->kind != WEIR_KIND_NOP) { /* a zeroed entry is one */
+    if (!is_nop) {
         weir_uring_prepare(uring, op, sqe);
     }
     return WEIR_TAKEN;
@@ -240,9 +241,10 @@ static void drain_wake(struct weir_uring *uring)
 }
 
 /* A completion that is not simply an op's only one. True: *event is filled. */
-static bool reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe, struct weir_op *op,
+static bool reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe,
                      struct weir_event *event)
 {
+    struct weir_op *op = weir_slots_find(uring->base.slots, cqe->user_data & ~WEIR_URING_CANCEL);
     if (!op) {
         if (cqe->user_data == WEIR_URING_WAKE) {
             drain_wake(uring);
@@ -286,11 +288,10 @@ static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t ma
     uring->base.unsettled = false;
     for (; head != end; head++) {
         const struct io_uring_cqe *cqe = &cq.cqes[head & cq.ring_mask];
-        uint32_t slot = (uint32_t)cqe->user_data >> 1;
-        struct weir_op *op = weir_slots_find(&slots, slot, (uint32_t)(cqe->user_data >> 32));
+        struct weir_op *op = weir_slots_find(&slots, cqe->user_data); /* NULL for a cancel's */
         if (weir_likely(op && weir_op_finish_plain(op, cqe->res))) {
             *event++ = (struct weir_event){.op = op, .result = cqe->res};
-        } else if (reap_odd(uring, cqe, op, event)) {
+        } else if (reap_odd(uring, cqe, event)) {
             uring->base.unsettled = true;
             event++;
         }

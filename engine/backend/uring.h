@@ -60,7 +60,7 @@ static inline bool weir_uring_carries(const struct weir_uring *uring, const stru
 
 static inline uint64_t weir_uring_tag(const struct weir_op *op)
 {
-    return (uint64_t)op->generation << 32 | (uint64_t)op->slot << 1;
+    return op->slot->tag;
 }
 
 int weir_uring_open(const struct weir_options *options, struct weir_facts *facts,

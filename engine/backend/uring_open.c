@@ -25,6 +25,9 @@
 
 /* Best first; the kernel answers EINVAL to flags it does not know. */
 static const unsigned ladder[] = {
+    /* 6.6: entries are taken as they lie, without an array of indices */
+    WEIR_SETUP_NO_SQARRAY | WEIR_SETUP_SINGLE_ISSUER | WEIR_SETUP_DEFER_TASKRUN |
+        IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
     /* 6.1: completions are posted only when this thread asks for them */
     WEIR_SETUP_SINGLE_ISSUER | WEIR_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
         IORING_SETUP_SUBMIT_ALL,
@@ -52,6 +55,26 @@ static size_t first_step(const struct weir_probe *probe)
     return step;
 }
 
+/* As io_uring_queue_init_params(), but for the array of indices: liburing 2.3 writes one also where
+ * there is none, and so over the ring's own heads and tails. */
+static int init_ring(struct io_uring *ring, uint32_t depth, struct io_uring_params *params)
+{
+    int fd = io_uring_setup(depth, params);
+    if (fd < 0) {
+        return fd;
+    }
+    int r = io_uring_queue_mmap(fd, params, ring);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
+    ring->features = params->features;
+    if (params->flags & WEIR_SETUP_NO_SQARRAY) {
+        ring->sq.array = NULL; /* as newer ones have it */
+    }
+    return 0;
+}
+
 static int try_ring(struct weir_uring *uring, uint32_t depth, const struct weir_options *options)
 {
     bool disabled = options->flags & WEIR_FOR_ADOPTION;
@@ -62,10 +85,7 @@ static int try_ring(struct weir_uring *uring, uint32_t depth, const struct weir_
                      (disabled ? IORING_SETUP_R_DISABLED : 0),
             .cq_entries = 2 * depth + INTERNAL_CQES,
         };
-        r = io_uring_queue_init_params(depth, &uring->ring, &params);
-        if (r == 0) {
-            uring->ring.features = params.features;
-        }
+        r = init_ring(&uring->ring, depth, &params);
     }
     return r == -EINVAL ? -ENOTSUP : r; /* not even without flags */
 }
@@ -100,7 +120,7 @@ static int make_ring(struct weir_uring *uring, const struct weir_options *option
  * once. */
 static void straighten(struct io_uring *ring)
 {
-    if (ring->flags & WEIR_SETUP_NO_SQARRAY) {
+    if (!ring->sq.array) {
         return;
     }
     for (unsigned i = 0; i < ring->sq.ring_entries; i++) {

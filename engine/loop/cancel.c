@@ -44,7 +44,7 @@ int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked as
         return op->asked ? 0 : -EALREADY;
     }
     /* Once the backend has failed, what was asked back before may be withdrawn after all. */
-    bool failed = loop->failed && op->state == WEIR_IN_FLIGHT && op->with == WEIR_CARRIER_BACKEND;
+    bool failed = loop->failed && weir_op_is_with_backend(op);
     if (op->asked && !failed) {
         return op->with == WEIR_CARRIER_OFFLOAD ? -EALREADY : 0;
     }
@@ -153,7 +153,7 @@ int weir_cancel_task(struct weir_loop *loop, struct weir_task *task)
     int asked = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         struct weir_slot *slot = &loop->slots.slots[i];
-        if (slot->op && slot->task == task && may_ask(slot->op)) {
+        if (slot->task == task && may_ask(slot->op)) {
             asked++;
             weir_loop_ask(loop, slot->op, WEIR_ASKED_CANCEL);
         }

@@ -110,7 +110,8 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
 
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
-    op->with = WEIR_CARRIER_BACKEND;
+    bool plain = (op->flags | op->deadline_ns | op->intended_ns) == 0;
+    op->with = plain ? WEIR_CARRIER_PLAIN : WEIR_CARRIER_BACKEND;
     weir_loop_staged(loop, op, stage(loop, op));
 }
 

@@ -22,8 +22,9 @@ static void begin(struct weir_loop *loop)
     }
     weir_loop_take_posts(loop); /* closing: they are asked back */
     for (uint32_t i = 0; i < loop->slots.count; i++) {
-        if (loop->slots.slots[i].op) {
-            weir_loop_ask(loop, loop->slots.slots[i].op, WEIR_ASKED_CLOSE);
+        struct weir_op *op = weir_slots_op(&loop->slots, i);
+        if (op) {
+            weir_loop_ask(loop, op, WEIR_ASKED_CLOSE);
         }
     }
     while (loop->heap.count > 0) {
@@ -67,7 +68,7 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
     size_t count = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         const struct weir_slot *slot = &loop->slots.slots[i];
-        if (!slot->op) {
+        if (!slot->task) {
             continue;
         }
         bool bytes = weir_kind_traits(slot->op->kind) & WEIR_KIND_BYTES;
@@ -94,7 +95,7 @@ static bool awaits_calls(struct weir_loop *loop, uint64_t until_ns)
 {
     bool running = false;
     for (uint32_t i = 0; i < loop->slots.count && !running; i++) {
-        const struct weir_op *op = loop->slots.slots[i].op;
+        const struct weir_op *op = weir_slots_op(&loop->slots, i);
         running = op && op->with == WEIR_CARRIER_OFFLOAD;
     }
     if (!running || weir_loop_exact(loop) >= until_ns) {

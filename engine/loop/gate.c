@@ -14,16 +14,14 @@ void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char
         weir_loop_ask_fd(loop, op->fd, op, NULL);
     }
     loop->counters.waited += gate->live >= gate->depth;
-    loop->slots.two_fds += !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
+    loop->slots.two_fds |= !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
     weir_op_move(op, WEIR_AT_GATE);
-    struct weir_slot *slot = weir_slots_take(&loop->slots, op);
-    slot->task = weir_loop_task_of(loop, op);
-    slot->site = site;
+    weir_slots_take(&loop->slots, op, weir_loop_task_of(loop, op), site);
     gate->live++;
     gate->unadmitted++;
     weir_queue_push(&gate->waiting, op);
     if (gate == &loop->gate) {
-        loop->leaving_max = 0; /* who comes now stands behind it */
+        loop->leaving_limit = loop->leaving; /* who comes now stands behind it */
     }
 }
 
@@ -49,7 +47,7 @@ static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gat
     struct weir_op *op = weir_queue_pop(&gate->waiting);
     gate->unadmitted--;
     op->left_ns = loop->stamp_ns;
-    WEIR_CHECK(weir_op_move_plain(op, WEIR_AT_GATE, WEIR_IN_FLIGHT));
+    weir_op_move(op, WEIR_IN_FLIGHT);
     return op;
 }
 
@@ -57,7 +55,7 @@ static void admit_main(struct weir_loop *loop)
 {
     struct weir_gate *gate = &loop->gate;
     uint32_t credits = gate->depth - weir_gate_in_flight(gate);
-    uint32_t budget = loop->admit_ops_max - loop->leaving_count;
+    uint32_t budget = loop->admit_ops_max - (uint32_t)(loop->leaving_end - loop->leaving);
     uint32_t places = credits < budget ? credits : budget;
     for (; places > 0 && gate->waiting.head && fits_bytes(loop, gate->waiting.head); places--) {
         struct weir_op *op = let_through(loop, gate);
@@ -85,15 +83,16 @@ static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
 
 void weir_loop_admit(struct weir_loop *loop)
 {
-    for (uint32_t i = 0; i < loop->leaving_count; i++) {
-        loop->leaving[i]->left_ns = loop->stamp_ns;
+    const uint64_t stamp_ns = loop->stamp_ns;
+    for (struct weir_op **op = loop->leaving, **end = loop->leaving_end; op != end; op++) {
+        (*op)->left_ns = stamp_ns;
     }
     uintptr_t waits = (uintptr_t)loop->closers.head | (uintptr_t)loop->gate.waiting.head |
                       (uintptr_t)loop->offload_gate.waiting.head;
     if (weir_unlikely(waits != 0)) {
         admit_who_waits(loop);
     }
-    loop->leaving_count = 0;
-    loop->leaving_max = loop->gate.waiting.head ? 0 : loop->leaving_most;
+    loop->leaving_end = loop->leaving;
+    loop->leaving_limit = loop->leaving + (loop->gate.waiting.head ? 0 : loop->leaving_most);
     loop->bytes_left = loop->admit_bytes_max;
 }

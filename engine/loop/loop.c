@@ -143,14 +143,13 @@ static inline void record(struct weir_loop *loop, const struct weir_op *op, stru
                           int64_t result)
 {
     if (weir_likely(!count_only(op, task, result))) {
-        uint64_t from_ns = weir_unlikely(op->intended_ns != 0) ? op->intended_ns : op->born_ns;
+        uint64_t from_ns = op->intended_ns != 0 ? op->intended_ns : op->born_ns;
         record_transit(loop, task, from_ns, op->left_ns);
     }
 }
 
 /* An op without a credit or of a worker, asked for or tried again, with a deadline, or a timer. */
-static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
-                                                    const struct weir_event *event)
+static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
 {
     struct weir_op *op = event->op;
     WEIR_CHECK(op->state == WEIR_DONE);
@@ -162,13 +161,13 @@ static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
         loop->timers--;
         return;
     }
-    if (op->slot == WEIR_NO_SLOT) {
+    if (!op->slot) {
         record(loop, op, weir_loop_task_of(loop, op), event->result);
         loop->slotless--;
         return;
     }
     struct weir_gate *gate = weir_loop_gate_of(loop, op);
-    record(loop, op, loop->slots.slots[op->slot].task, event->result);
+    record(loop, op, op->slot->task, event->result);
     gate->unadmitted -= !weir_op_has_credit(op);
     gate->live--;
     weir_slots_free(&loop->slots, op->slot);
@@ -183,20 +182,28 @@ static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
     op->asked_back = 0;
 }
 
+static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
+                                                    const struct weir_event *event)
+{
+    leave_odd(loop, event);
+    event->op->deadline_ns = 0;
+    event->op->intended_ns = 0;
+}
+
 static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
 {
     struct weir_op *op = event->op;
-    uint32_t plain = weir_op_plain_stand(WEIR_DONE, WEIR_CARRIER_BACKEND);
-    if (weir_likely(weir_op_stand(op) == plain && op->heap_index == 0)) {
-        record(loop, op, loop->slots.slots[op->slot].task, event->result);
+    if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
+        struct weir_slot *slot = op->slot;
+        if (weir_likely(!count_only(op, slot->task, event->result))) {
+            record_transit(loop, slot->task, op->born_ns, op->left_ns);
+        }
         loop->gate.live--;
-        weir_slots_free(&loop->slots, op->slot);
+        weir_slots_free(&loop->slots, slot);
     } else {
         hand_back_odd(loop, event);
     }
     op->result = event->result;
-    op->deadline_ns = 0;
-    op->intended_ns = 0;
     weir_op_set_stand(op, 0); /* WITH_CALLER */
     loop->counters.finished++;
     op->callback(op);
@@ -204,14 +211,19 @@ static inline void hand_back(struct weir_loop *loop, const struct weir_event *ev
 
 static void hand_back_all(struct weir_loop *loop, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        if (i % CALLBACKS_A_STAMP == 0 && i > 0) {
-            weir_tasks_flush(&loop->tasks); /* its durations are of the old reading */
+    const struct weir_event *event = loop->events;
+    const struct weir_event *end = event + count;
+    while (event != end) {
+        const struct weir_event *stop =
+            end - event > CALLBACKS_A_STAMP ? event + CALLBACKS_A_STAMP : end;
+        while (event != stop) {
+            hand_back(loop, event++);
+        }
+        weir_tasks_flush(&loop->tasks); /* its durations are of one reading */
+        if (event != end) {
             weir_loop_stamp(loop);
         }
-        hand_back(loop, &loop->events[i]);
     }
-    weir_tasks_flush(&loop->tasks);
 }
 
 /* --- the turn --------------------------------------------------------------------------------- */
@@ -233,12 +245,12 @@ static void audit_gate(const struct weir_loop *loop, const struct weir_gate *gat
     uint32_t live = 0;
     uint32_t credits = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
-        const struct weir_op *op = loop->slots.slots[i].op;
+        const struct weir_op *op = weir_slots_op(&loop->slots, i);
         if (op && weir_op_is_offloaded(op) == (gate == &loop->offload_gate)) {
             live++;
             credits += weir_op_has_credit(op);
             waiting += op->state == WEIR_DONE && op->with == WEIR_CARRIER_NOBODY;
-            WEIR_CHECK(op->slot == i);
+            WEIR_CHECK(op->slot == &loop->slots.slots[i]);
         }
     }
     WEIR_CHECK(live == gate->live && live == waiting + credits && live <= gate->places);

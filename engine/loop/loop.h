@@ -58,10 +58,11 @@ struct weir_loop {
     struct weir_gate gate; /* the main one */
     /* Ops that went through the gate since the last turn left, and are still to be stamped. */
     struct weir_op **leaving;
-    uint32_t leaving_count;
-    uint32_t leaving_max; /* past it they take the FIFO: the turn's budget is spent, others wait, or
-                           * the backend is asked in the turn only */
-    uint64_t bytes_left;  /* of the turn's budget */
+    struct weir_op **leaving_end;
+    struct weir_op *
+        *leaving_limit;    /* past it they take the FIFO: the turn's budget is spent, others
+                                     * wait, or the backend is asked in the turn only */
+    uint64_t bytes_left;   /* of the turn's budget */
     uint32_t leaving_most; /* places of `leaving`; 0: staging is more than writing memory */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;

@@ -51,7 +51,7 @@ int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const char *si
     op->loop = loop;
     op->attempts = 0;
     op->moved = 0;
-    op->slot = WEIR_NO_SLOT;
+    op->slot = NULL;
     op->born_ns = weir_loop_exact(loop);
     op->site = site;
     weir_op_move(op, WEIR_POSTED);
@@ -153,7 +153,7 @@ uint32_t weir_loop_count_slotless(const struct weir_loop *loop, int fd)
     uint32_t count = 0;
     if (weir_unlikely(loop->slotless > 0)) {
         for (const struct weir_op *op = loop->early.head; op; op = op->held.link.next) {
-            count += op->slot == WEIR_NO_SLOT && is_on(op, fd);
+            count += !op->slot && is_on(op, fd);
         }
     }
     return count;

@@ -22,13 +22,18 @@ static bool route_fits(const struct weir_op *op)
     return op->route < WEIR_ROUTE_OFFLOAD || (op->route == WEIR_ROUTE_OFFLOAD && !no_call);
 }
 
+static inline bool takes_ops(const struct weir_loop *loop, const struct weir_task *task)
+{
+    return task->tasks == &loop->tasks && task->open;
+}
+
 int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
 {
     if (op->kind == WEIR_KIND_NONE || op->kind >= WEIR_KIND_COUNT || !op->callback ||
         !flags_fit(op) || !route_fits(op)) {
         return -EINVAL;
     }
-    if (op->task && (op->task->tasks != &loop->tasks || !op->task->open)) {
+    if (op->task && !takes_ops(loop, op->task)) {
         return -EINVAL;
     }
     if (weir_kind_traits(op->kind) & WEIR_KIND_LENGTH32 && op->arg.io.length > LENGTH32_MAX) {
@@ -51,6 +56,11 @@ int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
      ~(KIND(NONE) | KIND(TIMEOUT) | KIND(CLOSE) | KIND(SYNC_FILE_RANGE) | KIND(FADVISE) |          \
        KIND(RENAMEAT) | KIND(LINKAT) | KIND(SPLICE) | KIND(SIGNAL) | KIND(CHILD) | KIND(CALL)))
 
+/* Those with WEIR_KIND_MAY_WHOLE. */
+#define TRANSFER_KINDS                                                                             \
+    (KIND(READ) | KIND(WRITE) | KIND(READV) | KIND(WRITEV) | KIND(RECV) | KIND(SEND) |             \
+     KIND(RECVMSG) | KIND(SENDMSG) | KIND(SPLICE))
+
 _Static_assert(WEIR_KIND_COUNT < 64, "a bit per kind");
 
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
@@ -72,7 +82,7 @@ void weir_loop_start_timer(struct weir_loop *loop, struct weir_op *op)
 static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
     take(loop, op, task);
-    op->slot = WEIR_NO_SLOT;
+    op->slot = NULL;
     op->born_ns = loop->stamp_ns;
     op->left_ns = loop->stamp_ns;
     weir_op_move(op, WEIR_IN_FLIGHT);
@@ -141,21 +151,33 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     return 0;
 }
 
+/* Flags, route and what an earlier life left beside them, as one word. The kind is not in it: a
+ * helper has just written it, and a wider load would have to wait for that store. */
+_Static_assert(offsetof(struct weir_op, flags) % 8 == 0 &&
+                   offsetof(struct weir_op, reserved) == offsetof(struct weir_op, flags) + 7,
+               "flags, route, attempts and asked_back are one word");
+
+static inline uint64_t unusual(const struct weir_op *op)
+{
+    uint64_t word;
+    memcpy(&word, &op->flags, sizeof word);
+    return word;
+}
+
 /* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot. Nearly
  * all are, so they are not asked one by one. */
 static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
 {
     return weir_loop_check(loop) == 0 && loop->gate.live < loop->plain_max && op && op->callback &&
-           (op->flags | op->route | weir_op_stand(op)) == 0 && op->deadline_ns == 0 &&
-           op->kind < WEIR_KIND_COUNT && (PLAIN_KINDS >> op->kind & 1) &&
-           (!op->task || (op->task->tasks == &loop->tasks && op->task->open));
+           unusual(op) == 0 && (op->deadline_ns | op->intended_ns | weir_op_stand(op)) == 0 &&
+           op->kind < WEIR_KIND_COUNT && (PLAIN_KINDS >> op->kind & 1);
 }
 
 /* Whether the op need not wait: see weir_loop_admit(). */
 static inline bool goes_through(struct weir_loop *loop, const struct weir_op *op)
 {
-    return weir_likely(loop->leaving_count < loop->leaving_max) &&
-           (!(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) || weir_loop_fits_bytes(loop, op));
+    return weir_likely(loop->leaving_end != loop->leaving_limit) &&
+           (!(TRANSFER_KINDS >> op->kind & 1) || weir_loop_fits_bytes(loop, op));
 }
 
 int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
@@ -163,20 +185,23 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     if (weir_unlikely(!is_plain(loop, op))) {
         return submit_checked(loop, op, site);
     }
-    /* is_plain() has looked: the op is WITH_CALLER. */
-    struct weir_task *task = weir_loop_task_of(loop, op);
-    take(loop, op, task);
+    struct weir_task *task = op->task;
+    if (!task) {
+        task = loop->tasks.of_kind[op->kind];
+    } else if (weir_unlikely(!takes_ops(loop, task))) {
+        return submit_checked(loop, op, site);
+    }
+    op->loop = loop;
     op->born_ns = loop->stamp_ns;
+    weir_relaxed_add(&task->counters.submitted, 1);
     if (weir_unlikely(!goes_through(loop, op))) {
         weir_loop_enter_gate(loop, op, site);
         return 0;
     }
-    struct weir_slot *slot = weir_slots_take(&loop->slots, op);
-    slot->task = task;
-    slot->site = site;
+    weir_slots_take(&loop->slots, op, task, site);
     loop->gate.live++;
-    loop->leaving[loop->leaving_count++] = op;
-    weir_op_set_stand(op, weir_op_plain_stand(WEIR_IN_FLIGHT, WEIR_CARRIER_BACKEND));
+    *loop->leaving_end++ = op;
+    weir_op_set_stand(op, weir_op_plain_stand(WEIR_IN_FLIGHT));
     enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
     if (weir_unlikely(staged != WEIR_TAKEN)) {
         weir_loop_staged(loop, op, staged);

@@ -34,6 +34,8 @@ enum weir_state {
 enum weir_carrier {
     WEIR_CARRIER_NOBODY,
     WEIR_CARRIER_BACKEND,
+    WEIR_CARRIER_PLAIN,   /* the backend, and the op has neither flags, deadline nor intended start:
+                           * it takes the short ways */
     WEIR_CARRIER_TIMER,   /* the heap: a TIMEOUT, or an op that is tried again later */
     WEIR_CARRIER_CLOSER,  /* the list of CLOSE ops that wait for the other ops on their fd */
     WEIR_CARRIER_OFFLOAD, /* the offload ring, queued or running */
@@ -98,10 +100,10 @@ static inline void weir_op_set_stand(struct weir_op *op, uint32_t word)
     memcpy(&op->state, &word, sizeof word);
 }
 
-/* The word of an op that nobody asked for and that is not tried again. */
-static inline uint32_t weir_op_plain_stand(enum weir_state state, enum weir_carrier with)
+/* The word of a plain op that nobody asked for and that is not tried again. */
+static inline uint32_t weir_op_plain_stand(enum weir_state state)
 {
-    const uint8_t bytes[4] = {(uint8_t)state, WEIR_ASKED_NONE, WEIR_RETRY_NONE, (uint8_t)with};
+    const uint8_t bytes[4] = {(uint8_t)state, WEIR_ASKED_NONE, WEIR_RETRY_NONE, WEIR_CARRIER_PLAIN};
     uint32_t word;
     memcpy(&word, bytes, sizeof word);
     return word;
@@ -121,22 +123,20 @@ static inline void weir_op_move(struct weir_op *op, enum weir_state to)
     op->state = (uint8_t)to;
 }
 
-/* The same for an op that stands as nearly all do: from its gate to the backend, and from there to
- * DONE. False: it does not, and nothing was done. */
-static inline bool weir_op_move_plain(struct weir_op *op, enum weir_state from, enum weir_state to)
-{
-    enum weir_carrier with = from == WEIR_AT_GATE ? WEIR_CARRIER_NOBODY : WEIR_CARRIER_BACKEND;
-    if (weir_unlikely(weir_op_stand(op) != weir_op_plain_stand(from, with))) {
-        return false;
-    }
-    weir_op_set_stand(op, weir_op_plain_stand(to, WEIR_CARRIER_BACKEND));
-    return true;
-}
-
 /* For backends: a completion that is simply the end of its op. False: the loop has to look. */
 static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
 {
-    return result >= 0 && op->flags == 0 && weir_op_move_plain(op, WEIR_IN_FLIGHT, WEIR_DONE);
+    if (weir_unlikely(result < 0 || weir_op_stand(op) != weir_op_plain_stand(WEIR_IN_FLIGHT))) {
+        return false;
+    }
+    weir_op_set_stand(op, weir_op_plain_stand(WEIR_DONE));
+    return true;
+}
+
+static inline bool weir_op_is_with_backend(const struct weir_op *op)
+{
+    return op->state == WEIR_IN_FLIGHT &&
+           (op->with == WEIR_CARRIER_BACKEND || op->with == WEIR_CARRIER_PLAIN);
 }
 
 static inline bool weir_op_is_timer(const struct weir_op *op)
@@ -155,8 +155,6 @@ static inline bool weir_op_is_offloaded(const struct weir_op *op)
 {
     return op->kind == WEIR_KIND_CALL || op->route == WEIR_ROUTE_OFFLOAD;
 }
-
-#define WEIR_NO_SLOT UINT32_MAX /* op->slot of an op without: posted, or run by its caller */
 
 /* What an op that was asked back answers unless it was first. */
 static inline int weir_op_asked_result(const struct weir_op *op)

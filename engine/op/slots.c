@@ -13,11 +13,11 @@ void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory)
     slots->slots = memory;
     slots->fds = (int32_t *)(void *)(slots->slots + count);
     slots->count = count;
-    slots->first_free = 0;
-    slots->two_fds = 0;
+    slots->first_free = slots->slots;
+    slots->two_fds = false;
     for (uint32_t i = 0; i < count; i++) {
-        slots->slots[i].next_free = i + 1;
-        slots->slots[i].generation = 1; /* a tag of zeros belongs to nobody */
+        slots->slots[i].next_free = i + 1 < count ? &slots->slots[i + 1] : NULL;
+        slots->slots[i].tag = WEIR_SLOT_GENERATION | (uint64_t)i << 1; /* zeros are nobody's */
         slots->fds[i] = -1;
     }
 }
@@ -25,14 +25,13 @@ void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory)
 uint32_t weir_slots_on_fd(const struct weir_slots *slots, uint32_t index, int fd)
 {
     for (; index < slots->count; index++) {
-        if (slots->fds[index] == fd) {
-            return index;
-        }
-        if (slots->two_fds == 0 || !slots->slots[index].op) {
+        bool is_first = slots->fds[index] == fd;
+        if (!is_first && !slots->two_fds) {
             continue;
         }
-        const struct weir_op *op = slots->slots[index].op;
-        if (weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2 && weir_op_fd2(op) == fd) {
+        const struct weir_op *op = weir_slots_op(slots, index);
+        if (op && (is_first ||
+                   (weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2 && weir_op_fd2(op) == fd))) {
             return index;
         }
     }

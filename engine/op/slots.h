@@ -11,21 +11,25 @@
 
 #include <engine/op/op.h>
 
+#define WEIR_SLOT_GENERATION (1ULL << 32) /* of a tag: one */
+
 struct weir_slot {
-    struct weir_op *op; /* NULL: free */
-    struct weir_task *task;
+    union {
+        struct weir_op *op;
+        struct weir_slot *next_free; /* of a free slot */
+    };
+    struct weir_task *task; /* NULL: free */
     const char *site;
-    uint32_t generation;
-    uint32_t next_free; /* of a free slot */
+    uint64_t tag; /* what the kernel is given: generation and index, and a zero bit below them */
 };
 
 struct weir_slots {
     struct weir_slot *slots;
-    int32_t *fds; /* each slot's fd, -1 for none: apart, so that all ops on an fd are found by a
-                   * quick scan */
+    int32_t *fds; /* the fd of the op that each slot has, or had last; -1 for none: apart, so that
+                   * all ops on an fd are found by a quick scan */
+    struct weir_slot *first_free;
     uint32_t count;
-    uint32_t first_free;
-    uint32_t two_fds; /* used slots whose kind has a second fd; counted up by who takes them */
+    bool two_fds; /* there has been an op with two */
 };
 
 /* Bytes of memory for `count` slots. */
@@ -33,41 +37,43 @@ size_t weir_slots_size(uint32_t count);
 /* memory: zeroed, of that size, aligned to a cache line. */
 void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory);
 
-/* Takes a slot for an op; there must be one. Sets op->slot and op->generation. */
-static inline struct weir_slot *weir_slots_take(struct weir_slots *slots, struct weir_op *op)
+/* Takes a slot for an op; there must be one. Sets op->slot. */
+static inline void weir_slots_take(struct weir_slots *slots, struct weir_op *op,
+                                   struct weir_task *task, const char *site)
 {
-    uint32_t index = slots->first_free;
-    struct weir_slot *slot = &slots->slots[index];
+    struct weir_slot *slot = slots->first_free;
     slots->first_free = slot->next_free;
-    slots->fds[index] = op->fd; /* the helpers of kinds without one write -1 */
+    slots->fds[slot - slots->slots] = op->fd; /* the helpers of kinds without one write -1 */
     slot->op = op;
-    op->slot = index;
-    op->generation = slot->generation;
-    return slot;
+    slot->task = task;
+    slot->site = site;
+    op->slot = slot;
 }
 
-static inline void weir_slots_free(struct weir_slots *slots, uint32_t index)
+static inline void weir_slots_free(struct weir_slots *slots, struct weir_slot *slot)
 {
-    struct weir_slot *slot = &slots->slots[index];
-    if (weir_unlikely(slots->two_fds > 0)) {
-        slots->two_fds -= !!(weir_kind_traits(slot->op->kind) & WEIR_KIND_HAS_FD2);
-    }
-    slot->op = NULL;
-    slot->generation++;
+    slot->task = NULL;
+    slot->tag += WEIR_SLOT_GENERATION;
     slot->next_free = slots->first_free;
-    slots->fds[index] = -1;
-    slots->first_free = index;
+    slots->first_free = slot;
 }
 
-/* The op of a slot, or NULL if the slot has moved on. */
-static inline struct weir_op *weir_slots_find(const struct weir_slots *slots, uint32_t index,
-                                              uint32_t generation)
+/* The op of a slot, NULL if it is free. */
+static inline struct weir_op *weir_slots_op(const struct weir_slots *slots, uint32_t index)
 {
+    const struct weir_slot *slot = &slots->slots[index];
+    return slot->task ? slot->op : NULL;
+}
+
+/* The op of a tag, or NULL if its slot has moved on. */
+static inline struct weir_op *weir_slots_find(const struct weir_slots *slots, uint64_t tag)
+{
+    uint32_t index = (uint32_t)tag >> 1;
     if (weir_unlikely(index >= slots->count)) {
         return NULL;
     }
     const struct weir_slot *slot = &slots->slots[index];
-    return weir_likely(slot->generation == generation) ? slot->op : NULL;
+    return weir_likely(slot->tag == tag) ? slot->op : NULL;
 }
 
 /* The next slot from `index` on whose op is on fd (as first or second), or slots->count. */

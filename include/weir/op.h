@@ -133,22 +133,27 @@ struct weir_op {
     uint64_t intended_ns;    /* when the work should have started, latency counts from it; 0:
                            * submit */
     uint32_t flags;          /* enum weir_op_flags */
-    uint8_t kind;            /* enum weir_kind; written by the helpers */
     uint8_t route;           /* enum weir_route */
     uint8_t attempts;        /* the engine's */
     uint8_t asked_back;      /* the engine's: weir_op_asked() */
+    uint8_t reserved;        /* leave 0 */
 
     /* Arguments, written by the helpers; rw_flags and ioprio may be set after them. */
-    int32_t fd;
+    uint8_t kind;          /* enum weir_kind */
     uint32_t rw_flags;     /* READ, WRITE and their vectors: RWF_* of preadv2(2) */
     uint16_t ioprio;       /* READ, WRITE and their vectors: ioprio_set(2); 0: the thread's own */
     uint16_t buffer_index; /* reserved for registered buffers: leave 0 */
     uint16_t buffer_group; /* reserved for provided buffers: leave 0 */
     uint16_t buffer_id;    /* reserved for provided buffers: leave 0 */
-
-    struct weir_loop *loop; /* valid from submit to the last callback */
+    int32_t fd;
 
     /* The engine's alone. */
+    /* All zero while the op is the caller's. Read together, so in this order and aligned. */
+    uint8_t state;
+    uint8_t asked;
+    uint8_t retry;
+    uint8_t with;
+    struct weir_loop *loop; /* valid from submit to the last callback; yours to read */
     union {
         struct {
             struct weir_op *next;
@@ -160,15 +165,7 @@ struct weir_op {
             uint32_t expected;
         } carrier; /* in flight: the backend's */
     } held;
-    uint32_t slot;
-    uint32_t generation;
-    uint32_t heap_index;
-    /* All zero while the op is the caller's. Read together, so in this order and aligned. */
-    uint8_t state;
-    uint8_t asked;
-    uint8_t retry;
-    uint8_t with;
-
+    struct weir_slot *slot;
     uint64_t born_ns;
     union {
         uint64_t left_ns;
@@ -215,7 +212,9 @@ struct weir_op {
         } call;
     } arg;
     uint64_t mode_or_offset2; /* OPENAT, MKDIRAT: mode; STATX: mask; SPLICE: the offset read from */
-    uint64_t moved; /* after a WHOLE op: bytes moved, also when it failed; else as it was */
+    uint64_t moved;        /* after a WHOLE op: bytes moved, also when it failed; else as it was */
+    uint32_t heap_index;   /* the engine's */
+    uint32_t reserved2[3]; /* so that ops in an array share no cache line; leave 0 */
 };
 
 /* "read", "sync_file_range", ...; "none" for kind 0; NULL for no such kind. Any thread. */

@@ -92,15 +92,16 @@ static void a_full_table_keeps_what_an_op_with_a_worker_claims(void **state)
 {
     (void)state;
     struct weir_op op = {.fd = -1};
+    char task; /* never looked at */
     size_t size = (weir_slots_size(2) + 63) / 64 * 64;
     void *slot_memory = aligned_alloc(64, size);
     assert_non_null(slot_memory);
     memset(slot_memory, 0, size);
     weir_slots_init(&slots, 2, slot_memory);
-    weir_slots_take(&slots, &op);
+    weir_slots_take(&slots, &op, (struct weir_task *)(void *)&task, WEIR_SITE);
     for (uint32_t side = WEIR_SIDE_IN; side <= WEIR_SIDE_OUT; side++) {
         struct weir_watch *watch = weir_watches_take(&watches, &slots, (int)side);
-        watch->claims[side] = (struct weir_claim){op.slot, op.generation};
+        watch->claims[side] = op.slot->tag;
     }
     for (int fd = 100; fd < 120; fd++) {
         weir_watches_take(&watches, &slots, fd);
