@@ -24,6 +24,7 @@
 
 #include <weir/op.h>
 #include <weir/policy.h>
+#include <weir/sim.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -100,6 +101,8 @@ struct weir_options {
     uint64_t native_kinds;
     /* What weir_probe() found, so that each of many loops need not find it again; NULL: find it. */
     const struct weir_probe *probe;
+    /* Of WEIR_SIM alone. */
+    struct weir_sim_options sim;
 
     void *user;                     /* what weir_loop_user() answers */
     struct weir_decision *decision; /* filled on success and on failure; NULL: not wanted */

@@ -16,6 +16,7 @@ enum weir_policy {
     WEIR_AUTO,     /* the best backend that works here */
     WEIR_IO_URING, /* this one or an error */
     WEIR_EPOLL,    /* the same */
+    WEIR_SIM,      /* the simulator, weir/sim.h: never chosen by itself */
 };
 
 /* Why a candidate was rejected. */
