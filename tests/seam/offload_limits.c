@@ -37,7 +37,7 @@ SEAM_TEST(workers_are_taken_up_to_their_limit_and_not_past_it)
     expect(answer == 0 || answer == -EAGAIN); /* so many threads may be more than one may have */
     if (answer == 0) {
         struct weir_facts facts;
-        expect_equal(seam_threads(), threads + WEIR_WORKERS_MAX);
+        expect_equal(seam_threads(), threads + seam_threads_of(WEIR_WORKERS_MAX));
         expect_equal(weir_loop_facts(loop, &facts), 0);
         expect_equal(facts.workers, WEIR_WORKERS_MAX);
         seam_end(loop);
@@ -157,7 +157,7 @@ SEAM_TEST(zeroed_options_are_the_stated_defaults_of_offload)
     expect_equal(weir_probe(&probe), 0);
     expect_equal(weir_loop_facts(loop, &facts), 0);
     expect(probe.cpus >= 1);
-    expect_equal(facts.workers, probe.cpus);
+    expect_equal(facts.workers, seam_simulates() ? 4 : probe.cpus); /* the same on every machine */
     expect(strlen(facts.workers_reason) > 0);
     expect_equal(facts.offload_depth, 256);
     expect_equal(facts.offload_waiting_max, 0);
