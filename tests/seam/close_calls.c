@@ -212,8 +212,7 @@ SEAM_TEST(a_loop_with_a_running_call_may_be_abandoned)
         unsigned calls = busy->queued[0].call.calls;
         seam_unblock(&busy->running);
         /* The late worker ends its function, touches what was leaked, and goes. */
-        while (!seam_simulates() &&
-               __atomic_load_n(&busy->running.ended, __ATOMIC_ACQUIRE) == 0) {
+        while (!seam_simulates() && __atomic_load_n(&busy->running.ended, __ATOMIC_ACQUIRE) == 0) {
             usleep(100);
         }
         struct weir_loop *next = seam_loop();

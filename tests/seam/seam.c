@@ -357,9 +357,9 @@ int seam_main(int argc, char **argv)
         }
         found = true;
         bool others = seam_simulates() && group->simulated_tests != NULL;
-        failed += _cmocka_run_group_tests(
-            group->name, others ? group->simulated_tests : group->tests,
-            others ? group->simulated_count : group->count, NULL, NULL);
+        failed +=
+            _cmocka_run_group_tests(group->name, others ? group->simulated_tests : group->tests,
+                                    others ? group->simulated_count : group->count, NULL, NULL);
     }
     if (!found) {
         fprintf(stderr, "%s: no such group\n", argc > 1 ? argv[1] : "none");

@@ -48,6 +48,9 @@ struct seam_simulated {
     void (*prepare)(struct weir_options *options);
     void (*opened)(struct weir_loop *loop);
     void (*fail_turns)(struct weir_loop *loop); /* its turns answer -EPERM from now on */
+    /* Turns until the op, which is on a file, is with the disk, which keeps it; not any longer. */
+    void (*hold_op)(struct weir_loop *loop, struct weir_op *op);
+    void (*let_op_go)(struct weir_op *op);
     void (*limit_fds)(bool none); /* no more than there are; or as many as before */
     int (*fds_open)(void);
     /* Makes a world, a loop in it that leaves a file to be synced, and closes them: the answer. */
@@ -159,15 +162,15 @@ struct weir_counters seam_counters(struct weir_loop *loop);
 
 struct seam_work {
     struct tracked call;
-    int64_t value;    /* what the function returns */
-    bool blocks;      /* it waits for seam_unblock() */
-    bool until_asked; /* it waits until its op is asked back */
+    int64_t value;      /* what the function returns */
+    bool blocks;        /* it waits for seam_unblock() */
+    bool until_asked;   /* it waits until its op is asked back */
     unsigned linger_us; /* and then goes on so long */
     sem_t leave;
     /* Written by the thread that ran it. */
     unsigned begun;
     unsigned ended;
-    bool inside; /* begun before it is run: by a simulated worker */
+    bool inside;    /* begun before it is run: by a simulated worker */
     uint64_t order; /* its place among all that began since seam_work_reset(), from 1 */
     pthread_t thread;
 };

@@ -21,6 +21,8 @@ void sim_prepare(struct weir_options *options);
 void sim_opened(struct weir_loop *loop);
 void sim_fail_turns(struct weir_loop *loop);
 int sim_fds_open(void);
+void sim_hold_op(struct weir_loop *loop, struct weir_op *op);
+void sim_let_op_go(struct weir_op *op);
 void sim_limit_fds(bool none);
 int sim_use_and_close_a_world(void);
 void sim_pause(void);

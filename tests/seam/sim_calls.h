@@ -56,7 +56,6 @@ int sim_faccessat(int dirfd, const char *path, int mode, int flags);
 int sim_mkdirat(int dirfd, const char *path, mode_t mode);
 int sim_unlinkat(int dirfd, const char *path, int flags);
 int sim_symlinkat(const char *target, int dirfd, const char *path);
-ssize_t sim_readlinkat(int dirfd, const char *path, char *buffer, size_t size);
 int sim_mkostemp(char *pattern, int flags);
 char *sim_mkdtemp(char *pattern);
 int sim_memfd_create(const char *name, unsigned flags);
@@ -107,7 +106,6 @@ int sim_sem_wait(sem_t *semaphore);
 #define unlink(path) sim_unlinkat(AT_FDCWD, (path), 0)
 #define rmdir(path) sim_unlinkat(AT_FDCWD, (path), AT_REMOVEDIR)
 #define symlinkat(...) sim_symlinkat(__VA_ARGS__)
-#define readlinkat(...) sim_readlinkat(__VA_ARGS__)
 #define mkostemp(...) sim_mkostemp(__VA_ARGS__)
 #define mkdtemp(...) sim_mkdtemp(__VA_ARGS__)
 #define memfd_create(...) sim_memfd_create(__VA_ARGS__)

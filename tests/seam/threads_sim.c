@@ -6,7 +6,6 @@
  */
 #include "sim.h"
 
-#include <engine/loop/loop.h>
 #include <ucontext.h>
 
 #define STACK ((size_t)256 << 10)
@@ -59,27 +58,33 @@ bool sim_let_others(void)
     return any;
 }
 
+static struct other *free_place(void)
+{
+    for (size_t i = 0; i < OTHERS; i++) {
+        if (!others[i].live) {
+            return &others[i];
+        }
+    }
+    return NULL;
+}
+
 int sim_pthread_create(pthread_t *ret_thread, const pthread_attr_t *attributes,
                        void *(*body)(void *context), void *context)
 {
+    struct other *other = free_place();
+    char *stack = malloc(STACK);
     (void)attributes;
-    for (size_t i = 0; i < OTHERS; i++) {
-        struct other *other = &others[i];
-        if (other->live) {
-            continue;
-        }
-        *other = (struct other){.body = body, .argument = context, .live = true};
-        other->stack = malloc(STACK);
-        if (other->stack == NULL || getcontext(&other->context) != 0) {
-            return EAGAIN;
-        }
-        other->context.uc_stack.ss_sp = other->stack;
-        other->context.uc_stack.ss_size = STACK;
-        makecontext(&other->context, run_body, 0);
-        *ret_thread = (pthread_t)(i + 1);
-        return 0;
+    if (other == NULL || stack == NULL) {
+        free(stack);
+        return EAGAIN;
     }
-    return EAGAIN;
+    *other = (struct other){.body = body, .argument = context, .stack = stack, .live = true};
+    getcontext(&other->context);
+    other->context.uc_stack.ss_sp = stack;
+    other->context.uc_stack.ss_size = STACK;
+    makecontext(&other->context, run_body, 0);
+    *ret_thread = (pthread_t)(other - others + 1);
+    return 0;
 }
 
 int sim_pthread_join(pthread_t thread, void **ret_value)
@@ -161,33 +166,4 @@ int sim_clock_gettime(clockid_t clock, struct timespec *ret_now)
     ret_now->tv_sec = (time_t)(now_ns / WEIR_S);
     ret_now->tv_nsec = (long)(now_ns % WEIR_S);
     return 0;
-}
-
-/* --- loops ----------------------------------------------------------------------------------- */
-
-/* The others act just before the bell says ASLEEP, and just after: then a few times, as each may
- * yield between what it does. */
-static void window(struct weir_backend *backend, int asleep)
-{
-    (void)backend;
-    for (int i = 0; i <= 3 * asleep; i++) {
-        sim_let_others();
-    }
-}
-
-/* A function that blocks begins when its end is asked for, and ends when it may. */
-static bool may_end_call(struct weir_op *op)
-{
-    return op->arg.call.function != seam_work_do || seam_work_may_end(op->arg.call.argument);
-}
-
-void sim_prepare(struct weir_options *options)
-{
-    sim_world()->may_end_call = may_end_call;
-    options->sim.world = sim_world();
-}
-
-void sim_opened(struct weir_loop *loop)
-{
-    loop->backend->window = window;
 }

@@ -372,11 +372,6 @@ int sim_symlinkat(const char *target, int dirfd, const char *path)
     return (int)done(&op);
 }
 
-ssize_t sim_readlinkat(int dirfd, const char *path, char *buffer, size_t size)
-{
-    return answer(weir_sim_readlink(sim_world(), dirfd, path, buffer, size));
-}
-
 /* Writes another name into the pattern's six X. */
 static void name_it(char *pattern)
 {
