@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * world_sim.c: the calls of sim_calls.h on fds and paths: each is an op of its kind, done at once by
- * weir_sim_do(), as another process would. One that must wait steps the world until it need not.
+ * world_sim.c: the calls of sim_calls.h on fds and paths: each is an op of its kind, done at once
+ * by weir_sim_do(), as another process would. One that must wait steps the world until it need not.
  */
 #include "sim.h"
 
@@ -395,7 +395,7 @@ char *sim_mkdtemp(char *pattern)
 
 int sim_memfd_create(const char *name, unsigned flags)
 {
-    char path[] = "/tmp/memory-XXXXXX";
+    char path[] = "/memory-XXXXXX";
     (void)name;
     int fd = sim_mkostemp(path, flags & MFD_CLOEXEC ? O_CLOEXEC : 0);
     return fd >= 0 && sim_unlinkat(AT_FDCWD, path, 0) == 0 ? fd : -1;
