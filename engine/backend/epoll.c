@@ -359,6 +359,12 @@ static void forget(struct weir_backend *backend, int fd)
     }
 }
 
+static void discard(struct weir_backend *backend, int fd)
+{
+    (void)backend;
+    close(fd);
+}
+
 static int fd(struct weir_backend *backend)
 {
     struct weir_epoll *epoll = weir_epoll_of(backend);
@@ -377,5 +383,6 @@ const struct weir_backend_table weir_epoll_table = {
     .wake = wake,
     .now = now,
     .forget = forget,
+    .discard = discard,
     .fd = fd,
 };

@@ -18,6 +18,7 @@
 #include "sim_disk.h"
 #include "sim_stream.h"
 
+#include <fcntl.h>
 #include <weir/sim.h>
 
 #define WEIR_SIM_BEGIN_NS (3600 * 1000000000ULL) /* the clock of a new world: an hour is behind it */
@@ -116,7 +117,6 @@ struct weir_sim_run {
     int64_t result;
     enum weir_sim_run_state state;
     uint32_t worker; /* that carries it: its number and 1; 0: none */
-    bool asked;      /* by a cancel */
     enum weir_sim_fault_what fault; /* that struck; 0: none */
     int error;                      /* of it */
     uint64_t delay_ns;              /* of it */
@@ -214,13 +214,15 @@ void weir_sim_trace(struct weir_sim *sim, const char *what, const struct weir_si
 int weir_sim_make(const struct weir_sim_options *options, struct weir_sim **ret_sim);
 void weir_sim_free(struct weir_sim *sim);
 
-/* sim_file.c */
+/* sim_fd.c */
 struct weir_sim_file *weir_sim_file_of(const struct weir_sim *sim, int fd); /* NULL: no such */
 /* 0, or why no fd can be had. */
 int weir_sim_may_open(const struct weir_sim *sim);
 /* Makes a file and an fd for it; weir_sim_may_open() answered 0. The fd or -ENOMEM. */
 int weir_sim_file_open(struct weir_sim *sim, enum weir_sim_file_kind kind, int flags,
                        struct weir_sim_file **ret_file);
+/* One more fd for a file. */
+int weir_sim_file_number(struct weir_sim *sim, struct weir_sim_file *file, int flags);
 void weir_sim_file_name(struct weir_sim *sim, struct weir_sim_file *file, const char *path);
 int weir_sim_file_close(struct weir_sim *sim, int fd);
 void weir_sim_file_hold(struct weir_sim_file *file);
@@ -267,11 +269,14 @@ void weir_sim_finish(struct weir_sim_run *run, int64_t result);
 enum weir_cancelled weir_sim_ask(struct weir_sim_run *run);
 /* Tries those again who wait on it. */
 void weir_sim_try_waiting(struct weir_sim *sim, struct weir_sim_file *file);
+/* The file goes: those who wait on it try elsewhere. */
+void weir_sim_send_away(struct weir_sim *sim, struct weir_sim_file *file);
 void weir_sim_list(struct weir_sim_runs *list, struct weir_sim_run *run,
                    enum weir_sim_run_state state);
 void weir_sim_unlist(struct weir_sim_run *run);
 /* Takes a run off whatever it is on; its op is forgotten. */
 void weir_sim_drop(struct weir_sim_run *run);
+void weir_sim_drop_all(struct weir_sim_loop *loop);
 
 /* sim_worker.c */
 void weir_sim_queue(struct weir_sim_run *run);

@@ -98,7 +98,6 @@ struct weir_stream {
     struct weir_stream *pending;
     struct weir_stream *pending_tail;
     struct weir_stream *next_pending; /* of one of these */
-    struct weir_stream *listener;     /* of one of these */
 
     struct weir_stream_option options[WEIR_STREAM_OPTIONS];
     uint32_t option_count;

@@ -380,6 +380,12 @@ static void forget(struct weir_backend *backend, int fd)
     (void)fd;
 }
 
+static void discard(struct weir_backend *backend, int fd)
+{
+    (void)backend;
+    close(fd);
+}
+
 bool weir_uring_message(const struct weir_uring *uring)
 {
     /* Without a ring of the sender's: the first argument says so. */
@@ -421,5 +427,6 @@ const struct weir_backend_table weir_uring_table = {
     .wake = wake,
     .forget = forget,
     .now = now,
+    .discard = discard,
     .fd = weir_uring_fd,
 };
