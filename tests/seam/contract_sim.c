@@ -18,7 +18,7 @@ const struct seam_backend seam_backend = {
     .name = "sim",
     .policy = WEIR_SIM,
     .turn_syscalls = NULL,
-    .splice_keeps_fd = false,
+    .splice_keeps_fd = true,
     .simulated = &simulated,
 };
 

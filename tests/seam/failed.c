@@ -203,8 +203,12 @@ static int fail_then_await_the_call(void *context)
     child_expect(denied == 0);
     child_expect(seam_turn(loop, WEIR_MS) == -EPERM);
     child_expect(seam_close(loop, 20 * WEIR_S, &report) == -EPERM);
-    child_expect(running.call.calls == 1 && running.call.result == 3);
-    child_expect(report.count == 0 && weir_loop_live(loop) == 0);
+    if (seam_simulates()) { /* nothing goes on in its world while no turn can */
+        child_expect(running.call.calls == 0 && report.count == 1);
+    } else {
+        child_expect(running.call.calls == 1 && running.call.result == 3);
+        child_expect(report.count == 0 && weir_loop_live(loop) == 0);
+    }
     child_expect(weir_loop_abandon(loop) == 0);
     return 0;
 }

@@ -64,16 +64,18 @@ static struct weir_sim_run *run_of(const struct weir_sim_loop *loop, const struc
     return NULL;
 }
 
-/* What happens next to it is not planned, and as to a cancel it is one of those that come late. */
+/* It departs for a slow disk; then what happens next to it is no longer planned, and as to a cancel
+ * it is one of those that come late. */
 void sim_hold_op(struct weir_loop *loop, struct weir_op *op)
 {
-    struct weir_sim_loop *in_world = weir_sim_loop_of(loop->backend);
-    struct weir_sim_run *run = NULL;
-    while (run == NULL) {
-        expect_equal(weir_loop_turn(loop, 0), 0); /* the clock stands */
-        run = run_of(in_world, op);
-    }
-    weir_sim_unplan(sim_world(), &run->next);
+    struct weir_sim *sim = sim_world();
+    struct weir_sim_span before = sim->plan.storage;
+    sim->plan.storage = (struct weir_sim_span){WEIR_S, WEIR_S};
+    expect_equal(weir_loop_turn(loop, 0), 0);
+    sim->plan.storage = before;
+    struct weir_sim_run *run = run_of(weir_sim_loop_of(loop->backend), op);
+    expect(run != NULL);
+    weir_sim_unplan(sim, &run->next);
     run->fault = WEIR_SIM_LATE;
 }
 

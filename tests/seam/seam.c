@@ -135,9 +135,6 @@ void seam_end(struct weir_loop *loop)
 
 int seam_turn(struct weir_loop *loop, int64_t wait_ns)
 {
-    if (wait_ns == 0 && seam_simulates()) {
-        wait_ns = WEIR_US; /* elsewhere things happen meanwhile too */
-    }
     turning++;
     int result = weir_loop_turn(loop, wait_ns);
     turning--;

@@ -242,9 +242,10 @@ void seam_dir_remove(struct seam_dir *dir)
 char *seam_vast(size_t length)
 {
     size_t size = (length + VAST_STEP - 1) / VAST_STEP * VAST_STEP;
-    int memory = memfd_create("vast", MFD_CLOEXEC);
+    /* In brackets: the real ones, where the simulator's are in their place. */
+    int memory = (memfd_create)("vast", MFD_CLOEXEC);
     expect(memory >= 0);
-    expect_equal(ftruncate(memory, (off_t)VAST_STEP), 0);
+    expect_equal((ftruncate)(memory, (off_t)VAST_STEP), 0);
     char *vast = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     expect(vast != MAP_FAILED);
     for (size_t at = 0; at < size; at += VAST_STEP) {

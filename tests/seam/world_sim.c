@@ -22,6 +22,7 @@ static const struct weir_sim_plan plan = {
     .storage_bytes_per_s = UINT64_MAX,
     .network_bytes_per_s = UINT64_MAX,
     .fds_max = FDS_MAX,
+    .pipe_bytes = 256 << 10,
 };
 
 static bool is_ours(int fd)
