@@ -96,6 +96,10 @@ struct weir_backend_table {
      * turn. */
     enum weir_staged (*stage)(struct weir_backend *backend, struct weir_op *op);
 
+    /* Does an op on the spot, for its route: op->result as of weir_op_perform() with
+     * WEIR_HOW_TRY, -EAGAIN: it is to be staged. */
+    int64_t (*attempt)(struct weir_backend *backend, const struct weir_op *op);
+
     /* Asks for an op back that it has TAKEN and not given an event for. At most once per op
      * staged. */
     enum weir_cancelled (*cancel)(struct weir_backend *backend, struct weir_op *op);

@@ -5,6 +5,8 @@
 #include <engine/base/guard.h>
 #include <stdio.h>
 
+#define TURN_NS 1000u
+
 static void give_memory(struct weir_sim_loop *loop)
 {
     struct weir_arena *arena = &loop->sim->arena;
@@ -120,11 +122,35 @@ static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
     return WEIR_TAKEN;
 }
 
+/* For the route INLINE: what is there already. */
+static int64_t attempt(struct weir_backend *backend, const struct weir_op *op)
+{
+    struct weir_sim *sim = weir_sim_loop_of(backend)->sim;
+    struct weir_sim_try attempt = {0};
+    if (backend->dead || sim->plan.fault_count > 0) {
+        return -EAGAIN; /* faults meet an op on its way */
+    }
+    int64_t r = weir_sim_try_begin(sim, op, &attempt);
+    bool reads = weir_kind_traits(op->kind) & WEIR_KIND_READS;
+    bool is_cold =
+        attempt.file && attempt.file->inode && reads && weir_sim_roll(sim, WEIR_SIM_DIE_TIME) & 1;
+    if (r < 0 || is_cold) {
+        weir_sim_try_end(sim, &attempt);
+        return -EAGAIN;
+    }
+    if (attempt.file && attempt.file->stream && !reads) {
+        attempt.way_ns = weir_sim_draw(sim, WEIR_SIM_DIE_TIME, &sim->plan.network);
+    }
+    r = weir_sim_perform(sim, op, &attempt);
+    weir_sim_try_end(sim, &attempt);
+    weir_sim_trace(sim, "at once", NULL, r);
+    return r;
+}
+
 static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *op)
 {
     struct weir_sim_loop *loop = weir_sim_loop_of(backend);
-    return backend->dead ? WEIR_CANCEL_LOST
-                         : weir_sim_ask(&loop->runs[op->held.carrier.position]);
+    return backend->dead ? WEIR_CANCEL_LOST : weir_sim_ask(&loop->runs[op->held.carrier.position]);
 }
 
 /* Sleeps until one of the loop's own is finished. Another loop's ends the sleep too, since it may
@@ -157,6 +183,15 @@ static uint32_t give(struct weir_sim_loop *loop, struct weir_event *events, uint
     return count;
 }
 
+/* A turn takes its time, so that who is always busy, or never sleeps, does not stop the clock. */
+static void pass_time(struct weir_sim *sim)
+{
+    uint64_t until_ns = sim->now_ns + TURN_NS;
+    while (sim->now_ns < until_ns && !sim->crashed) {
+        weir_sim_advance(sim, until_ns);
+    }
+}
+
 static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                 uint32_t max)
 {
@@ -166,6 +201,7 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
     if (!backend->dead) {
         weir_sim_depart(loop);
         weir_sim_happen(sim);
+        pass_time(sim);
     }
     if (until_ns != WEIR_NO_SLEEP) {
         r = sleep_in_world(loop, until_ns);
@@ -214,6 +250,7 @@ const struct weir_backend_table weir_sim_table = {
     .adopt = adopt,
     .close = close_loop,
     .stage = stage,
+    .attempt = attempt,
     .cancel = cancel,
     .turn = turn,
     .wake = wake,

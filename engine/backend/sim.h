@@ -21,9 +21,10 @@
 #include <fcntl.h>
 #include <weir/sim.h>
 
-#define WEIR_SIM_BEGIN_NS (3600 * 1000000000ULL) /* the clock of a new world: an hour is behind it */
-#define WEIR_SIM_WORKERS 4                       /* where options.offload_workers says 0 */
-#define WEIR_SIM_LONG_EVERY 8                    /* a worker takes long work at least so often */
+#define WEIR_SIM_BEGIN_NS                                                                          \
+    (3600 * 1000000000ULL)    /* the clock of a new world: an hour is behind it */
+#define WEIR_SIM_WORKERS 4    /* where options.offload_workers says 0 */
+#define WEIR_SIM_LONG_EVERY 8 /* a worker takes long work at least so often */
 
 /* --- what will happen ------------------------------------------------------------------------- */
 
@@ -69,7 +70,7 @@ struct weir_sim_file {
     uint32_t holds;             /* fds, and runs on it */
     uint32_t serial;            /* never given twice */
     enum weir_sim_file_kind kind;
-    int flags;                 /* O_* */
+    int flags; /* O_* */
     uint64_t position;
     struct weir_inode *inode;   /* of the disk's; it holds it */
     struct weir_stream *stream; /* of streams */
@@ -116,7 +117,7 @@ struct weir_sim_run {
     uint64_t serial; /* among the loop's, from 1 */
     int64_t result;
     enum weir_sim_run_state state;
-    uint32_t worker; /* that carries it: its number and 1; 0: none */
+    uint32_t worker;                /* that carries it: its number and 1; 0: none */
     enum weir_sim_fault_what fault; /* that struck; 0: none */
     int error;                      /* of it */
     uint64_t delay_ns;              /* of it */
@@ -153,6 +154,11 @@ static inline struct weir_sim_loop *weir_sim_loop_of(struct weir_backend *backen
     return (struct weir_sim_loop *)(void *)backend;
 }
 
+static inline struct weir_sim *weir_sim_world_of(const struct weir_backend *backend)
+{
+    return ((const struct weir_sim_loop *)(const void *)backend)->sim;
+}
+
 extern const struct weir_backend_table weir_sim_table;
 
 /* --- the world -------------------------------------------------------------------------------- */
@@ -177,7 +183,7 @@ struct weir_sim {
     struct weir_sim_fd *fds;
     uint32_t fds_max; /* the table's; plan.fds_max is what may be used of it */
     uint32_t fds_open;
-    uint32_t files;   /* there ever were */
+    uint32_t files; /* there ever were */
     struct weir_disk *disk;
     struct weir_net net;
 
@@ -236,7 +242,8 @@ void weir_sim_file_drop_all(struct weir_sim *sim);
 
 /* sim_perform.c */
 /* Looks up the op's fds and holds their files. 0 or -EBADF. */
-int weir_sim_try_begin(struct weir_sim *sim, const struct weir_op *op, struct weir_sim_try *attempt);
+int weir_sim_try_begin(struct weir_sim *sim, const struct weir_op *op,
+                       struct weir_sim_try *attempt);
 void weir_sim_try_end(struct weir_sim *sim, struct weir_sim_try *attempt);
 /* >= 0 or -errno; nothing has happened on -EAGAIN but what attempt->moved says. */
 int64_t weir_sim_perform(struct weir_sim *sim, const struct weir_op *op,

@@ -9,8 +9,7 @@
 
 static bool is_earlier(const struct weir_happening *one, const struct weir_happening *other)
 {
-    return one->at_ns != other->at_ns ? one->at_ns < other->at_ns
-                                      : one->sequence < other->sequence;
+    return one->at_ns != other->at_ns ? one->at_ns < other->at_ns : one->sequence < other->sequence;
 }
 
 /* Of two roots, one. */

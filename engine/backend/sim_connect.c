@@ -117,8 +117,7 @@ int weir_name_set(struct weir_name *name, const struct sockaddr *address, sockle
     if (!is_known) {
         return -EAFNOSUPPORT;
     }
-    if (length < least ||
-        (address->sa_family == AF_UNIX && length > sizeof name->address.un)) {
+    if (length < least || (address->sa_family == AF_UNIX && length > sizeof name->address.un)) {
         return -EINVAL;
     }
     bool is_unix = address->sa_family == AF_UNIX;
@@ -376,8 +375,7 @@ static int connect_datagrams(struct weir_stream *stream, const struct weir_name 
 
 static int queue_connection(struct weir_stream *stream, struct weir_stream *listener)
 {
-    struct weir_stream *end =
-        make(stream->net, WEIR_STREAM_SOCKET, stream->domain, stream->type);
+    struct weir_stream *end = make(stream->net, WEIR_STREAM_SOCKET, stream->domain, stream->type);
     if (!end) {
         return -ENOMEM;
     }
@@ -457,9 +455,8 @@ int weir_stream_set(struct weir_stream *stream, int level, int name, const void 
         return -EINVAL;
     }
     bool is_inet = stream->domain != AF_UNIX;
-    if (level != SOL_SOCKET &&
-        !(is_inet && (level == IPPROTO_TCP || level == IPPROTO_IP || level == IPPROTO_IPV6 ||
-                      level == IPPROTO_UDP))) {
+    if (level != SOL_SOCKET && !(is_inet && (level == IPPROTO_TCP || level == IPPROTO_IP ||
+                                             level == IPPROTO_IPV6 || level == IPPROTO_UDP))) {
         return level == IPPROTO_TCP ? -EOPNOTSUPP : -ENOPROTOOPT;
     }
     memcpy(&number, value, sizeof number);

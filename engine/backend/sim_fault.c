@@ -99,8 +99,7 @@ static bool matches(const struct weir_sim *sim, const struct weir_sim_fault *fau
                     const struct weir_sim_run *run)
 {
     bool kind = fault->kinds == 0 || fault->kinds >> run->op->kind & 1;
-    return kind && can_strike(fault, run) &&
-           (!fault->path || is_on_path(sim, run, fault->path));
+    return kind && can_strike(fault, run) && (!fault->path || is_on_path(sim, run, fault->path));
 }
 
 /* Counts a match, and says whether this is one to strike. */

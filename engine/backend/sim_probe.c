@@ -78,8 +78,8 @@ int weir_sim_fcntl(struct weir_sim *sim, int fd, int command, int argument)
     case F_GETFL:
         return file->flags;
     case F_SETFL:
-        file->flags = (file->flags & ~(O_NONBLOCK | O_APPEND)) |
-                      (argument & (O_NONBLOCK | O_APPEND));
+        file->flags =
+            (file->flags & ~(O_NONBLOCK | O_APPEND)) | (argument & (O_NONBLOCK | O_APPEND));
         return 0;
     default:
         return -EINVAL;

@@ -94,8 +94,8 @@ void weir_stream_reset(struct weir_stream *stream)
 static void leave_peer(struct weir_stream *stream, const struct weir_when *when)
 {
     struct weir_stream *peer = stream->peer;
-    bool unread = stream->role == WEIR_STREAM_SOCKET && stream->type == SOCK_STREAM &&
-                  stream->held > 0;
+    bool unread =
+        stream->role == WEIR_STREAM_SOCKET && stream->type == SOCK_STREAM && stream->held > 0;
     if (!peer) {
         return;
     }
@@ -366,8 +366,7 @@ static uint64_t arrival(struct weir_stream *target, const struct weir_when *when
 static bool put(struct weir_stream *target, const struct weir_when *when, struct place *place,
                 uint64_t bytes, const struct weir_name *from)
 {
-    struct weir_chunk *chunk =
-        weir_arena_take(target->net->arena, sizeof *chunk + (size_t)bytes);
+    struct weir_chunk *chunk = weir_arena_take(target->net->arena, sizeof *chunk + (size_t)bytes);
     if (!chunk) {
         return false;
     }
@@ -400,8 +399,8 @@ int64_t weir_stream_send(struct weir_stream *stream, const struct weir_when *whe
         }
     }
     if (message) {
-        return put(target, when, &place, length, &stream->name) ? changed(target), (int64_t)length
-                                                                : -ENOBUFS;
+        return put(target, when, &place, length, &stream->name) ? changed(target),
+               (int64_t)length                                  : -ENOBUFS;
     }
     while (moved < length) {
         uint64_t part = length - moved < PIECE ? length - moved : PIECE;

@@ -83,7 +83,7 @@ struct weir_stream {
     uint64_t ends_ns; /* that arrives */
     bool read_shut;
     bool write_shut;
-    int error; /* positive errno; told once */
+    int error;         /* positive errno; told once */
     bool linger_reset; /* SO_LINGER of 0: closing resets */
 
     struct weir_name name;

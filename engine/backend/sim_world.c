@@ -48,13 +48,13 @@ static bool is_span(const struct weir_sim_span *span)
 static bool fits(const struct weir_sim_plan *plan)
 {
     uint32_t sector = plan->sector_bytes;
-    bool sector_fits = sector >= WEIR_DISK_SECTOR_MIN && sector <= WEIR_DISK_PAGE &&
-                       (sector & (sector - 1)) == 0;
-    bool spans_fit = is_span(&plan->storage) && is_span(&plan->sync) &&
-                     is_span(&plan->network) && is_span(&plan->call);
-    bool faults_fit = plan->fault_count == 0 ||
-                      (plan->faults && plan->fault_count <= WEIR_SIM_FAULTS_MAX &&
-                       weir_sim_faults_fit(plan->faults, plan->fault_count));
+    bool sector_fits =
+        sector >= WEIR_DISK_SECTOR_MIN && sector <= WEIR_DISK_PAGE && (sector & (sector - 1)) == 0;
+    bool spans_fit = is_span(&plan->storage) && is_span(&plan->sync) && is_span(&plan->network) &&
+                     is_span(&plan->call);
+    bool faults_fit =
+        plan->fault_count == 0 || (plan->faults && plan->fault_count <= WEIR_SIM_FAULTS_MAX &&
+                                   weir_sim_faults_fit(plan->faults, plan->fault_count));
     return sector_fits && spans_fit && faults_fit && plan->fds_max <= FDS_MAX &&
            plan->pipe_bytes <= PIPE_MAX && plan->memory_bytes >= MEMORY_MIN &&
            plan->memory_bytes <= MEMORY_MAX;
@@ -74,8 +74,7 @@ static int furnish(struct weir_sim *sim)
     }
     if (plan->fault_count > 0) {
         sim->faults = weir_arena_take(&sim->arena, faults_size);
-        sim->matched =
-            weir_arena_take(&sim->arena, plan->fault_count * sizeof *sim->matched);
+        sim->matched = weir_arena_take(&sim->arena, plan->fault_count * sizeof *sim->matched);
         if (!sim->faults || !sim->matched) {
             return -ENOMEM;
         }

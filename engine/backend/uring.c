@@ -380,6 +380,11 @@ static void forget(struct weir_backend *backend, int fd)
     (void)fd;
 }
 
+static int64_t attempt(struct weir_backend *backend, const struct weir_op *op)
+{
+    return weir_op_perform(op, WEIR_HOW_TRY, backend->write_flags);
+}
+
 static void discard(struct weir_backend *backend, int fd)
 {
     (void)backend;
@@ -422,6 +427,7 @@ const struct weir_backend_table weir_uring_table = {
     .adopt = weir_uring_adopt,
     .close = weir_uring_close,
     .stage = stage,
+    .attempt = attempt,
     .cancel = cancel,
     .turn = turn,
     .wake = wake,

@@ -204,7 +204,8 @@ static inline void hand_back(struct weir_loop *loop, const struct weir_event *ev
 
 static void hand_back_all(struct weir_loop *loop, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
+    /* A machine that stops in a callback hands nothing back any more. */
+    for (uint32_t i = 0; i < count && weir_likely(loop->backend->dead == 0); i++) {
         if (i % CALLBACKS_A_STAMP == 0 && i > 0) {
             weir_tasks_flush(&loop->tasks); /* its durations are of the old reading */
             weir_loop_stamp(loop);
@@ -283,6 +284,18 @@ static uint32_t come_back(struct weir_loop *loop, int carried)
     return weir_unlikely(unsettled) ? settle(loop, count) : count;
 }
 
+/* The backend had nothing to give. */
+static int leave_early(struct weir_loop *loop, int error)
+{
+    if (error != -EDEADLK) {
+        weir_loop_fail(loop, error);
+    }
+    loop->stamp_fresh = false;
+    loop->plain_max = 0;
+    loop->in_turn = false;
+    return error;
+}
+
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
 {
     int carried = 0;
@@ -294,9 +307,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         weir_loop_admit(loop);
         carried = weir_loop_carry(loop, until_ns);
         if (weir_unlikely(carried < 0)) {
-            weir_loop_fail(loop, carried);
-            loop->in_turn = false;
-            return carried;
+            return leave_early(loop, carried);
         }
     }
     weir_loop_stamp(loop);
@@ -321,7 +332,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     if (weir_unlikely(loop->closing)) {
         weir_loop_step_closing(loop);
     }
-    return (int)count;
+    return weir_unlikely(loop->backend->dead != 0) ? loop->backend->dead : (int)count;
 }
 
 int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)
@@ -383,6 +394,10 @@ int weir_loop_wake(struct weir_loop *loop)
     if (weir_guard_forked(loop->guard)) {
         return -ECHILD;
     }
+    int r = weir_loop_check_thread(loop);
+    if (r < 0) {
+        return r;
+    }
     /* Seq_cst, and before the bell: pairs with carry(). Also a release for the acquire there. */
     __atomic_store_n(&loop->woken, 1, __ATOMIC_SEQ_CST);
     if (weir_bell_ring(&loop->bell)) {
@@ -393,7 +408,7 @@ int weir_loop_wake(struct weir_loop *loop)
 
 int weir_loop_stop(struct weir_loop *loop)
 {
-    if (loop && !weir_guard_forked(loop->guard)) {
+    if (loop && !weir_guard_forked(loop->guard) && weir_loop_check_thread(loop) == 0) {
         __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     }
     return weir_loop_wake(loop);

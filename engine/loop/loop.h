@@ -51,6 +51,7 @@ struct weir_loop {
     bool caller_runs;
     bool in_turn; /* callbacks may be running */
     bool closing;
+    bool in_call; /* a function runs that a simulated worker has carried */
 
     struct weir_backend *backend;
     struct weir_slots slots;
@@ -131,6 +132,15 @@ static inline int weir_loop_check(const struct weir_loop *loop)
 static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
 {
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
+}
+
+/* Whether another thread than its owner's may reach the loop: 0; or -EOPNOTSUPP where that is the
+ * calling one and the backend lives in one thread. */
+static inline int weir_loop_check_thread(const struct weir_loop *loop)
+{
+    bool one_thread = loop->backend && loop->backend->table->carries_calls;
+    bool is_owner = loop->in_call || weir_guard_owner(loop->guard) == weir_thread_self();
+    return weir_unlikely(one_thread && !is_owner) ? -EOPNOTSUPP : 0;
 }
 
 static inline struct weir_gate *weir_loop_gate_of(struct weir_loop *loop, const struct weir_op *op)

@@ -117,6 +117,7 @@ WEIR_API int weir_sim_open(uint64_t seed, const struct weir_sim_plan *plan,
                            struct weir_sim **ret_sim);
 /* 0 (for NULL too); -EBUSY: a loop lives there. */
 WEIR_API int weir_sim_close(struct weir_sim *sim);
+struct weir_loop;
 /* The world of a loop; NULL: it has none. */
 WEIR_API struct weir_sim *weir_loop_sim(const struct weir_loop *loop);
 
@@ -138,7 +139,7 @@ WEIR_API bool weir_sim_has_crashed(const struct weir_sim *sim);
  * -EINVAL: NULL, or it has not crashed. */
 WEIR_API int weir_sim_restart(struct weir_sim *sim);
 
-/* ns since the world began; what weir_now() of its loops answers. */
+/* The clock, ns; it begins at an hour. What weir_now() of its loops answers. */
 WEIR_API uint64_t weir_sim_now(const struct weir_sim *sim);
 /* A hash over every step so far. */
 WEIR_API uint64_t weir_sim_hash(const struct weir_sim *sim);
