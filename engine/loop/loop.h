@@ -53,6 +53,7 @@ struct weir_loop {
     bool closing;
     bool in_call; /* a function runs that a simulated worker has carried */
 
+    const void *only_thread; /* that may reach it: its world's; NULL: any may */
     struct weir_backend *backend;
     struct weir_slots slots;
 
@@ -134,13 +135,11 @@ static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
 }
 
-/* Whether another thread than its owner's may reach the loop: 0; or -EOPNOTSUPP where that is the
- * calling one and the backend lives in one thread. */
+/* Whether the calling thread may reach the loop at all, its owner or not: 0 or -EOPNOTSUPP. */
 static inline int weir_loop_check_thread(const struct weir_loop *loop)
 {
-    bool one_thread = loop->backend && loop->backend->table->carries_calls;
-    bool is_owner = loop->in_call || weir_guard_owner(loop->guard) == weir_thread_self();
-    return weir_unlikely(one_thread && !is_owner) ? -EOPNOTSUPP : 0;
+    bool may = !loop->only_thread || loop->only_thread == weir_thread_self();
+    return weir_unlikely(!may) ? -EOPNOTSUPP : 0;
 }
 
 static inline struct weir_gate *weir_loop_gate_of(struct weir_loop *loop, const struct weir_op *op)

@@ -252,6 +252,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
     *loop = (struct weir_loop){
         .guard = guard,
         .unowned = true,
+        .only_thread = backend->table->carries_calls ? weir_thread_self() : NULL,
         .backend = backend,
         .caller_runs = options->flags & WEIR_CALLER_RUNS,
         .gate = {.depth = facts->depth, .places = facts->depth + options->waiting_max},
@@ -397,7 +398,8 @@ int weir_loop_adopt(struct weir_loop *loop)
     if (!loop->unowned || loop->failed) {
         return -EBUSY;
     }
-    return bind_to_thread(loop, NULL);
+    int r = weir_loop_check_thread(loop);
+    return r < 0 ? r : bind_to_thread(loop, NULL);
 }
 
 int weir_probe(struct weir_probe *ret_probe)

@@ -17,8 +17,8 @@
  *
  * CALLs run on the loop's thread when their simulated worker is done with them.
  *
- * Threads: one; a world, its loops and all calls here belong to it. weir_loop_wake(), _stop() and
- * _post() answer -EOPNOTSUPP from another thread, and weir_loop_fd() always.
+ * Threads: one; a world, its loops and all calls here belong to it. weir_loop_wake(), _stop(),
+ * _post() and _adopt() answer -EOPNOTSUPP from another thread, and weir_loop_fd() always.
  */
 #ifndef WEIR_SIM_H
 #define WEIR_SIM_H
