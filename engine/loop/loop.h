@@ -134,13 +134,11 @@ static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
 }
 
-/* Whether another thread than its owner's may reach the loop: 0; or -EOPNOTSUPP where that is the
- * calling one and the backend lives in one thread. */
+/* 0; -EOPNOTSUPP: the backend lives in one thread, and this is another. */
 static inline int weir_loop_check_thread(const struct weir_loop *loop)
 {
-    bool one_thread = loop->backend && loop->backend->table->carries_calls;
-    bool is_owner = loop->in_call || weir_guard_owner(loop->guard) == weir_thread_self();
-    return weir_unlikely(one_thread && !is_owner) ? -EOPNOTSUPP : 0;
+    const void *thread = loop->backend ? loop->backend->thread : NULL;
+    return weir_unlikely(thread && thread != weir_thread_self()) ? -EOPNOTSUPP : 0;
 }
 
 static inline struct weir_gate *weir_loop_gate_of(struct weir_loop *loop, const struct weir_op *op)
