@@ -327,8 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_third_and_fourth_write_to_one_file_fail),
         cmocka_unit_test(a_fault_for_always_strikes_from_its_number_on),
-        cmocka_unit_test(
-            by_chance_about_as_many_are_struck_and_each_with_an_error_of_its_kind),
+        cmocka_unit_test(by_chance_about_as_many_are_struck_and_each_with_an_error_of_its_kind),
         cmocka_unit_test(a_short_transfer_moves_a_part_and_a_whole_one_goes_on),
         cmocka_unit_test(a_delay_comes_on_top),
         cmocka_unit_test(a_stuck_op_comes_back_when_it_is_asked),
