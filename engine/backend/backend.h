@@ -145,6 +145,7 @@ struct weir_backend {
     int dead;
     void (*died)(void *context, int error);
     void *context;
+    const void *thread; /* the only one that may reach it, as weir_thread_self(); NULL: any */
     /* For tests; NULL: none. Called just before the loop says that it sleeps (0), and between that
      * and its last look at the inboxes (1). */
     void (*window)(struct weir_backend *backend, int asleep);

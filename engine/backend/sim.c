@@ -37,6 +37,7 @@ static struct weir_sim_loop *make(struct weir_sim *sim, uint32_t runs, uint32_t 
     }
     loop->base.table = &weir_sim_table;
     loop->base.stages_in_memory = true;
+    loop->base.thread = sim->thread;
     return loop;
 }
 

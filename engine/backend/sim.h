@@ -261,7 +261,7 @@ int64_t weir_sim_splice(struct weir_sim *sim, const struct weir_op *op,
                         struct weir_sim_try *attempt);
 /* How much of what could be moved is: less than that if it shall be short. */
 uint64_t weir_sim_cut(const struct weir_sim_try *attempt, uint64_t could);
-/* Bytes of the iovecs, at most WEIR_TRANSFER_MAX; -EFAULT. */
+/* Bytes of the iovecs up to the first that is bad, at most WEIR_TRANSFER_MAX; -EFAULT; -EINVAL. */
 int64_t weir_sim_vector_bytes(const struct iovec *iov, uint64_t count);
 bool weir_sim_is_bad_address(const void *address);
 

@@ -69,6 +69,9 @@ int weir_stream_pair(struct weir_net *net, int type, struct weir_stream *ret_end
 
 static int judge_socket(int domain, int type, int protocol)
 {
+    if (type < 0 || type > SOCK_PACKET) {
+        return -EINVAL;
+    }
     if (domain == AF_UNIX) {
         bool known = type == SOCK_STREAM || type == SOCK_DGRAM || type == SOCK_SEQPACKET;
         return !known                                 ? -ESOCKTNOSUPPORT

@@ -122,7 +122,7 @@ int64_t weir_sim_vector_bytes(const struct iovec *iov, uint64_t count)
             return -EINVAL;
         }
         if (iov[i].iov_len > 0 && weir_sim_is_bad_address(iov[i].iov_base)) {
-            return -EFAULT;
+            return bytes > 0 ? (int64_t)bytes : -EFAULT; /* as far as it goes */
         }
         bytes += iov[i].iov_len;
         bytes = bytes < WEIR_TRANSFER_MAX ? bytes : WEIR_TRANSFER_MAX;

@@ -53,7 +53,6 @@ struct weir_loop {
     bool closing;
     bool in_call; /* a function runs that a simulated worker has carried */
 
-    const void *only_thread; /* that may reach it: its world's; NULL: any may */
     struct weir_backend *backend;
     struct weir_slots slots;
 
@@ -135,11 +134,11 @@ static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
 }
 
-/* Whether the calling thread may reach the loop at all, its owner or not: 0 or -EOPNOTSUPP. */
+/* 0; -EOPNOTSUPP: the backend lives in one thread, and this is another. */
 static inline int weir_loop_check_thread(const struct weir_loop *loop)
 {
-    bool may = !loop->only_thread || loop->only_thread == weir_thread_self();
-    return weir_unlikely(!may) ? -EOPNOTSUPP : 0;
+    const void *thread = loop->backend ? loop->backend->thread : NULL;
+    return weir_unlikely(thread && thread != weir_thread_self()) ? -EOPNOTSUPP : 0;
 }
 
 static inline struct weir_gate *weir_loop_gate_of(struct weir_loop *loop, const struct weir_op *op)

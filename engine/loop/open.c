@@ -252,7 +252,6 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
     *loop = (struct weir_loop){
         .guard = guard,
         .unowned = true,
-        .only_thread = backend->table->carries_calls ? weir_thread_self() : NULL,
         .backend = backend,
         .caller_runs = options->flags & WEIR_CALLER_RUNS,
         .gate = {.depth = facts->depth, .places = facts->depth + options->waiting_max},

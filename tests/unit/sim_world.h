@@ -6,6 +6,7 @@
 #include "unit.h"
 
 #include <engine/backend/sim.h>
+#include <engine/loop/loop.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
