@@ -397,7 +397,8 @@ int weir_loop_adopt(struct weir_loop *loop)
     if (!loop->unowned || loop->failed) {
         return -EBUSY;
     }
-    return bind_to_thread(loop, NULL);
+    int r = weir_loop_check_thread(loop);
+    return r < 0 ? r : bind_to_thread(loop, NULL);
 }
 
 int weir_probe(struct weir_probe *ret_probe)
