@@ -365,9 +365,7 @@ int weir_policy_adopt(const struct weir_options *options, struct weir_backend *b
                       struct weir_facts *facts)
 {
     int r = backend->table->adopt(backend, facts);
-    if (r < 0 && options && options->decision && backend->table == &weir_sim_table) {
-        reject_world(options->decision, r);
-    } else if (r < 0 && options && options->decision) {
+    if (r < 0 && options && options->decision) {
         enum weir_policy policy = policy_of(backend);
         weir_policy_reject(options->decision, policy, r, classify(policy, r));
     }

@@ -10,6 +10,7 @@
 #define PORT_FIRST 32768u
 #define PORT_LAST 60999u
 #define BACKLOG_MAX 4096
+#define OPTION_NAME_MAX 255 /* of socket(7), tcp(7) and their kin: no name there is above it */
 #define PATH_OFFSET offsetof(struct sockaddr_un, sun_path)
 #define PATH_MAX_UN sizeof(((struct sockaddr_un *)0)->sun_path)
 
@@ -458,6 +459,9 @@ int weir_stream_set(struct weir_stream *stream, int level, int name, const void 
         return -EINVAL;
     }
     bool is_inet = stream->domain != AF_UNIX;
+    if (name <= 0 || name > OPTION_NAME_MAX) {
+        return -ENOPROTOOPT;
+    }
     if (level != SOL_SOCKET && !(is_inet && (level == IPPROTO_TCP || level == IPPROTO_IP ||
                                              level == IPPROTO_IPV6 || level == IPPROTO_UDP))) {
         return level == IPPROTO_TCP ? -EOPNOTSUPP : -ENOPROTOOPT;

@@ -284,7 +284,7 @@ static uint32_t come_back(struct weir_loop *loop, int carried)
     return weir_unlikely(unsettled) ? settle(loop, count) : count;
 }
 
-/* The backend had nothing to give. */
+/* The backend had nothing to give, or is gone. */
 static int leave_early(struct weir_loop *loop, int error)
 {
     if (error != -EDEADLK) {
@@ -318,6 +318,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     count = collect_early(loop, count);
     count = collect_timers(loop, count);
     hand_back_all(loop, count);
+    if (weir_unlikely(loop->backend->dead != 0)) {
+        return leave_early(loop, loop->backend->dead); /* nobody else is called either */
+    }
     weir_loop_take_posts(loop); /* they stand before those who wait for room */
     if (loop->gate.rooms || loop->offload_gate.rooms) {
         weir_loop_announce_room(loop);
@@ -332,7 +335,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     if (weir_unlikely(loop->closing)) {
         weir_loop_step_closing(loop);
     }
-    return weir_unlikely(loop->backend->dead != 0) ? loop->backend->dead : (int)count;
+    return (int)count;
 }
 
 int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)

@@ -185,7 +185,7 @@ WEIR_API int weir_forget(struct weir_loop *loop, int fd);
  * all; negative: until something happens) if nothing is ready, and calls back what is finished. A
  * signal or weir_loop_wake() ends the wait.
  * The number of callbacks made; -EBUSY: inside a callback; -EPERM; -ECHILD; the errno of a FAILED
- * loop.
+ * loop; -EDEADLK: in a simulated world (weir/sim.h), nothing would ever have ended the wait.
  */
 WEIR_API int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns);
 

@@ -7,15 +7,28 @@
  * I/O through weir runs there unchanged. A run is a pure function of the seed, the plan and what
  * the service does: weir_sim_hash() tells two runs apart, on any machine and by any compiler.
  *
- * The clock moves only when nothing can run: a turn that may sleep steps to whatever happens next.
- * If nothing ever will, where a real loop would sleep for ever, turn and run answer -EDEADLK; the
- * loop stays as it is.
+ * The clock moves only in turns: one that may sleep, and finds nothing that can run, steps to
+ * whatever happens next. Else a turn takes 1 us, so that who is always busy does not stop the
+ * clock; what a callback does takes no time. If nothing will ever happen, where a real loop would
+ * sleep for ever, turn, run and close answer -EDEADLK; the loop stays as it is.
  *
  * File descriptors of a world are its own (WEIR_SIM_FD_FIRST and up): a system call made on one
  * finds nothing, and an op on a real one is -EBADF. They are made by OPENAT, SOCKET and ACCEPT ops,
- * weir_sim_pipe() and weir_sim_socketpair().
+ * weir_sim_pipe() and weir_sim_socketpair(); "/dev/null" can be opened. An address below 4096 is
+ * -EFAULT; any other is taken to be good.
  *
- * CALLs run on the loop's thread when their simulated worker is done with them.
+ * CALLs run on the loop's thread when their simulated worker is done with them; what the function
+ * may do to the loop is what a worker's thread may, and to post, wake and stop. There are
+ * options.offload_workers workers, 4 for 0.
+ *
+ * SIGNAL and CHILD answer -EOPNOTSUPP, and so does a SENDMSG with control data: a world has no
+ * processes and passes no fds.
+ *
+ * Several loops of a world share its clock, and a turn of one ends its sleep also when an op of
+ * another is finished: turn them in rotation, each with a short wait.
+ *
+ * weir_loop_abandon() takes a loop out of its world, and leaks nothing of it but the loop itself,
+ * which goes on answering -EPERM; after a crash that is freed too.
  *
  * Threads: one; a world, its loops and all calls here belong to it. weir_loop_wake(), _stop(),
  * _post() and _adopt() answer -EOPNOTSUPP from another thread, and weir_loop_fd() always.
@@ -45,8 +58,8 @@ struct weir_sim_span {
 };
 
 enum weir_sim_fault_what {
-    WEIR_SIM_ERROR = 1, /* the op fails with `error` and has not happened; 0: drawn from those that
-                         * its kind may give */
+    WEIR_SIM_ERROR = 1, /* the op fails with `error` and has not happened (but a CLOSE has); 0:
+                         * drawn from those that its kind may give. Not of NOP and CALL */
     WEIR_SIM_SHORT,     /* moves a part of what it could, at least a byte */
     WEIR_SIM_DELAY,     /* takes `delay` longer */
     WEIR_SIM_STUCK,     /* does not finish by itself; a cancel or a deadline brings it back */
@@ -59,7 +72,9 @@ enum weir_sim_fault_what {
 };
 
 /* What goes wrong. Strikes ops that match `kinds` and `path`; of these the nth to the
- * (nth + count - 1)th, or by chance. */
+ * (nth + count - 1)th, or by chance. Each part of a WHOLE op counts, as each system call would. An
+ * op that has no such fault to suffer (SHORT: it moves no bytes; RESET: it has no connection) does
+ * not match. */
 struct weir_sim_fault {
     enum weir_sim_fault_what what;
     uint64_t kinds;   /* a bit each (1ULL << WEIR_KIND_WRITE); 0: every kind it can strike */
@@ -121,8 +136,9 @@ struct weir_loop;
 /* The world of a loop; NULL: it has none. */
 WEIR_API struct weir_sim *weir_loop_sim(const struct weir_loop *loop);
 
-/* As pipe2(2) and socketpair(2) of AF_UNIX, in the world. flags: O_NONBLOCK; type: SOCK_STREAM,
- * SOCK_DGRAM or SOCK_SEQPACKET. 0; -EMFILE; -ENOMEM; -EINVAL. */
+/* As pipe2(2) and socketpair(2) of AF_UNIX, in the world. flags: O_NONBLOCK, O_CLOEXEC; type:
+ * SOCK_STREAM, SOCK_DGRAM or SOCK_SEQPACKET, with SOCK_NONBLOCK and SOCK_CLOEXEC as wanted. 0;
+ * -EMFILE; -ENOMEM; -EINVAL: also in a world that has crashed. */
 WEIR_API int weir_sim_pipe(struct weir_sim *sim, int ret_fds[2], int flags);
 WEIR_API int weir_sim_socketpair(struct weir_sim *sim, int type, int ret_fds[2]);
 
@@ -130,7 +146,7 @@ WEIR_API int weir_sim_socketpair(struct weir_sim *sim, int type, int ret_fds[2])
  * The machine stops. All fds and sockets are gone, and of what was written to files and directories
  * and not yet synced the seed decides, sector by sector and entry by entry, what is kept. Its loops
  * answer -EOWNERDEAD from then on and hand nothing back: abandon each (the memory of their ops is
- * the caller's again), then go on with weir_sim_restart(). Also inside a callback.
+ * the caller's again: zero them), then go on with weir_sim_restart(). Also inside a callback.
  * 0; -EINVAL: NULL; -EALREADY: it has crashed.
  */
 WEIR_API int weir_sim_crash(struct weir_sim *sim);
