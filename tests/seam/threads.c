@@ -106,6 +106,40 @@ SEAM_TEST(every_call_but_the_stated_ones_answers_EPERM_from_another_thread)
     seam_pair_close(&pipe);
 }
 
+static int64_t ask_in_a_function(void *context)
+{
+    struct answers *a = context;
+    ask_from_another_thread(a);
+    return weir_loop_wake(a->loop);
+}
+
+SEAM_TEST(the_function_of_a_call_may_do_what_another_thread_may_and_no_more)
+{
+    struct weir_loop *loop = seam_loop();
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked live = {0};
+    struct tracked call = {0};
+    struct weir_room waiting = {.callback = unwanted_room};
+    struct answers answers = {.loop = loop, .live = &live, .waiting = &waiting};
+    expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "t"}, &answers.task), 0);
+    seam_read_byte(loop, &live, pipe.in);
+    seam_turns(loop, 1);
+    expect_equal(weir_wait_room(loop, &waiting, &live.op), 0);
+    weir_op_call(&call.op, ask_in_a_function, &answers);
+    seam_submit(loop, &call);
+    while (call.calls == 0) {
+        expect(seam_turn(loop, -1) >= 0);
+    }
+    expect_equal(call.result, 0);
+    expect_all(&answers, -EPERM);
+    expect_equal(live.calls, 0);
+    seam_write(pipe.out, "a", 1);
+    seam_await(loop, &live);
+    expect_equal(live.result, 1);
+    seam_end(loop);
+    seam_pair_close(&pipe);
+}
+
 static void *wake_and_stop(void *context)
 {
     struct answers *a = context;
@@ -343,6 +377,7 @@ SEAM_TEST(wakes_are_never_lost)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(every_call_but_the_stated_ones_answers_EPERM_from_another_thread),
+    cmocka_unit_test(the_function_of_a_call_may_do_what_another_thread_may_and_no_more),
     cmocka_unit_test(wake_stop_and_the_reading_calls_may_come_from_any_thread),
     cmocka_unit_test(a_loop_opened_for_another_thread_is_adopted_there),
     cmocka_unit_test(a_loop_that_nobody_adopted_can_be_closed),
