@@ -71,6 +71,14 @@ struct weir_backend_table {
     const char *name;
 
     /*
+     * It is a world of its own, in one thread: CALLs and ops routed to OFFLOAD are staged to it
+     * like any other, with the offload gate's credit, and never NOT_HERE; the event of a CALL says
+     * that its function is to be run now. Its fds are not the kernel's. Other threads may not wake
+     * it.
+     */
+    bool carries_calls;
+
+    /*
      * Makes a backend for options->depth ops, or fewer, and writes the facts it knows. 0 or -errno,
      * then nothing is left behind.
      */
@@ -88,6 +96,10 @@ struct weir_backend_table {
      * turn. */
     enum weir_staged (*stage)(struct weir_backend *backend, struct weir_op *op);
 
+    /* Does an op on the spot, for its route: op->result as of weir_op_perform() with
+     * WEIR_HOW_TRY, -EAGAIN: it is to be staged. */
+    int64_t (*attempt)(struct weir_backend *backend, const struct weir_op *op);
+
     /* Asks for an op back that it has TAKEN and not given an event for. At most once per op
      * staged. */
     enum weir_cancelled (*cancel)(struct weir_backend *backend, struct weir_op *op);
@@ -95,7 +107,8 @@ struct weir_backend_table {
     /*
      * Sends what was staged, sleeps until an event, a wake or until_ns (CLOCK_MONOTONIC; or one of
      * the two above), and fills events, finishing the plain ones (weir_op_finish_plain). With max 0
-     * it only sends. The number of events; -errno: it cannot go on, now or later.
+     * it only sends. The number of events; -EDEADLK: nothing would ever have ended the sleep, else
+     * all is well; other -errno: it cannot go on, now or later.
      */
     int (*turn)(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                 uint32_t max);
@@ -110,12 +123,16 @@ struct weir_backend_table {
      * kept by number. */
     void (*forget)(struct weir_backend *backend, int fd);
 
+    /* Closes an fd that an op has made and that nobody is left to own. */
+    void (*discard)(struct weir_backend *backend, int fd);
+
     /* An fd that is readable from when a turn would find an event until that turn. Made at the
      * first call, the backend's to close. The fd, or -errno. */
     int (*fd)(struct weir_backend *backend);
 };
 
-/* What every backend begins with. The loop fills slots and counters between open and adopt. */
+/* What every backend begins with. The loop fills slots, counters, died and context between open and
+ * adopt. */
 struct weir_backend {
     const struct weir_backend_table *table;
     struct weir_slots *slots;
@@ -123,6 +140,15 @@ struct weir_backend {
     uint32_t write_flags;  /* RWF_NOSIGNAL where the kernel has it; set by open */
     bool stages_in_memory; /* stage() writes memory and no more: submit may call it */
     bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
+    /* 0, or the errno of one that is gone, with all that it carried: nothing is handed back any
+     * more. Set between turns too, and then told by died(). */
+    int dead;
+    void (*died)(void *context, int error);
+    void *context;
+    const void *thread; /* the only one that may reach it, as weir_thread_self(); NULL: any */
+    /* For tests; NULL: none. Called just before the loop says that it sleeps (0), and between that
+     * and its last look at the inboxes (1). */
+    void (*window)(struct weir_backend *backend, int asleep);
 };
 
 #endif

@@ -6,6 +6,7 @@
  * or the watch is level-triggered: so no event is lost. Each op has at most one event a turn.
  */
 #include <engine/backend/epoll.h>
+#include <engine/op/perform.h>
 #include <limits.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -359,6 +360,17 @@ static void forget(struct weir_backend *backend, int fd)
     }
 }
 
+static int64_t attempt(struct weir_backend *backend, const struct weir_op *op)
+{
+    return weir_op_perform(op, WEIR_HOW_TRY, backend->write_flags);
+}
+
+static void discard(struct weir_backend *backend, int fd)
+{
+    (void)backend;
+    close(fd);
+}
+
 static int fd(struct weir_backend *backend)
 {
     struct weir_epoll *epoll = weir_epoll_of(backend);
@@ -372,10 +384,12 @@ const struct weir_backend_table weir_epoll_table = {
     .adopt = weir_epoll_adopt,
     .close = weir_epoll_close,
     .stage = weir_epoll_stage,
+    .attempt = attempt,
     .cancel = cancel,
     .turn = turn,
     .wake = wake,
     .now = now,
     .forget = forget,
+    .discard = discard,
     .fd = fd,
 };

@@ -2,6 +2,7 @@
 #include <engine/backend/choose.h>
 #include <engine/backend/epoll.h>
 #include <engine/backend/policy.h>
+#include <engine/backend/sim.h>
 #include <engine/backend/uring.h>
 #include <engine/op/perform.h>
 #include <grp.h>
@@ -283,6 +284,56 @@ static int open_chosen(enum weir_policy chosen, const struct weir_options *optio
     return 0;
 }
 
+static const char *world_hint(int error)
+{
+    switch (-error) {
+    case EINVAL:
+        return "options.sim.plan has a value out of its range: see weir/sim.h";
+    case EOWNERDEAD:
+        return "options.sim.world has crashed: weir_sim_restart() once its loops are abandoned";
+    case ENOMEM:
+        return "no memory for the world: options.sim.plan.memory_bytes, or the machine's";
+    default:
+        return "a world lives in the thread that made it, and does without SIGNAL and CHILD";
+    }
+}
+
+static void reject_world(struct weir_decision *decision, int error)
+{
+    struct weir_rejection *rejection = &decision->rejected[decision->rejected_count++];
+    *rejection = (struct weir_rejection){
+        .backend = weir_sim_table.name,
+        .error = error,
+        .cause = error == -EOPNOTSUPP ? WEIR_CAUSE_FEATURE
+                 : error == -EINVAL   ? WEIR_CAUSE_OPTION
+                                      : WEIR_CAUSE_OTHER,
+    };
+    snprintf(rejection->hint, sizeof rejection->hint, "%s", world_hint(error));
+    decision->chosen = NULL;
+}
+
+/* Asked for by its name alone: neither the system nor the environment has a say. */
+static int open_world(const struct weir_options *options, struct weir_facts *facts,
+                      struct weir_decision *decision, struct weir_backend **ret_backend)
+{
+    int r = -EOPNOTSUPP;
+    if ((options->native_kinds & (KIND(WEIR_KIND_SIGNAL) | KIND(WEIR_KIND_CHILD))) == 0) {
+        r = weir_sim_table.open(options, facts, ret_backend);
+    }
+    if (r < 0) {
+        reject_world(decision, r);
+        return r;
+    }
+    facts->backend = weir_sim_table.name;
+    decision->chosen = weir_sim_table.name;
+    return 0;
+}
+
+struct weir_sim *weir_policy_world(const struct weir_backend *backend)
+{
+    return backend->table == &weir_sim_table ? weir_sim_world_of(backend) : NULL;
+}
+
 int weir_policy_open(const struct weir_options *options, struct weir_facts *facts,
                      struct weir_backend **ret_backend)
 {
@@ -290,6 +341,9 @@ int weir_policy_open(const struct weir_options *options, struct weir_facts *fact
     struct weir_decision *decision = options->decision ? options->decision : &unseen;
     struct weir_probe known;
     *decision = (struct weir_decision){.policy = options->policy};
+    if (options->policy == WEIR_SIM) {
+        return open_world(options, facts, decision, ret_backend);
+    }
     int r = ask_environment(decision);
     r = r < 0 ? r : know(options, &known, decision);
     if (r < 0) {

@@ -19,6 +19,9 @@ int weir_policy_open(const struct weir_options *options, struct weir_facts *fact
 int weir_policy_adopt(const struct weir_options *options, struct weir_backend *backend,
                       struct weir_facts *facts);
 
+/* The simulated world that it is in; NULL: none. */
+struct weir_sim *weir_policy_world(const struct weir_backend *backend);
+
 /* Fills all of *ret_probe but the CPUs, by trying. */
 void weir_policy_probe(struct weir_probe *ret_probe);
 

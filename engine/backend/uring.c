@@ -381,6 +381,17 @@ static void forget(struct weir_backend *backend, int fd)
     (void)fd;
 }
 
+static int64_t attempt(struct weir_backend *backend, const struct weir_op *op)
+{
+    return weir_op_perform(op, WEIR_HOW_TRY, backend->write_flags);
+}
+
+static void discard(struct weir_backend *backend, int fd)
+{
+    (void)backend;
+    close(fd);
+}
+
 bool weir_uring_message(const struct weir_uring *uring)
 {
     /* Without a ring of the sender's: the first argument says so. */
@@ -417,10 +428,12 @@ const struct weir_backend_table weir_uring_table = {
     .adopt = weir_uring_adopt,
     .close = weir_uring_close,
     .stage = stage,
+    .attempt = attempt,
     .cancel = cancel,
     .turn = turn,
     .wake = wake,
     .forget = forget,
     .now = now,
+    .discard = discard,
     .fd = weir_uring_fd,
 };

@@ -9,7 +9,12 @@ struct weir_backend *weir_loop_backend(struct weir_loop *loop)
 
 uint64_t weir_now(const struct weir_loop *loop)
 {
-    return loop ? weir_loop_exact(loop) : 0;
+    return loop && loop->backend ? weir_loop_exact(loop) : 0;
+}
+
+struct weir_sim *weir_loop_sim(const struct weir_loop *loop)
+{
+    return loop && loop->backend ? weir_policy_world(loop->backend) : NULL;
 }
 
 void *weir_loop_user(const struct weir_loop *loop)

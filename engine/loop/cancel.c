@@ -8,6 +8,14 @@
  */
 #include <engine/loop/loop.h>
 
+/* From the workers, real or simulated. False: one has begun. */
+static bool withdraw_call(struct weir_loop *loop, struct weir_op *op)
+{
+    const struct weir_backend_table *table = loop->backend->table;
+    return table->carries_calls ? table->cancel(loop->backend, op) == WEIR_CANCEL_WITHDRAWN
+                                : weir_offload_withdraw(loop->offload, op);
+}
+
 /* In flight, on its way out. -EALREADY: it is with a worker that has begun. */
 static int ask_carrier(struct weir_loop *loop, struct weir_op *op)
 {
@@ -20,7 +28,7 @@ static int ask_carrier(struct weir_loop *loop, struct weir_op *op)
         weir_queue_remove(&loop->closers, op);
         break;
     case WEIR_CARRIER_OFFLOAD:
-        if (!weir_offload_withdraw(loop->offload, op)) {
+        if (!withdraw_call(loop, op)) {
             /* Relaxed: a hint, weir_op_asked(), and what a worker answers that has not begun. */
             __atomic_store_n(&op->asked_back, op->asked, __ATOMIC_RELAXED);
             return -EALREADY;

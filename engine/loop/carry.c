@@ -38,7 +38,7 @@ static bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
     }
     loop->tries_left--;
     loop->counters.inline_tries++;
-    op->result = weir_op_perform(op, WEIR_HOW_TRY, loop->backend->write_flags);
+    op->result = loop->backend->table->attempt(loop->backend, op);
     bool done = op->result != -EAGAIN && op->result != -EOPNOTSUPP;
     loop->counters.inline_done += done;
     return done;
@@ -47,10 +47,16 @@ static bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
 /* Routes, and kinds that are the loop's own. */
 static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op)
 {
+    const struct weir_backend_table *table = loop->backend->table;
     if (weir_op_is_offloaded(op)) {
-        return WEIR_NOT_HERE;
+        if (!table->carries_calls) {
+            return WEIR_NOT_HERE;
+        }
+        op->with = WEIR_CARRIER_OFFLOAD;
+        loop->counters.offloaded++;
+        return table->stage(loop->backend, op);
     }
-    if (weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD) {
+    if (!table->carries_calls && weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD) {
         op->fd = op->fd < 0 ? weir_op_make_own_fd(op) : op->fd;
         if (op->fd < 0) {
             op->result = op->fd;
@@ -61,7 +67,7 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
     if (op->route == WEIR_ROUTE_INLINE && try_on_the_spot(loop, op)) {
         return WEIR_FINISHED;
     }
-    return loop->backend->table->stage(loop->backend, op);
+    return table->stage(loop->backend, op);
 }
 
 static enum weir_staged stage(struct weir_loop *loop, struct weir_op *op)
@@ -229,6 +235,14 @@ static bool spin(struct weir_loop *loop, uint64_t until_ns, int *ret_count)
     return paid;
 }
 
+/* What a test does in the narrowest places. */
+static void look_through_window(struct weir_backend *backend, int asleep)
+{
+    if (weir_unlikely(backend->window != NULL)) {
+        backend->window(backend, asleep);
+    }
+}
+
 int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
 {
     struct weir_backend *backend = loop->backend;
@@ -241,8 +255,10 @@ int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
         return count;
     }
     if (until_ns != WEIR_NO_SLEEP) {
+        look_through_window(backend, 0);
         /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
         __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
+        look_through_window(backend, 1);
         if (weir_loop_is_rung(loop)) {
             until_ns = WEIR_NO_SLEEP;
         }

@@ -94,7 +94,7 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
 static bool awaits_calls(struct weir_loop *loop, uint64_t until_ns)
 {
     bool running = false;
-    for (uint32_t i = 0; i < loop->slots.count && !running; i++) {
+    for (uint32_t i = 0; i < loop->slots.count && !running && loop->offload; i++) {
         const struct weir_op *op = weir_slots_op(&loop->slots, i);
         running = op && op->with == WEIR_CARRIER_OFFLOAD;
     }
@@ -226,6 +226,20 @@ void weir_loop_step_closing(struct weir_loop *loop)
     loop->in_turn = false;
 }
 
+/* Nothing of it is with a kernel or a worker. After a crash all goes; else the loop itself stays,
+ * as it does elsewhere, to answer -EPERM. */
+static int leave_world(struct weir_loop *loop)
+{
+    bool dead = loop->backend->dead != 0;
+    loop->backend->table->close(loop->backend, false);
+    loop->backend = NULL;
+    weir_guard_set(loop->guard, &weir_thread_nobody);
+    if (dead) {
+        weir_loop_free(loop);
+    }
+    return 0;
+}
+
 int weir_loop_abandon(struct weir_loop *loop)
 {
     if (!loop) {
@@ -239,6 +253,9 @@ int weir_loop_abandon(struct weir_loop *loop)
     }
     if (loop->in_turn) {
         return -EBUSY;
+    }
+    if (loop->backend->table->carries_calls) {
+        return leave_world(loop);
     }
     /* Leaked on purpose: the kernel may write to ring and buffers, and a worker to the wake fd, at
      * any time. */

@@ -84,6 +84,9 @@ int weir_loop_fd(struct weir_loop *loop)
     if (loop->failed) {
         return loop->failed;
     }
+    if (loop->backend->table->carries_calls) {
+        return -EOPNOTSUPP;
+    }
     if (loop->epoll_fd >= 0) {
         return loop->epoll_fd;
     }

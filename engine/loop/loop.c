@@ -213,10 +213,11 @@ static void hand_back_all(struct weir_loop *loop, uint32_t count)
 {
     const struct weir_event *event = loop->events;
     const struct weir_event *end = event + count;
-    while (event != end) {
+    const int *dead = &loop->backend->dead; /* a machine that stops in a callback calls nobody */
+    while (event != end && *dead == 0) {
         const struct weir_event *stop =
             end - event > CALLBACKS_A_STAMP ? event + CALLBACKS_A_STAMP : end;
-        while (event != stop) {
+        while (event != stop && weir_likely(*dead == 0)) {
             hand_back(loop, event++);
         }
         weir_tasks_flush(&loop->tasks); /* its durations are of one reading */
@@ -295,6 +296,18 @@ static uint32_t come_back(struct weir_loop *loop, int carried)
     return weir_unlikely(unsettled) ? settle(loop, count) : count;
 }
 
+/* The backend had nothing to give, or is gone. */
+static int leave_early(struct weir_loop *loop, int error)
+{
+    if (error != -EDEADLK) {
+        weir_loop_fail(loop, error);
+    }
+    loop->stamp_fresh = false;
+    loop->plain_max = 0;
+    loop->in_turn = false;
+    return error;
+}
+
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
 {
     int carried = 0;
@@ -306,9 +319,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         weir_loop_admit(loop);
         carried = weir_loop_carry(loop, until_ns);
         if (weir_unlikely(carried < 0)) {
-            weir_loop_fail(loop, carried);
-            loop->in_turn = false;
-            return carried;
+            return leave_early(loop, carried);
         }
     }
     weir_loop_stamp(loop);
@@ -319,6 +330,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     count = collect_early(loop, count);
     count = collect_timers(loop, count);
     hand_back_all(loop, count);
+    if (weir_unlikely(loop->backend->dead != 0)) {
+        return leave_early(loop, loop->backend->dead); /* nobody else is called either */
+    }
     weir_loop_take_posts(loop); /* they stand before those who wait for room */
     if (loop->gate.rooms || loop->offload_gate.rooms) {
         weir_loop_announce_room(loop);
@@ -395,6 +409,10 @@ int weir_loop_wake(struct weir_loop *loop)
     if (weir_guard_forked(loop->guard)) {
         return -ECHILD;
     }
+    int r = weir_loop_check_thread(loop);
+    if (r < 0) {
+        return r;
+    }
     /* Seq_cst, and before the bell: pairs with carry(). Also a release for the acquire there. */
     __atomic_store_n(&loop->woken, 1, __ATOMIC_SEQ_CST);
     if (weir_bell_ring(&loop->bell)) {
@@ -405,7 +423,7 @@ int weir_loop_wake(struct weir_loop *loop)
 
 int weir_loop_stop(struct weir_loop *loop)
 {
-    if (loop && !weir_guard_forked(loop->guard)) {
+    if (loop && !weir_guard_forked(loop->guard) && weir_loop_check_thread(loop) == 0) {
         __atomic_store_n(&loop->stop, 1, __ATOMIC_RELEASE);
     }
     return weir_loop_wake(loop);

@@ -51,6 +51,7 @@ struct weir_loop {
     bool caller_runs;
     bool in_turn; /* callbacks may be running */
     bool closing;
+    bool in_call; /* a function runs that a simulated worker has carried */
 
     struct weir_backend *backend;
     struct weir_slots slots;
@@ -132,6 +133,13 @@ static inline int weir_loop_check(const struct weir_loop *loop)
 static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
 {
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);
+}
+
+/* 0; -EOPNOTSUPP: the backend lives in one thread, and this is another. */
+static inline int weir_loop_check_thread(const struct weir_loop *loop)
+{
+    const void *thread = loop->backend ? loop->backend->thread : NULL;
+    return weir_unlikely(thread && thread != weir_thread_self()) ? -EOPNOTSUPP : 0;
 }
 
 static inline struct weir_gate *weir_loop_gate_of(struct weir_loop *loop, const struct weir_op *op)

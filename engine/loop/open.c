@@ -52,7 +52,7 @@ static const char *judge_offload_options(const struct weir_options *options)
 /* NULL, or what is wrong with the options. */
 static const char *judge_options(const struct weir_options *options)
 {
-    if ((unsigned)options->policy > WEIR_EPOLL) {
+    if ((unsigned)options->policy > WEIR_SIM) {
         return "options.policy is none of enum weir_policy";
     }
     if (options->flags & ~(uint32_t)(WEIR_FOR_ADOPTION | WEIR_CALLER_RUNS)) {
@@ -226,6 +226,11 @@ static void lay_out(struct weir_loop *loop, const struct weir_options *options)
     weir_tasks_init(&loop->tasks, loop->guard, at, facts->memory_tasks);
 }
 
+static void on_died(void *context, int error)
+{
+    weir_loop_fail(context, error);
+}
+
 static int make_loop(const struct weir_options *options, struct weir_facts *facts,
                      struct weir_backend *backend, struct weir_loop **ret_loop)
 {
@@ -254,7 +259,8 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .gate = {.depth = facts->depth, .places = facts->depth + options->waiting_max},
         .offload_gate = {.depth = options->offload_depth,
                          .places = options->offload_depth + options->offload_waiting_max},
-        .spin = {.max_ns = options->spin_ns_max},
+        /* A clock that does not move by itself is not worth watching. */
+        .spin = {.max_ns = backend->table->carries_calls ? 0 : options->spin_ns_max},
         .posts_max = options->posts_max,
         .admit_ops_max = options->admit_ops_max,
         .leaving_most = backend->stages_in_memory ? count_leaving(options, facts) : 0,
@@ -271,6 +277,8 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
     };
     lay_out(loop, options);
     backend->slots = &loop->slots;
+    backend->died = on_died;
+    backend->context = loop;
     backend->counters = &loop->counters;
     *ret_loop = loop;
     return 0;
@@ -292,6 +300,12 @@ void weir_loop_free(struct weir_loop *loop)
 static int open_offload(struct weir_loop *loop, const struct weir_options *options)
 {
     struct weir_facts *facts = &loop->facts;
+    facts->offload_depth = options->offload_depth;
+    facts->offload_waiting_max = options->offload_waiting_max;
+    facts->posts_max = options->posts_max;
+    if (loop->backend->table->carries_calls) {
+        return 0; /* it has said how many workers it simulates */
+    }
     struct weir_offload_options offload = {
         .workers = choose_workers(options, facts),
         .ops_max = facts->depth + options->offload_depth,
@@ -302,9 +316,6 @@ static int open_offload(struct weir_loop *loop, const struct weir_options *optio
         .context = loop,
     };
     facts->workers = offload.workers;
-    facts->offload_depth = options->offload_depth;
-    facts->offload_waiting_max = options->offload_waiting_max;
-    facts->posts_max = options->posts_max;
     if (offload.workers == 0) {
         return 0;
     }
@@ -388,7 +399,8 @@ int weir_loop_adopt(struct weir_loop *loop)
     if (!loop->unowned || loop->failed) {
         return -EBUSY;
     }
-    return bind_to_thread(loop, NULL);
+    int r = weir_loop_check_thread(loop);
+    return r < 0 ? r : bind_to_thread(loop, NULL);
 }
 
 int weir_probe(struct weir_probe *ret_probe)

@@ -33,13 +33,17 @@ int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const char *si
         return -EINVAL;
     }
     const void *owner = weir_guard_owner(loop->guard);
-    if (!owner || owner == &weir_thread_nobody) {
-        return owner ? -EPERM : -ECHILD;
+    int r = owner ? weir_loop_check_thread(loop) : -ECHILD;
+    if (r < 0) {
+        return r;
+    }
+    if (owner == &weir_thread_nobody && !loop->in_call) {
+        return -EPERM;
     }
     if (op->state != WEIR_WITH_CALLER) {
         return -EBUSY;
     }
-    int r = weir_loop_judge(loop, op);
+    r = weir_loop_judge(loop, op);
     if (r < 0) {
         return r;
     }

@@ -36,20 +36,22 @@ static bool caller_polls(const struct weir_op *op)
     }
 }
 
-static bool on_file(const struct weir_op *op)
+/* In a world of the backend's own a file is as good to poll as any other. */
+static bool on_file(const struct weir_loop *loop, const struct weir_op *op)
 {
     struct stat file;
-    return fstat(op->fd, &file) == 0 && (S_ISREG(file.st_mode) || S_ISBLK(file.st_mode));
+    return !loop->backend->table->carries_calls && fstat(op->fd, &file) == 0 &&
+           (S_ISREG(file.st_mode) || S_ISBLK(file.st_mode));
 }
 
 /* How to wait for what would have blocked. */
-static enum weir_retry choose_retry(const struct weir_op *op)
+static enum weir_retry choose_retry(const struct weir_loop *loop, const struct weir_op *op)
 {
     if (weir_op_is_offloaded(op)) {
         return WEIR_RETRY_LATER; /* it has no credit for the backend, which would have to poll */
     }
     bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-    if (transfer && op->kind != WEIR_KIND_SPLICE && on_file(op)) {
+    if (transfer && op->kind != WEIR_KIND_SPLICE && on_file(loop, op)) {
         return op->attempts == 0 ? WEIR_RETRY_ASYNC : WEIR_RETRY_LATER;
     }
     if ((transfer || op->kind == WEIR_KIND_ACCEPT) && op->attempts < POLLS_MAX) {
@@ -119,7 +121,7 @@ static enum weir_settled settle_success(struct weir_loop *loop, struct weir_op *
         return WEIR_GOES_ON;
     }
     if (op->asked == WEIR_ASKED_CLOSE && weir_kind_traits(op->kind) & WEIR_KIND_MAKES_FD) {
-        close((int)*result); /* nobody is left who would */
+        loop->backend->table->discard(loop->backend, (int)*result);
         *result = -ECANCELED;
     }
     return WEIR_ENDS;
@@ -149,12 +151,27 @@ static enum weir_settled settle_error(struct weir_loop *loop, struct weir_op *op
     if (interrupted) {
         return try_again(loop, op, WEIR_RETRY_NONE);
     }
-    return again ? try_again(loop, op, choose_retry(op)) : WEIR_ENDS;
+    return again ? try_again(loop, op, choose_retry(loop, op)) : WEIR_ENDS;
+}
+
+/* A call whose simulated worker is done with it. The function is refused what a worker's thread
+ * would be: nobody owns the loop meanwhile. */
+static int64_t run_call(struct weir_loop *loop, const struct weir_op *op)
+{
+    loop->in_call = true;
+    weir_guard_set(loop->guard, &weir_thread_nobody);
+    int64_t result = op->arg.call.function(op->arg.call.argument);
+    weir_guard_set(loop->guard, weir_thread_self());
+    loop->in_call = false;
+    return result;
 }
 
 enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op, int64_t *result)
 {
     if (op->kind == WEIR_KIND_CALL) {
+        if (loop->backend->table->carries_calls) {
+            *result = run_call(loop, op);
+        }
         return WEIR_ENDS; /* whatever its function returned: any int64_t */
     }
     return *result < 0 ? settle_error(loop, op, result) : settle_success(loop, op, result);

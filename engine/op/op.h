@@ -38,7 +38,7 @@ enum weir_carrier {
                            * it takes the short ways */
     WEIR_CARRIER_TIMER,   /* the heap: a TIMEOUT, or an op that is tried again later */
     WEIR_CARRIER_CLOSER,  /* the list of CLOSE ops that wait for the other ops on their fd */
-    WEIR_CARRIER_OFFLOAD, /* the offload ring, queued or running */
+    WEIR_CARRIER_OFFLOAD, /* the offload ring, or a backend that carries calls: queued or running */
     WEIR_CARRIER_CALLER,  /* its function ran inside submit */
 };
 

@@ -24,6 +24,7 @@
 
 #include <weir/op.h>
 #include <weir/policy.h>
+#include <weir/sim.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -100,6 +101,8 @@ struct weir_options {
     uint64_t native_kinds;
     /* What weir_probe() found, so that each of many loops need not find it again; NULL: find it. */
     const struct weir_probe *probe;
+    /* Of WEIR_SIM alone. */
+    struct weir_sim_options sim;
 
     void *user;                     /* what weir_loop_user() answers */
     struct weir_decision *decision; /* filled on success and on failure; NULL: not wanted */
@@ -182,7 +185,7 @@ WEIR_API int weir_forget(struct weir_loop *loop, int fd);
  * all; negative: until something happens) if nothing is ready, and calls back what is finished. A
  * signal or weir_loop_wake() ends the wait.
  * The number of callbacks made; -EBUSY: inside a callback; -EPERM; -ECHILD; the errno of a FAILED
- * loop.
+ * loop; -EDEADLK: in a simulated world (weir/sim.h), nothing would ever have ended the wait.
  */
 WEIR_API int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns);
 

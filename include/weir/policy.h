@@ -16,6 +16,7 @@ enum weir_policy {
     WEIR_AUTO,     /* the best backend that works here */
     WEIR_IO_URING, /* this one or an error */
     WEIR_EPOLL,    /* the same */
+    WEIR_SIM,      /* the simulator, weir/sim.h: never chosen by itself */
 };
 
 /* Why a candidate was rejected. */
@@ -55,16 +56,16 @@ struct weir_rejection {
 struct weir_decision {
     enum weir_policy policy;
     uint8_t from_environment;
-    const char *chosen; /* "io_uring" or "epoll", or NULL when open failed; a literal */
+    const char *chosen; /* "io_uring", "epoll" or "sim"; NULL when open failed; a literal */
     uint32_t rejected_count;
     struct weir_rejection rejected[WEIR_REJECTED_MAX];
 };
 
 /* What a loop runs on. Sizes in bytes. */
 struct weir_facts {
-    const char *backend; /* "io_uring" or "epoll"; a literal */
+    const char *backend; /* "io_uring", "epoll" or "sim"; a literal */
     char kernel[72];     /* uname's release */
-    const char *clock;   /* what stamps are read from: "tsc" or "monotonic"; a literal */
+    const char *clock;   /* what stamps are read from: "tsc", "monotonic" or "virtual"; a literal */
 
     uint32_t depth_asked;  /* weir_options.depth, defaults filled in */
     uint32_t depth;        /* what was got; smaller only when ring memory was refused */
@@ -91,7 +92,8 @@ struct weir_facts {
     uint32_t offload_depth;
     uint32_t offload_waiting_max;
     uint32_t posts_max;
-    const char *wakes_by; /* how other threads wake the loop: "eventfd" or "message"; a literal */
+    const char
+        *wakes_by; /* how other threads wake the loop: "eventfd", "message", "nobody"; a literal */
 
     uint64_t memory_ring;    /* rings and submission entries, kernel's */
     uint64_t memory_slots;   /* a slot per op that may be live, and the report's entries */

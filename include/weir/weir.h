@@ -8,6 +8,7 @@
 #include <weir/loop.h>
 #include <weir/op.h>
 #include <weir/policy.h>
+#include <weir/sim.h>
 #include <weir/task.h>
 
 #endif

@@ -78,9 +78,10 @@ SEAM_TEST(loops_leave_no_fd_behind)
         struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 8});
         struct tracked op = {0};
         seam_read_byte(loop, &op, pipe.in);
-        expect(weir_loop_fd(loop) >= 0);
+        int epoll = seam_foreign(loop);
         seam_turns(loop, 1);
         seam_end(loop);
+        seam_foreign_close(epoll);
         expect_equal(op.result, -ECANCELED);
     }
     expect_equal(seam_fds_open(), fds);
@@ -212,7 +213,7 @@ SEAM_TEST(an_fd_that_a_late_success_made_while_closing_does_not_leak)
             if (j < 2) {
                 weir_op_accept(&ops[j].op, listener, NULL, NULL, SOCK_CLOEXEC);
             } else if (j < 4) {
-                weir_op_openat(&ops[j].op, AT_FDCWD, "/proc/self/exe", O_RDONLY | O_CLOEXEC, 0);
+                weir_op_openat(&ops[j].op, AT_FDCWD, "/", O_RDONLY | O_CLOEXEC, 0);
             } else {
                 weir_op_socket(&ops[j].op, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
             }
@@ -340,6 +341,10 @@ static int mount_ten_times(void *context)
 SEAM_TEST(a_file_system_unmounts_at_once_after_close)
 {
     struct seam_dir dir;
+    if (seam_simulates()) {
+        expect_equal(seam_backend.simulated->use_and_close_a_world(), 0);
+        return;
+    }
     seam_dir_make(&dir);
     int result = seam_child(mount_ten_times, &dir);
     seam_dir_remove(&dir);

@@ -2,7 +2,6 @@
 /* fork.c: rule 7: in a child every call answers -ECHILD, and the parent goes on undisturbed. */
 #include "seam.h"
 
-#include <sys/epoll.h>
 #include <sys/mman.h>
 
 struct parent {
@@ -153,9 +152,7 @@ static void with_child(int (*body)(void *context))
     struct parent parent = {.loop = loop, .live = &ops[0], .waiting = &waiting};
     expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "t"}, &parent.task), 0);
     parent.loop_fd = weir_loop_fd(loop);
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN};
-    expect_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, parent.loop_fd, &event), 0);
+    int epoll = seam_foreign(loop);
     for (int i = 0; i < 3; i++) {
         seam_read_byte(loop, &ops[i], pipe.in);
     }
@@ -175,8 +172,7 @@ static void with_child(int (*body)(void *context))
     seam_unblock(&works[0]);
     seam_write(pipe.out, "abc", 3);
     while (weir_loop_live(loop) > 0) {
-        seam_epoll_wait(epoll);
-        expect(seam_turn(loop, 0) >= 0);
+        seam_foreign_turn(loop, epoll);
     }
     for (int i = 0; i < 4; i++) {
         expect_equal(ops[i].calls, 1);
@@ -190,7 +186,7 @@ static void with_child(int (*body)(void *context))
     }
     expect_equal(weir_task_close(parent.task), 0);
     seam_end(loop);
-    close(epoll);
+    seam_foreign_close(epoll);
     seam_pair_close(&pipe);
 }
 

@@ -196,7 +196,7 @@ SEAM_TEST(ftruncate_shortens_lengthens_and_answers_the_kernels_errors)
 {
     struct weir_loop *loop = seam_loop();
     int file = seam_file(100);
-    int readable = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+    int readable = seam_readable();
     struct seam_pair pipe = seam_pipe(0);
     struct tracked op = {0};
     struct stat status;

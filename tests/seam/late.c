@@ -5,6 +5,8 @@
  */
 #include "seam.h"
 
+#include <sched.h>
+
 /* --- posts and the beginning of close --------------------------------------------------------- */
 
 enum { POSTERS = 3, POSTS = 400 };
@@ -69,6 +71,7 @@ static void race_close(int idle)
         expect_equal(pthread_create(&threads[i], NULL, post_until_told, &posters[i]), 0);
     }
     while (__atomic_load_n(&posters[POSTERS - 1].begun, __ATOMIC_RELAXED) == 0) {
+        sched_yield();
     }
     seam_turns(loop, (int)(seam_random() % 20));
     expect_equal(weir_loop_close_begin(loop, -1, closed), 0);

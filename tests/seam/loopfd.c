@@ -5,8 +5,6 @@
  */
 #include "seam.h"
 
-#include <sys/epoll.h>
-
 #define THOUSAND 1000
 
 struct foreign {
@@ -17,29 +15,20 @@ struct foreign {
 static struct foreign foreign_open(struct weir_options options)
 {
     struct foreign foreign = {.loop = seam_loop_with(options)};
-    foreign.epoll = epoll_create1(EPOLL_CLOEXEC);
-    expect(foreign.epoll >= 0);
-    int fd = weir_loop_fd(foreign.loop);
-    expect(fd >= 0);
-    expect_equal(weir_loop_fd(foreign.loop), fd);
-    struct epoll_event event = {.events = EPOLLIN};
-    expect_equal(epoll_ctl(foreign.epoll, EPOLL_CTL_ADD, fd, &event), 0);
+    foreign.epoll = seam_foreign(foreign.loop);
     return foreign;
 }
 
-/* One turn, when the fd asks for it. */
 static void foreign_turn(struct foreign *foreign)
 {
-    seam_epoll_wait(foreign->epoll);
-    expect(seam_turn(foreign->loop, 0) >= 0);
+    seam_foreign_turn(foreign->loop, foreign->epoll);
 }
 
 /* Nothing to do: after some turns the fd is quiet. */
 static void expect_quiet(struct foreign *foreign)
 {
-    struct epoll_event event;
     int turns = 0;
-    while (epoll_wait(foreign->epoll, &event, 1, 0) == 1) {
+    while (seam_foreign_asks(foreign->epoll)) {
         expect(++turns < 10);
         expect(seam_turn(foreign->loop, 0) >= 0);
     }
@@ -52,7 +41,7 @@ static void foreign_close(struct foreign *foreign)
     int fd = weir_loop_fd(foreign->loop);
     seam_end(foreign->loop);
     expect(fcntl(fd, F_GETFD) < 0);
-    close(foreign->epoll);
+    seam_foreign_close(foreign->epoll);
 }
 
 static void foreign_drain(struct foreign *foreign)
@@ -245,7 +234,8 @@ static void *wake_a_thousand_times(void *context)
     for (unsigned i = 1; i <= THOUSAND; i++) {
         __atomic_store_n(&waker->sent, i, __ATOMIC_RELEASE);
         waker->failed |= weir_loop_wake(waker->loop);
-        sem_wait(&waker->seen);
+        while (sem_wait(&waker->seen) != 0) {
+        }
     }
     return NULL;
 }
@@ -404,7 +394,7 @@ SEAM_TEST(closing_makes_it_readable_until_it_is_done)
     }
     expect_equal(timer.result, -ECANCELED);
     expect_equal(seam_close(foreign.loop, 0, NULL), 0);
-    close(foreign.epoll);
+    seam_foreign_close(foreign.epoll);
     seam_pair_close(&pipe);
 }
 

@@ -2,8 +2,6 @@
 /* loopfd_workers.c: rule 24: what workers and other threads bring makes the loop's fd readable. */
 #include "seam.h"
 
-#include <sys/epoll.h>
-
 #define THOUSAND 1000
 
 struct foreign {
@@ -14,31 +12,25 @@ struct foreign {
 static struct foreign foreign_open(struct weir_options options)
 {
     struct foreign foreign = {.loop = seam_loop_with(options)};
-    foreign.epoll = epoll_create1(EPOLL_CLOEXEC);
-    expect(foreign.epoll >= 0);
-    struct epoll_event event = {.events = EPOLLIN};
-    expect_equal(epoll_ctl(foreign.epoll, EPOLL_CTL_ADD, weir_loop_fd(foreign.loop), &event), 0);
+    foreign.epoll = seam_foreign(foreign.loop);
     return foreign;
 }
 
-/* One turn, when the fd asks for it. */
 static void foreign_turn(struct foreign *foreign)
 {
-    seam_epoll_wait(foreign->epoll);
-    expect(seam_turn(foreign->loop, 0) >= 0);
+    seam_foreign_turn(foreign->loop, foreign->epoll);
 }
 
 static void foreign_close(struct foreign *foreign)
 {
-    struct epoll_event event;
     int turns = 0;
     expect_equal(weir_loop_live(foreign->loop), 0);
-    while (epoll_wait(foreign->epoll, &event, 1, 0) == 1) { /* it becomes quiet */
+    while (seam_foreign_asks(foreign->epoll)) { /* it becomes quiet */
         expect(++turns < 10);
         expect(seam_turn(foreign->loop, 0) >= 0);
     }
     seam_end(foreign->loop);
-    close(foreign->epoll);
+    seam_foreign_close(foreign->epoll);
 }
 
 static struct seam_work works[THOUSAND];
@@ -296,7 +288,7 @@ SEAM_TEST(closing_makes_it_readable_until_the_workers_are_done)
     expect_equal(works[0].call.result, -ECANCELED);
     expect_equal(posted.result, -ECANCELED);
     expect_equal(seam_close(foreign.loop, 0, NULL), 0);
-    close(foreign.epoll);
+    seam_foreign_close(foreign.epoll);
 }
 
 static const struct CMUnitTest tests[] = {

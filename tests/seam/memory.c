@@ -142,7 +142,7 @@ SEAM_TEST(nothing_allocates_frees_or_maps_between_open_and_close)
                                                 .offload_workers = 2,
                                                 .offload_depth = LIVE / 2,
                                                 .offload_waiting_max = LIVE});
-    expect(weir_loop_fd(loop) >= 0);
+    int epoll = seam_foreign(loop);
     counted = 0;
     counting = true;
     expect_equal(weir_task_open(loop, &(struct weir_task_options){.name = "t"}, &task), 0);
@@ -174,6 +174,7 @@ SEAM_TEST(nothing_allocates_frees_or_maps_between_open_and_close)
     counting = false;
     expect_equal(counted, 2);
     seam_end(loop);
+    seam_foreign_close(epoll);
     seam_pair_close(&pipe_fds);
     close(file_fd);
 }

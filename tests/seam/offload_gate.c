@@ -210,7 +210,7 @@ SEAM_TEST(the_caller_runs_calls_only_and_only_past_a_full_gate)
     struct tracked routed = {.op.callback = seam_called, .op.route = WEIR_ROUTE_OFFLOAD};
     seam_work_fill(&free_gate, 1);
     expect_equal(seam_carry_out(loop, &free_gate.call), 1);
-    expect(!pthread_equal(free_gate.thread, pthread_self()));
+    expect(seam_by_worker(&free_gate));
     seam_block(loop, &busy);
     weir_op_write(&routed.op, file, "x", 1, 0);
     seam_refused(loop, &routed, -EAGAIN);
@@ -272,7 +272,7 @@ SEAM_TEST(a_posted_call_is_never_run_by_its_caller)
     seam_unblock(&busy);
     seam_await(loop, &posted.call);
     expect_equal(posted.call.result, 6);
-    expect(!pthread_equal(posted.thread, pthread_self()));
+    expect(seam_by_worker(&posted));
     expect_equal(seam_counters(loop).caller_ran, 0);
     seam_end(loop);
 }

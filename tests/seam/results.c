@@ -4,7 +4,6 @@
 
 #include <limits.h>
 #include <signal.h>
-#include <sys/resource.h>
 #include <sys/uio.h>
 
 SEAM_TEST(a_cancelled_blocked_splice_is_ECANCELED_and_no_kernel_internal_code)
@@ -134,20 +133,14 @@ SEAM_TEST(fds_in_short_supply_give_EMFILE_and_the_loop_goes_on)
     struct tracked op = {0};
     weir_op_nop(&op.op);
     expect_equal(seam_carry_out(loop, &op), 0);
-    struct rlimit before;
-    expect_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
-    int lowest = dup(0);
-    expect(lowest >= 0);
-    close(lowest);
-    struct rlimit none = {.rlim_cur = (rlim_t)lowest, .rlim_max = before.rlim_max};
-    expect_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    seam_fds_forbid();
     weir_op_accept(&op.op, listener, NULL, NULL, SOCK_CLOEXEC);
     int64_t accepted = seam_carry_out(loop, &op);
     weir_op_openat(&op.op, AT_FDCWD, "/", O_RDONLY | O_CLOEXEC, 0);
     int64_t opened = seam_carry_out(loop, &op);
     weir_op_socket(&op.op, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     int64_t made = seam_carry_out(loop, &op);
-    expect_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    seam_fds_allow();
     expect_equal(accepted, -EMFILE);
     expect_equal(opened, -EMFILE);
     expect_equal(made, -EMFILE);

@@ -51,7 +51,7 @@ SEAM_TEST(the_end_of_a_file_and_errors_are_the_same_by_every_route)
     struct weir_loop *loop = seam_loop_with(idle_workers);
     int file = seam_file(10);
     int directory = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int unwritable = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    int unwritable = seam_readable();
     for (size_t i = 0; i < SEAM_COUNT(routes); i++) {
         struct tracked op = {.op.route = routes[i]};
         char data[20];

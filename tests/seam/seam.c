@@ -75,6 +75,16 @@ bool seam_plain(void)
     return !spins && !posts && route == WEIR_ROUTE_AUTO;
 }
 
+bool seam_simulates(void)
+{
+    return seam_backend.simulated != NULL;
+}
+
+int seam_across_threads(void)
+{
+    return seam_simulates() ? -EOPNOTSUPP : 0;
+}
+
 void seam_skip(const char *why)
 {
     fprintf(stderr, "skipped: %s\n", why);
@@ -95,7 +105,14 @@ int seam_open(struct weir_options options, struct weir_loop **ret_loop)
     if (posts && options.posts_max == 0) {
         options.posts_max = WEIR_POSTS_MAX;
     }
-    return weir_loop_open(&options, ret_loop);
+    if (seam_backend.simulated != NULL) {
+        seam_backend.simulated->prepare(&options);
+    }
+    int result = weir_loop_open(&options, ret_loop);
+    if (result == 0 && seam_backend.simulated != NULL) {
+        seam_backend.simulated->opened(*ret_loop);
+    }
+    return result;
 }
 
 struct weir_loop *seam_loop_with(struct weir_options options)
@@ -336,7 +353,10 @@ int seam_main(int argc, char **argv)
             continue;
         }
         found = true;
-        failed += _cmocka_run_group_tests(group->name, group->tests, group->count, NULL, NULL);
+        bool others = seam_simulates() && group->simulated_tests != NULL;
+        failed +=
+            _cmocka_run_group_tests(group->name, others ? group->simulated_tests : group->tests,
+                                    others ? group->simulated_count : group->count, NULL, NULL);
     }
     if (!found) {
         fprintf(stderr, "%s: no such group\n", argc > 1 ? argv[1] : "none");

@@ -36,6 +36,26 @@ struct seam_backend {
     enum weir_policy policy;
     const long *turn_syscalls; /* a turn cannot do without them; ends with -1 */
     bool splice_keeps_fd;      /* a SPLICE in flight looks its fds up late: forget answers -EBUSY */
+    /*
+     * No kernel is behind it: one thread (the tests' others are coroutines of it), no fd of the
+     * loop's own, a clock that moves when nothing can run, and neither signals nor children.
+     */
+    const struct seam_simulated *simulated; /* NULL: it is real */
+};
+
+/* How the suite reaches into a simulated world. */
+struct seam_simulated {
+    void (*prepare)(struct weir_options *options);
+    void (*opened)(struct weir_loop *loop);
+    void (*fail_turns)(struct weir_loop *loop); /* its turns answer -EPERM from now on */
+    /* Turns until the op, which is on a file, is with the disk, which keeps it; not any longer. */
+    void (*hold_op)(struct weir_loop *loop, struct weir_op *op);
+    void (*let_op_go)(struct weir_op *op);
+    void (*limit_fds)(bool none); /* no more than there are; or as many as before */
+    int (*fds_open)(void);
+    /* Makes a world, a loop in it that leaves a file to be synced, and closes them: the answer. */
+    int (*use_and_close_a_world)(void);
+    void (*pause)(void); /* in what would be another thread: perhaps goes on with the others */
 };
 extern const struct seam_backend seam_backend;
 
@@ -44,10 +64,18 @@ struct seam_group {
     const char *name;
     const struct CMUnitTest *tests;
     size_t count;
+    /* In their place where the backend is simulated; NULL: the same. */
+    const struct CMUnitTest *simulated_tests;
+    size_t simulated_count;
 };
 #define SEAM_GROUP(name, tests)                                                                    \
     {                                                                                              \
-        (name), (tests), sizeof(tests) / sizeof((tests)[0])                                        \
+        (name), (tests), sizeof(tests) / sizeof((tests)[0]), NULL, 0                               \
+    }
+#define SEAM_GROUP_OR(name, tests, simulated_tests)                                                \
+    {                                                                                              \
+        (name), (tests), sizeof(tests) / sizeof((tests)[0]), (simulated_tests),                    \
+            sizeof(simulated_tests) / sizeof((simulated_tests)[0])                                 \
     }
 #define SEAM_COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -66,6 +94,10 @@ void seam_expect_equal(int64_t got, int64_t want, const char *text, const char *
 
 /* Pseudo-random, from the seed that is printed on failure (WEIR_SEED sets it). */
 uint64_t seam_random(void);
+/* What wake, stop and post answer in a thread that is not the loop's, and weir_loop_fd(). */
+int seam_across_threads(void);
+/* The backend is simulated. */
+bool seam_simulates(void);
 /* WEIR_LONG=1: the long form of a test. */
 bool seam_long(void);
 /* No --spin, --route or --post. */
@@ -130,13 +162,15 @@ struct weir_counters seam_counters(struct weir_loop *loop);
 
 struct seam_work {
     struct tracked call;
-    int64_t value;    /* what the function returns */
-    bool blocks;      /* it waits for seam_unblock() */
-    bool until_asked; /* it waits until its op is asked back */
+    int64_t value;      /* what the function returns */
+    bool blocks;        /* it waits for seam_unblock() */
+    bool until_asked;   /* it waits until its op is asked back */
+    unsigned linger_us; /* and then goes on so long */
     sem_t leave;
     /* Written by the thread that ran it. */
     unsigned begun;
     unsigned ended;
+    bool inside;    /* begun before it is run: by a simulated worker */
     uint64_t order; /* its place among all that began since seam_work_reset(), from 1 */
     pthread_t thread;
 };
@@ -146,19 +180,25 @@ void seam_work_reset(void);
 /* Zeroes it and fills the op. */
 void seam_work_fill(struct seam_work *work, int64_t value);
 int64_t seam_work_do(void *work);
+/* For a simulated worker: whether the function may end now; at the first asking it has begun. */
+bool seam_work_may_end(struct seam_work *work);
 /* Submits one that blocks, and turns until a worker is in it. */
 void seam_block(struct weir_loop *loop, struct seam_work *work);
 /* Turns until a worker is in a function that was submitted. */
 void seam_await_begun(struct weir_loop *loop, const struct seam_work *work);
 void seam_unblock(struct seam_work *work);
 unsigned seam_begun(const struct seam_work *work);
+/* A worker ran it: another thread, or on the loop's own a simulated one. */
+bool seam_by_worker(const struct seam_work *work);
 
 /* --- threads --------------------------------------------------------------------------------- */
 
-/* Runs body in a thread and waits for its end. */
+/* Runs body in a thread, a real one on every backend, and waits for its end. */
 void seam_in_thread(void *(*body)(void *context), void *context);
 /* Threads of this process. */
 int seam_threads(void);
+/* How many of them so many workers are: a simulated one is none. */
+int seam_threads_of(int workers);
 /* Waits until there are no more than that: one that was joined is seen for a moment longer. */
 void seam_await_threads(int want);
 
@@ -182,11 +222,21 @@ int seam_file(size_t length);
 void seam_pattern(char *data, size_t length, size_t from);
 bool seam_pattern_holds(const char *data, size_t length, size_t from);
 int seam_fds_open(void);
+/* A file that holds 10 bytes and can only be read. */
+int seam_readable(void);
+/* No fd can be made, or again as many as before. */
+void seam_fds_forbid(void);
+void seam_fds_allow(void);
 /*
- * Waits until the set's one member is readable. Goes on after EINTR: the kernel takes a closed ring
- * down later, and interrupts whatever its thread sleeps in by then.
+ * A foreign loop: an epoll set with the loop's fd in it, or -1: it has none, and said so; then a
+ * foreign turn is one that sleeps itself.
  */
-void seam_epoll_wait(int epoll);
+int seam_foreign(struct weir_loop *loop);
+/* One turn, when the fd asks for it. */
+void seam_foreign_turn(struct weir_loop *loop, int epoll);
+/* Whether the fd asks for a turn. */
+bool seam_foreign_asks(int epoll);
+void seam_foreign_close(int epoll);
 
 /* The loop still turns: a timer submitted now comes back. */
 void seam_expect_turning(struct weir_loop *loop);

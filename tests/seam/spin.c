@@ -6,8 +6,6 @@
  */
 #include "seam.h"
 
-#include <sys/epoll.h>
-
 #define ROUNDS 300
 
 static struct weir_options spinning(void)
@@ -137,10 +135,11 @@ SEAM_TEST(a_call_that_ends_ends_a_spin)
         expect_equal(seam_carry_out(loop, &work.call), i);
     }
     struct weir_counters counters = seam_counters(loop);
-    expect(counters.spins > 0);
-    expect(counters.spins_paid > 0);
+    bool spins = !seam_simulates(); /* its clock stands while one watches it */
+    expect_equal(counters.spins > 0, spins);
+    expect_equal(counters.spins_paid > 0, spins);
     expect(counters.spins_paid <= counters.spins);
-    expect(counters.spin_ns > 0);
+    expect_equal(counters.spin_ns > 0, spins);
     seam_end(loop);
 }
 
@@ -187,7 +186,7 @@ SEAM_TEST(a_spin_that_never_pays_is_given_up_and_taken_up_again)
         expect_equal(seam_turn(loop, WEIR_MS), 0);
     }
     struct weir_counters idle = seam_counters(loop);
-    expect(idle.spins > 0);
+    expect_equal(idle.spins > 0, !seam_simulates());
     expect(idle.spins < 150);
     expect_equal(idle.spins_paid, 0);
     for (int i = 0; i < 2000; i++) {
@@ -195,7 +194,7 @@ SEAM_TEST(a_spin_that_never_pays_is_given_up_and_taken_up_again)
         seam_work_fill(&work, i);
         expect_equal(seam_carry_out(loop, &work.call), i);
     }
-    expect(seam_counters(loop).spins > idle.spins);
+    expect_equal(seam_counters(loop).spins > idle.spins, !seam_simulates());
     seam_end(loop);
 }
 
@@ -227,16 +226,13 @@ SEAM_TEST(close_and_the_loops_fd_work_with_a_spin)
     struct seam_pair pipe = seam_pipe(0);
     struct tracked idle = {0};
     struct seam_work work;
-    int epoll = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event event = {.events = EPOLLIN};
-    expect_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, weir_loop_fd(loop), &event), 0);
+    int epoll = seam_foreign(loop);
     for (int i = 0; i < 100; i++) {
         seam_work_fill(&work, i);
         seam_submit(loop, &work.call);
         expect(seam_turn(loop, 0) >= 0);
         while (work.call.calls == 0) {
-            seam_epoll_wait(epoll);
-            expect(seam_turn(loop, 0) >= 0);
+            seam_foreign_turn(loop, epoll);
         }
     }
     seam_read_byte(loop, &idle, pipe.in);
@@ -249,7 +245,7 @@ SEAM_TEST(close_and_the_loops_fd_work_with_a_spin)
     expect_equal(idle.result, -ECANCELED);
     expect_equal(work.call.result, 4);
     expect_equal(seam_close(loop, 0, NULL), 0);
-    close(epoll);
+    seam_foreign_close(epoll);
     seam_pair_close(&pipe);
 }
 

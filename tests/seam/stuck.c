@@ -2,7 +2,7 @@
 /*
  * stuck.c: rule 25: close while an op cannot be interrupted. The op is a read of a memory file into
  * a page that userfaultfd keeps missing: whoever carries it out stays in the kernel until the page
- * comes.
+ * comes. A simulated disk keeps it until it is told.
  */
 #include "seam.h"
 
@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 
 struct stuck {
-    int fault;
+    int fault; /* -1: simulated */
     int file;
     size_t page;
     size_t length;        /* to ask for; the file has 5 */
@@ -24,24 +24,27 @@ struct stuck {
 
 static bool stuck_make(struct stuck *stuck)
 {
-    *stuck = (struct stuck){.page = (size_t)sysconf(_SC_PAGESIZE), .length = 5};
+    *stuck = (struct stuck){.fault = -1, .page = (size_t)sysconf(_SC_PAGESIZE), .length = 5};
+    stuck->memory =
+        mmap(NULL, stuck->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    expect(stuck->memory != MAP_FAILED);
+    stuck->file = memfd_create("stuck", MFD_CLOEXEC);
+    expect(stuck->file >= 0);
+    seam_write(stuck->file, "hello", 5);
+    if (seam_simulates()) {
+        return true;
+    }
     stuck->fault = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
     if (stuck->fault < 0) {
         return false;
     }
     struct uffdio_api api = {.api = UFFD_API};
     expect_equal(ioctl(stuck->fault, UFFDIO_API, &api), 0);
-    stuck->memory =
-        mmap(NULL, stuck->page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    expect(stuck->memory != MAP_FAILED);
     struct uffdio_register missing = {
         .range = {(uintptr_t)stuck->memory, stuck->page},
         .mode = UFFDIO_REGISTER_MODE_MISSING,
     };
     expect_equal(ioctl(stuck->fault, UFFDIO_REGISTER, &missing), 0);
-    stuck->file = memfd_create("stuck", MFD_CLOEXEC);
-    expect(stuck->file >= 0);
-    seam_write(stuck->file, "hello", 5);
     return true;
 }
 
@@ -53,11 +56,10 @@ static void stuck_submit(struct stuck *stuck, struct weir_loop *loop)
     seam_submit(loop, &stuck->op);
 }
 
-/* Submits the read, and turns until somebody is stuck in it (with more time, if it expired). */
-static void stuck_start(struct stuck *stuck, struct weir_loop *loop)
+/* Turns until somebody is stuck in it (with more time, if it expired). */
+static void await_fault(struct stuck *stuck, struct weir_loop *loop)
 {
     struct uffd_msg message;
-    stuck_submit(stuck, loop);
     while (read(stuck->fault, &message, sizeof message) != (ssize_t)sizeof message) {
         expect_equal(errno, EAGAIN);
         expect(seam_turn(loop, WEIR_MS) >= 0);
@@ -69,6 +71,17 @@ static void stuck_start(struct stuck *stuck, struct weir_loop *loop)
         }
     }
     expect_equal(message.event, UFFD_EVENT_PAGEFAULT);
+}
+
+/* Submits the read, and turns until it is stuck. */
+static void stuck_start(struct stuck *stuck, struct weir_loop *loop)
+{
+    stuck_submit(stuck, loop);
+    if (seam_simulates()) {
+        seam_backend.simulated->hold_op(loop, &stuck->op.op);
+    } else {
+        await_fault(stuck, loop);
+    }
     while (stuck->deadline_ns > 0 && weir_now(loop) <= stuck->deadline_ns) {
         expect_equal(seam_turn(loop, WEIR_MS), 0);
     }
@@ -78,14 +91,22 @@ static void stuck_start(struct stuck *stuck, struct weir_loop *loop)
 
 static void stuck_release(struct stuck *stuck)
 {
+    if (seam_simulates()) {
+        seam_backend.simulated->let_op_go(&stuck->op.op);
+        return;
+    }
     struct uffdio_zeropage zero = {.range = {(uintptr_t)stuck->memory, stuck->page}};
     expect_equal(ioctl(stuck->fault, UFFDIO_ZEROPAGE, &zero), 0);
 }
 
 static void stuck_end(struct stuck *stuck)
 {
-    close(stuck->fault);
-    close(stuck->file);
+    if (stuck->fault >= 0) {
+        close(stuck->fault);
+    }
+    if (stuck->file >= 0) {
+        close(stuck->file);
+    }
     munmap(stuck->memory, stuck->page);
 }
 
@@ -311,9 +332,9 @@ SEAM_TEST(CLOSE_waits_for_a_transfer_that_cannot_be_interrupted)
     expect_equal(stuck.op.calls, 1);
     expect(stuck.op.order < close_op.order);
     expect(fcntl(stuck.file, F_GETFD) < 0);
+    stuck.file = -1;
     seam_end(loop);
-    close(stuck.fault);
-    munmap(stuck.memory, stuck.page);
+    stuck_end(&stuck);
 }
 
 SEAM_TEST(a_loop_with_such_a_transfer_may_be_abandoned)

@@ -410,6 +410,36 @@ SEAM_TEST(without_a_free_fd_they_are_EMFILE_and_the_loop_goes_on)
     expect_equal(seam_child(without_fds, NULL), 0);
 }
 
+/* --- simulated -------------------------------------------------------------------------------- */
+
+/* A world has neither: no real signal or child may enter a run. */
+SEAM_TEST(in_a_simulated_world_there_are_neither_signals_nor_children)
+{
+    static const enum weir_route routes[] = {WEIR_ROUTE_AUTO, WEIR_ROUTE_RING, WEIR_ROUTE_INLINE};
+    sigset_t before = block(SIGUSR1, SIGUSR1);
+    struct weir_loop *loop = seam_loop();
+    expect_equal(kill(getpid(), SIGUSR1), 0);
+    for (size_t i = 0; i < SEAM_COUNT(routes); i++) {
+        struct tracked op = {.op.route = (uint8_t)routes[i]};
+        weir_op_signal(&op.op, WEIR_SIGNAL(SIGUSR1), NULL);
+        expect_equal(seam_carry_out(loop, &op), -EOPNOTSUPP);
+        weir_op_child(&op.op, getpid(), NULL);
+        expect_equal(seam_carry_out(loop, &op), -EOPNOTSUPP);
+    }
+    expect(is_pending(SIGUSR1));
+    seam_end(loop);
+    siginfo_t info;
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGUSR1);
+    expect_equal(sigwaitinfo(&set, &info), SIGUSR1);
+    unblock(&before);
+}
+
+static const struct CMUnitTest simulated_tests[] = {
+    cmocka_unit_test(in_a_simulated_world_there_are_neither_signals_nor_children),
+};
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_signal_comes_back_with_its_number_and_what_was_received),
     cmocka_unit_test(one_op_takes_one_signal_and_the_rest_stay_pending),
@@ -425,4 +455,4 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(without_a_free_fd_they_are_EMFILE_and_the_loop_goes_on),
 };
 
-const struct seam_group watch_group = SEAM_GROUP("watch", tests);
+const struct seam_group watch_group = SEAM_GROUP_OR("watch", tests, simulated_tests);

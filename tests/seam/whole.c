@@ -2,7 +2,6 @@
 /* whole.c: rule 11: WEIR_WHOLE continues short transfers, and op->moved says how far it came. */
 #include "seam.h"
 
-#include <sys/mman.h>
 #include <sys/uio.h>
 
 #define BIG ((size_t)3 << 20)
@@ -344,24 +343,23 @@ SEAM_TEST(a_deadline_in_the_middle_of_a_whole_transfer_says_how_far_it_came)
 SEAM_TEST(an_error_after_a_part_surfaces_with_the_part_in_moved)
 {
     struct weir_loop *loop = seam_loop();
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-    char *memory = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    expect(memory != MAP_FAILED);
-    expect_equal(mprotect(memory + page, page, PROT_NONE), 0);
+    enum { PART = 4096 };
+    static char memory[PART];
+    struct iovec iov[] = {{memory, PART}, {(void *)8, PART}}; /* no memory: page 0 */
     struct seam_pair pipe = seam_pipe(0);
-    char *data = pattern_of(page + 1);
+    char *data = pattern_of(PART + 1);
     struct tracked op = {0};
-    weir_op_read(&op.op, pipe.in, memory, 2 * page, WEIR_CURRENT);
+    weir_op_readv(&op.op, pipe.in, iov, 2, WEIR_CURRENT);
     op.op.flags = WEIR_WHOLE;
     seam_submit(loop, &op);
-    seam_write(pipe.out, data, page);
-    seam_turns(loop, 2);
-    expect_equal(op.calls, 0);
-    seam_write(pipe.out, data + page, 1);
+    seam_write(pipe.out, data, PART);
+    seam_turns(loop, 2); /* a simulated pipe need not wait to see that the rest has no place */
+    expect(op.calls == 0 || seam_simulates());
+    seam_write(pipe.out, data + PART, 1);
     seam_await(loop, &op);
     expect_equal(op.result, -EFAULT);
-    expect_equal(op.op.moved, page);
-    expect(seam_pattern_holds(memory, page, 0));
+    expect_equal(op.op.moved, PART);
+    expect(seam_pattern_holds(memory, PART, 0));
     /* And of a write whose reader goes away. */
     char *big = pattern_of(BIG);
     weir_op_write(&op.op, pipe.out, big, BIG, WEIR_CURRENT);
@@ -374,7 +372,6 @@ SEAM_TEST(an_error_after_a_part_surfaces_with_the_part_in_moved)
     expect(op.op.moved > 0 && op.op.moved < BIG);
     free(big);
     free(data);
-    expect_equal(munmap(memory, 2 * page), 0);
     seam_end(loop);
     seam_pair_close(&pipe);
 }

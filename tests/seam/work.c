@@ -9,7 +9,11 @@ static uint64_t begun_in_all; /* by workers */
 int seam_post(struct weir_loop *loop, struct tracked *tracked, const char *site)
 {
     tracked->op.callback = seam_called;
-    return weir_loop_post_at(loop, &tracked->op, site);
+    int result = weir_loop_post_at(loop, &tracked->op, site);
+    if (seam_simulates()) {
+        seam_backend.simulated->pause();
+    }
+    return result;
 }
 
 struct weir_counters seam_counters(struct weir_loop *loop)
@@ -24,17 +28,39 @@ void seam_work_reset(void)
     __atomic_store_n(&begun_in_all, 0, __ATOMIC_RELAXED);
 }
 
-int64_t seam_work_do(void *context)
+static void begin(struct seam_work *work)
 {
-    struct seam_work *work = context;
     work->order = __atomic_add_fetch(&begun_in_all, 1, __ATOMIC_RELAXED);
     work->thread = pthread_self();
     /* Release: pairs with seam_begun(). */
     __atomic_add_fetch(&work->begun, 1, __ATOMIC_RELEASE);
-    while (work->blocks && sem_wait(&work->leave) != 0) {
+}
+
+bool seam_work_may_end(struct seam_work *work)
+{
+    if (!work->inside) {
+        work->inside = true;
+        begin(work);
     }
-    while (work->until_asked && !weir_op_asked(&work->call.op)) {
-        usleep(100);
+    return !(work->blocks && sem_trywait(&work->leave) != 0) &&
+           !(work->until_asked && !weir_op_asked(&work->call.op));
+}
+
+int64_t seam_work_do(void *context)
+{
+    struct seam_work *work = context;
+    if (work->inside) { /* and may end */
+        work->inside = false;
+    } else {
+        begin(work);
+        while (work->blocks && sem_wait(&work->leave) != 0) {
+        }
+        while (work->until_asked && !weir_op_asked(&work->call.op)) {
+            usleep(100);
+        }
+    }
+    if (work->linger_us > 0) {
+        usleep(work->linger_us);
     }
     __atomic_add_fetch(&work->ended, 1, __ATOMIC_RELEASE);
     return work->value;
@@ -73,11 +99,16 @@ unsigned seam_begun(const struct seam_work *work)
     return __atomic_load_n(&work->begun, __ATOMIC_ACQUIRE);
 }
 
+bool seam_by_worker(const struct seam_work *work)
+{
+    return seam_simulates() || !pthread_equal(work->thread, pthread_self());
+}
+
 void seam_in_thread(void *(*body)(void *context), void *context)
 {
     pthread_t thread;
-    expect_equal(pthread_create(&thread, NULL, body, context), 0);
-    expect_equal(pthread_join(thread, NULL), 0);
+    expect_equal((pthread_create)(&thread, NULL, body, context), 0);
+    expect_equal((pthread_join)(thread, NULL), 0);
 }
 
 /* The kernel's own, io_uring's workers, are not meant. */
@@ -117,10 +148,15 @@ int seam_threads(void)
     return count;
 }
 
+int seam_threads_of(int workers)
+{
+    return seam_simulates() ? 0 : workers;
+}
+
 void seam_await_threads(int want)
 {
     while (seam_threads() > want) {
-        usleep(200);
+        (usleep)(200);
     }
     expect_equal(seam_threads(), want);
 }

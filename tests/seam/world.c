@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 #define CHILD_SECONDS 60
@@ -131,10 +132,69 @@ int seam_fds_open(void)
         count++;
     }
     closedir(dir);
-    return count;
+    return count + (seam_simulates() ? seam_backend.simulated->fds_open() : 0);
 }
 
-void seam_epoll_wait(int epoll)
+int seam_readable(void)
+{
+    struct seam_dir dir;
+    seam_dir_make(&dir);
+    int fd = openat(dir.fd, "file", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    expect(fd >= 0);
+    seam_write(fd, "0123456789", 10);
+    close(fd);
+    fd = openat(dir.fd, "file", O_RDONLY | O_CLOEXEC);
+    expect(fd >= 0);
+    expect_equal(unlinkat(dir.fd, "file", 0), 0);
+    seam_dir_remove(&dir);
+    return fd;
+}
+
+static struct rlimit fds_before;
+
+void seam_fds_forbid(void)
+{
+    if (seam_simulates()) {
+        seam_backend.simulated->limit_fds(true);
+        return;
+    }
+    int lowest = dup(0);
+    expect(lowest >= 0);
+    close(lowest);
+    expect_equal(getrlimit(RLIMIT_NOFILE, &fds_before), 0);
+    struct rlimit none = {.rlim_cur = (rlim_t)lowest, .rlim_max = fds_before.rlim_max};
+    expect_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+}
+
+void seam_fds_allow(void)
+{
+    if (seam_simulates()) {
+        seam_backend.simulated->limit_fds(false);
+        return;
+    }
+    expect_equal(setrlimit(RLIMIT_NOFILE, &fds_before), 0);
+}
+
+/* --- a foreign loop -------------------------------------------------------------------------- */
+
+int seam_foreign(struct weir_loop *loop)
+{
+    int fd = weir_loop_fd(loop);
+    expect_equal(weir_loop_fd(loop), fd);
+    expect_equal(fd < 0 ? fd : 0, seam_across_threads());
+    if (fd < 0) {
+        return -1;
+    }
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    struct epoll_event event = {.events = EPOLLIN};
+    expect(epoll >= 0);
+    expect_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), 0);
+    return epoll;
+}
+
+/* Goes on after EINTR: the kernel takes a closed ring down later, and interrupts whatever its
+ * thread sleeps in by then. */
+static void wait_until_readable(int epoll)
 {
     struct epoll_event event;
     int ready = 0;
@@ -142,6 +202,27 @@ void seam_epoll_wait(int epoll)
         ready = epoll_wait(epoll, &event, 1, -1);
     } while (ready < 0 && errno == EINTR);
     expect_equal(ready, 1);
+}
+
+void seam_foreign_turn(struct weir_loop *loop, int epoll)
+{
+    if (epoll >= 0) {
+        wait_until_readable(epoll);
+    }
+    expect(seam_turn(loop, epoll >= 0 ? 0 : -1) >= 0);
+}
+
+bool seam_foreign_asks(int epoll)
+{
+    struct epoll_event event;
+    return epoll >= 0 && epoll_wait(epoll, &event, 1, 0) == 1;
+}
+
+void seam_foreign_close(int epoll)
+{
+    if (epoll >= 0) {
+        close(epoll);
+    }
 }
 
 void seam_dir_make(struct seam_dir *dir)
@@ -161,9 +242,10 @@ void seam_dir_remove(struct seam_dir *dir)
 char *seam_vast(size_t length)
 {
     size_t size = (length + VAST_STEP - 1) / VAST_STEP * VAST_STEP;
-    int memory = memfd_create("vast", MFD_CLOEXEC);
+    /* In brackets: the real ones, where the simulator's are in their place. */
+    int memory = (memfd_create)("vast", MFD_CLOEXEC);
     expect(memory >= 0);
-    expect_equal(ftruncate(memory, (off_t)VAST_STEP), 0);
+    expect_equal((ftruncate)(memory, (off_t)VAST_STEP), 0);
     char *vast = mmap(NULL, size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     expect(vast != MAP_FAILED);
     for (size_t at = 0; at < size; at += VAST_STEP) {

@@ -81,7 +81,9 @@ def check_include(path, included, target):
 def check_includes(root):
     backends = {family(os.path.basename(p)) for p in files_under(root, 'engine/backend')
                 if p.endswith(C_NAMES)} - NOT_BACKENDS
-    named = re.compile(r'\bweir_(?:%s)_?\w*\b' % '|'.join(sorted(backends))) if backends else None
+    # Not the public type of weir/sim.h, which the loop hands out unseen.
+    named = re.compile(r'\b(?!weir_sim \*)weir_(?:%s)_?\w*\b' % '|'.join(sorted(backends))) \
+        if backends else None
     for path in files_under(root, 'engine'):
         if not path.endswith(C_NAMES):
             continue
