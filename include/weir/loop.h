@@ -212,7 +212,8 @@ WEIR_API int weir_loop_release(struct weir_loop *loop);
  * weir_submit() or weir_cancel() outside a turn, call weir_loop_turn(loop, 0). The kernel may once
  * end the foreign loop's sleep with EINTR though no signal came (seen on 6.18 after a ring was
  * closed).
- * The fd; -EMFILE, -ENFILE, -ENOMEM, -ENOSPC (fs.epoll.max_user_watches); -EPERM; -ECHILD; the errno of a FAILED loop.
+ * The fd; -EMFILE, -ENFILE, -ENOMEM, -ENOSPC (fs.epoll.max_user_watches); -EPERM; -ECHILD; the
+ * errno of a FAILED loop.
  */
 WEIR_API int weir_loop_fd(struct weir_loop *loop);
 
