@@ -108,6 +108,7 @@ static const struct fault faults[] = {
 /* Whether there was an n-th call. */
 static bool play(struct round *round)
 {
+    nth_age_kernel(round->shape == SHAPE_OLD);
     nth_arm(round->fault->call, round->error, round->n, round->lasts);
     round->struck_open = false;
     if (round->shape == SHAPE_PROBED) {
@@ -116,6 +117,7 @@ static bool play(struct round *round)
         nth_live_through(round);
     }
     nth_disarm();
+    nth_age_kernel(false);
     bool struck = nth_struck() > 0;
     nth_check_rests(round);
     if (struck) {

@@ -33,6 +33,7 @@ enum shape {
     SHAPE_OPENED,  /* opened, worked, closed */
     SHAPE_ADOPTED, /* the same, and adopted before the work */
     SHAPE_FOREIGN, /* the same as the first, inside somebody else's loop */
+    SHAPE_OLD,     /* the first on a kernel that lacks what loops can do without */
     SHAPE_PROBED,  /* weir_probe() alone */
     SHAPES
 };

@@ -58,7 +58,13 @@ static struct {
     unsigned struck;
 } plan;
 
+static bool kernel_is_old;
 static uint64_t mapped;
+
+void nth_age_kernel(bool old)
+{
+    __atomic_store_n(&kernel_is_old, old, __ATOMIC_RELAXED);
+}
 
 uint64_t nth_mapped(void)
 {
@@ -90,7 +96,27 @@ unsigned nth_struck(void)
     return __atomic_load_n(&plan.struck, __ATOMIC_RELAXED);
 }
 
-bool nth_fails(enum nth_call call)
+/* What an old kernel answers; 0: as this one. */
+static int error_of_age(enum nth_call call)
+{
+    if (!__atomic_load_n(&kernel_is_old, __ATOMIC_RELAXED)) {
+        return 0;
+    }
+    switch (call) {
+    case NTH_PWRITEV2: /* of a flag it does not know */
+        return EOPNOTSUPP;
+    case NTH_EPOLL_PWAIT2:
+        return ENOSYS;
+    case NTH_REGISTER_RING_FD:
+    case NTH_REGISTER_WORKERS:
+    case NTH_REGISTER_MESSAGE:
+        return EINVAL;
+    default:
+        return 0;
+    }
+}
+
+static bool strikes(enum nth_call call)
 {
     if (__atomic_load_n(&plan.call, __ATOMIC_ACQUIRE) != (int)call) {
         return false;
@@ -100,8 +126,16 @@ bool nth_fails(enum nth_call call)
         return false;
     }
     __atomic_add_fetch(&plan.struck, 1, __ATOMIC_RELAXED);
-    errno = plan.error;
     return true;
+}
+
+bool nth_fails(enum nth_call call)
+{
+    int error = strikes(call) ? plan.error : error_of_age(call);
+    if (error != 0) {
+        errno = error;
+    }
+    return error != 0;
 }
 
 /* --- the C library's: under the names that a 64-bit off_t gives them -------------------------- */

@@ -52,6 +52,9 @@ void nth_disarm(void);
 /* Calls that were made to fail since nth_arm(). */
 unsigned nth_struck(void);
 
+/* From now on what came after Linux 5.11 fails as it does there, whatever the plan is. */
+void nth_age_kernel(bool old);
+
 /* Bytes that are mapped by calls that came by here. */
 uint64_t nth_mapped(void);
 

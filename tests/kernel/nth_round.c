@@ -14,7 +14,7 @@
 
 _Noreturn void nth_fail_round(const struct round *round, const char *site, const char *what)
 {
-    static const char *const shapes[SHAPES] = {"opened", "adopted", "foreign", "probed"};
+    static const char *const shapes[SHAPES] = {"opened", "adopted", "foreign", "old", "probed"};
     nth_disarm();
     check_fail(site, "%s: %s number %u%s answers %s; policy %d, %s", what,
                nth_name(round->fault->call), round->n, round->lasts ? " and all after it" : "",
