@@ -163,6 +163,11 @@ static void judge_loop(struct round *round, struct weir_loop *loop, const struct
         judge_fallback(round, why);
         return;
     }
+    unsigned backend = strcmp(facts.backend, "io_uring") == 0 ? ON_URING : ON_EPOLL;
+    bool was_tried_alone = round->policy != WEIR_AUTO || why->rejected_count == 0;
+    if (!(fault->what & backend) || !(was_tried_alone || round->lasts)) {
+        return; /* it may have hit one that is not to be had here anyway */
+    }
     WANT(round, !(fault->what & MUST_FAIL));
     WANT(round, !fault->tells || fault->tells(&facts));
 }
