@@ -206,6 +206,9 @@ static const char *plain_hint(enum weir_policy backend, int error, enum weir_cau
                "(SELinux, AppArmor: the kernel's log) or the sandbox this runs in";
     case ENOMEM:
         return "the kernel has no memory for it: look at the cgroup's limit and the machine's";
+    case ENOSPC:
+        return "no more fds may be watched: raise the sysctl fs.epoll.max_user_watches, which "
+               "counts all epoll sets of the user";
     default:
         return "the error says all that is known";
     }

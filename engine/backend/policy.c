@@ -232,10 +232,10 @@ static int ask_environment(struct weir_decision *decision)
                                    " is none of auto, io_uring, epoll: set it to one or unset it");
 }
 
-/* Whether a backend lacks memory or fds is for each open to find out anew. */
+/* Whether a backend lacks memory, fds or watches is for each open to find out anew. */
 static bool is_for_now(int error)
 {
-    return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+    return error == -ENOMEM || error == -EMFILE || error == -ENFILE || error == -ENOSPC;
 }
 
 static int know(const struct weir_options *options, struct weir_probe *ret_known,

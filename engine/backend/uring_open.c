@@ -217,7 +217,7 @@ int weir_uring_open(const struct weir_options *options, struct weir_facts *facts
     struct weir_uring *uring =
         mmap(NULL, sizeof *uring, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (uring == MAP_FAILED) {
-        return -errno;
+        return -ENOMEM; /* also of EAGAIN: what may be locked is used up (mlockall(2)) */
     }
     uring->base.table = &weir_uring_table;
     uring->base.stages_in_memory = true;

@@ -82,16 +82,35 @@ static const char *judge_options(const struct weir_options *options)
     return judge_offload_options(options);
 }
 
-static int refuse_options(struct weir_decision *decision, const char *hint)
+/* What no backend is to blame for. */
+static void note_refusal(struct weir_decision *decision, int error, enum weir_cause cause,
+                         const char *hint)
 {
     if (decision) {
         struct weir_rejection *rejection = &decision->rejected[decision->rejected_count++];
         rejection->backend = "none";
-        rejection->error = -EINVAL;
-        rejection->cause = WEIR_CAUSE_OPTION;
+        rejection->error = error;
+        rejection->cause = cause;
         snprintf(rejection->hint, sizeof rejection->hint, "%s", hint);
+        decision->chosen = NULL;
     }
+}
+
+static int refuse_options(struct weir_decision *decision, const char *hint)
+{
+    note_refusal(decision, -EINVAL, WEIR_CAUSE_OPTION, hint);
     return -EINVAL;
+}
+
+/* Memory and threads: all that loops need beside their backend. */
+static void refuse_resources(struct weir_decision *decision, int error)
+{
+    note_refusal(decision, error, WEIR_CAUSE_OTHER,
+                 error == -EAGAIN
+                     ? "no more threads for the workers: raise RLIMIT_NPROC or the cgroup's "
+                       "pids.max, or ask for fewer by options.offload_workers"
+                     : "no memory for the loop or its workers' stacks: look at RLIMIT_AS, the "
+                       "cgroup's limit and vm.max_map_count, or ask for less by the options");
 }
 
 static void set_defaults(struct weir_options *options)
@@ -370,7 +389,9 @@ int weir_loop_open(const struct weir_options *given, struct weir_loop **ret_loop
     if (r == 0) {
         r = open_offload(loop, &options);
     }
-    if (r == 0 && !(options.flags & WEIR_FOR_ADOPTION)) {
+    if (r < 0) {
+        refuse_resources(options.decision, r);
+    } else if (!(options.flags & WEIR_FOR_ADOPTION)) {
         r = bind_to_thread(loop, &options);
     }
     if (r < 0) {
@@ -379,9 +400,6 @@ int weir_loop_open(const struct weir_options *given, struct weir_loop **ret_loop
         }
         backend->table->close(backend, false);
         weir_loop_free(loop);
-        if (options.decision) {
-            options.decision->chosen = NULL;
-        }
         return r;
     }
     *ret_loop = loop;

@@ -116,7 +116,8 @@ struct weir_options {
  * 0; -EINVAL: NULL, a limit exceeded, an unknown policy or flag, a WEIR_POLICY that is none;
  * -ENOSYS, -EPERM, -EACCES, -ENOTSUP: no backend is to be had, or the one demanded is not (the
  * decision says why); -ENOMEM: also with a ring of 4 entries, see RLIMIT_MEMLOCK; -EMFILE, -ENFILE;
- * -EAGAIN: no more threads for the workers (RLIMIT_NPROC, pids cgroup).
+ * -ENOSPC: epoll: no more fds may be watched (fs.epoll.max_user_watches); -EAGAIN: no more threads
+ * for the workers (RLIMIT_NPROC, pids cgroup).
  */
 WEIR_API int weir_loop_open(const struct weir_options *options, struct weir_loop **ret_loop);
 
@@ -211,7 +212,8 @@ WEIR_API int weir_loop_release(struct weir_loop *loop);
  * weir_submit() or weir_cancel() outside a turn, call weir_loop_turn(loop, 0). The kernel may once
  * end the foreign loop's sleep with EINTR though no signal came (seen on 6.18 after a ring was
  * closed).
- * The fd; -EMFILE, -ENFILE, -ENOMEM; -EPERM; -ECHILD; the errno of a FAILED loop.
+ * The fd; -EMFILE, -ENFILE, -ENOMEM, -ENOSPC (fs.epoll.max_user_watches); -EPERM; -ECHILD; the
+ * errno of a FAILED loop.
  */
 WEIR_API int weir_loop_fd(struct weir_loop *loop);
 

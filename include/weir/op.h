@@ -16,9 +16,11 @@
  * caller set RWF_NOWAIT or MSG_DONTWAIT; -ECANCELED after a cancel or close that won, -ETIME after
  * a deadline that won; an op that succeeded before either keeps its success. Otherwise the errors
  * are those of the system call of the kind's name, and -EOPNOTSUPP where the running kernel cannot
- * carry the kind out. No op raises SIGPIPE. Transfers are at most 0x7ffff000 bytes and IOV_MAX
- * buffers, longer ones are cut to that (short), never wrapped; but a message of more than IOV_MAX
- * buffers is -EMSGSIZE, as with sendmsg(2), since the caller's msghdr is not modified.
+ * carry the kind out; with epoll also -ENOMEM and -ENOSPC (fs.epoll.max_user_watches), where the
+ * kernel has no room to watch the fd of an op that waits. No op raises SIGPIPE. Transfers are at
+ * most 0x7ffff000 bytes and IOV_MAX buffers, longer ones are cut to that (short), never wrapped;
+ * but a message of more than IOV_MAX buffers is -EMSGSIZE, as with sendmsg(2), since the caller's
+ * msghdr is not modified.
  * The iovecs of vectors and messages are read by the engine too: they must be real memory.
  */
 #ifndef WEIR_OP_H

@@ -40,7 +40,8 @@ enum weir_cause {
 
 /* One candidate that could not be used. */
 struct weir_rejection {
-    const char *backend;      /* "io_uring"; "none" for WEIR_CAUSE_OPTION; a literal */
+    const char *backend;      /* "io_uring"; "none" where none is to blame: an option, or the
+                               * loop's own memory and threads; a literal */
     int error;                /* negative errno; -ECANCELED with WEIR_CAUSE_FORCED: not tried */
     enum weir_cause cause;    /* its class */
     char hint[WEIR_HINT_MAX]; /* what to change, for people */

@@ -188,6 +188,10 @@ static void a_probe_is_believed_but_for_what_is_for_now(void)
     CHECK_EQUAL(try_open(WEIR_AUTO, 0, &probe, &why), 0);
     CHECK(strcmp(why.chosen, "io_uring") == 0);
     CHECK_EQUAL(why.rejected_count, 0);
+
+    probe.epoll.error = -ENOSPC; /* no watches then */
+    probe.epoll.cause = WEIR_CAUSE_OTHER;
+    CHECK_EQUAL(try_open(WEIR_EPOLL, 0, &probe, &why), 0);
 }
 
 static void a_probe_that_is_none_is_refused(void)

@@ -186,6 +186,7 @@ static void limits_of_memory_and_fds_are_errors_and_no_reason_to_fall_back(void 
         {-ENOMEM, WEIR_CAUSE_OTHER, "memory"},
         {-EMFILE, WEIR_CAUSE_FD_LIMIT, "RLIMIT_NOFILE"},
         {-ENFILE, WEIR_CAUSE_FD_LIMIT, "file"},
+        {-ENOSPC, WEIR_CAUSE_OTHER, "fs.epoll.max_user_watches"},
         {-EIO, WEIR_CAUSE_OTHER, "error"},
     };
     for (size_t i = 0; i < COUNT_OF(cases); i++) {
