@@ -51,7 +51,7 @@ static bool tells_depth(const struct weir_facts *facts)
 
 static bool tells_flags(const struct weir_facts *facts)
 {
-    return !(facts->ring_flags & WEIR_SETUP_DEFER_TASKRUN); /* a lower step */
+    return facts->ring_flags != nth_good.ring_flags; /* a lower step */
 }
 
 static bool tells_workers(const struct weir_facts *facts)
@@ -92,6 +92,7 @@ static const struct fault faults[] = {
     {NTH_RING_SETUP, ON_URING, .errors = {ENOMEM}, .tells = tells_depth},
     {NTH_RING_SETUP, ON_URING | MUST_FAIL, .errors = {EPERM, ENOSYS, EACCES, EMFILE, ENFILE}},
     {NTH_RING_SETUP, ON_URING, .errors = {EINVAL}, .answer = EOPNOTSUPP, .tells = tells_flags},
+    {NTH_RING_MMAP, ON_URING, .errors = {ENOMEM}, .tells = tells_depth},
     {NTH_RING_DONTFORK, ON_URING | MUST_FAIL, .errors = {ENOMEM}},
     {NTH_RING_ENTER, ON_URING | ONCE, .errors = {EINTR, EAGAIN, EBUSY, ENOMEM}},
     {NTH_RING_ENTER, ON_URING | MUST_FAIL | AT_OPEN, .errors = {EPERM, ENOSYS}},

@@ -38,6 +38,7 @@ static const char *const names[NTH_CALLS] = {
     [NTH_FOPEN] = "fopen",
     [NTH_OPEN] = "open",
     [NTH_RING_SETUP] = "io_uring_setup",
+    [NTH_RING_MMAP] = "io_uring_queue_mmap",
     [NTH_RING_DONTFORK] = "io_uring_ring_dontfork",
     [NTH_RING_ENTER] = "io_uring_enter",
     [NTH_REGISTER_RING_FD] = "io_uring_register_ring_fd",
@@ -224,6 +225,8 @@ long __wrap_syscall(long number, ...)
 
 /* --- liburing's: they answer the errno ------------------------------------------------------- */
 
+STAND_IN(NTH_RING_SETUP, int, -errno, io_uring_setup,
+         (unsigned entries, struct io_uring_params *params), (entries, params))
 STAND_IN(NTH_RING_DONTFORK, int, -errno, io_uring_ring_dontfork, (struct io_uring * ring), (ring))
 STAND_IN(NTH_RING_ENTER, int, -errno, io_uring_enter2,
          (unsigned fd, unsigned to_submit, unsigned wait_nr, unsigned flags, sigset_t *set,
@@ -234,18 +237,15 @@ STAND_IN(NTH_REGISTER_RING_FD, int, -errno, io_uring_register_ring_fd, (struct i
 STAND_IN(NTH_REGISTER_EVENTFD, int, -errno, io_uring_register_eventfd,
          (struct io_uring * ring, int fd), (ring, fd))
 
-int __real_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
-                                      struct io_uring_params *params);
-int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
-                                      struct io_uring_params *params);
-int __wrap_io_uring_queue_init_params(unsigned entries, struct io_uring *ring,
-                                      struct io_uring_params *params)
+int __real_io_uring_queue_mmap(int fd, struct io_uring_params *params, struct io_uring *ring);
+int __wrap_io_uring_queue_mmap(int fd, struct io_uring_params *params, struct io_uring *ring);
+int __wrap_io_uring_queue_mmap(int fd, struct io_uring_params *params, struct io_uring *ring)
 {
-    if (nth_fails(NTH_RING_SETUP)) {
-        memset(ring, 0, sizeof *ring); /* as when its memory could not be mapped: fd 0 */
+    if (nth_fails(NTH_RING_MMAP)) {
+        memset(ring, 0, sizeof *ring); /* as it does: fd 0 */
         return -errno;
     }
-    return __real_io_uring_queue_init_params(entries, ring, params);
+    return __real_io_uring_queue_mmap(fd, params, ring);
 }
 
 static enum nth_call registers(unsigned opcode)

@@ -33,6 +33,7 @@ enum nth_call {
     NTH_FOPEN,
     NTH_OPEN,
     NTH_RING_SETUP,
+    NTH_RING_MMAP,
     NTH_RING_DONTFORK,
     NTH_RING_ENTER,
     NTH_REGISTER_RING_FD,
