@@ -1,49 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * engine/backend/sim_disk.h: what a crash may and may not do, promise by promise: each over many
- * seeds, of which none may break it and some must go each of the ways it leaves open.
- */
-#include "disk_world.h"
+/* engine/backend/sim_disk.h: what a crash may and may not do to the bytes of files, promise by
+ * promise. */
+#include "crash_story.h"
 
 #include <linux/falloc.h>
 
-#define SEEDS 400
 #define SECTOR 512
 #define BIG (16 * SECTOR)
-
-static struct disk_world world;
-static struct weir_disk *disk;
-
-/* --- many crashes of the same story ----------------------------------------------------------- */
-
-/* What was seen after the crashes of a story, by the number that it gave. */
-static uint32_t seen[16];
-
-static void tell(void (*before)(void), int (*after)(void))
-{
-    memset(seen, 0, sizeof seen);
-    for (uint64_t seed = 0; seed < SEEDS; seed++) {
-        disk_world_open(&world, seed, (uint64_t)1 << 20);
-        disk = world.disk;
-        before();
-        weir_disk_crash(disk);
-        int found = after();
-        assert_in_range(found, 0, COUNT_OF(seen) - 1);
-        seen[found]++;
-        disk_world_close(&world);
-    }
-}
-
-/* Each of the first `count` was seen, and nothing else. */
-static void expect_seen(uint32_t count)
-{
-    for (uint32_t i = 0; i < COUNT_OF(seen); i++) {
-        if ((seen[i] > 0) != (i < count)) {
-            print_error("%u was seen %u times\n", i, seen[i]);
-        }
-        assert_int_equal(seen[i] > 0, i < count);
-    }
-}
 
 static void put_big(char byte, const char *path)
 {
@@ -53,8 +16,6 @@ static void put_big(char byte, const char *path)
     assert_int_equal(disk_write(disk, file, bytes, sizeof bytes, 0), sizeof bytes);
     weir_disk_release(disk, file);
 }
-
-/* --- files ------------------------------------------------------------------------------------ */
 
 static void synced_then_written_again(void)
 {
@@ -90,6 +51,78 @@ static void a_write_that_was_not_synced_is_kept_dropped_or_torn_by_sectors(void 
     (void)state;
     tell(synced_then_written_again, old_new_or_torn);
     expect_seen(3);
+}
+
+/* Sectors of which the writes are, the latest first. */
+struct strokes {
+    struct {
+        uint32_t first;
+        uint32_t count;
+    } writes[3];
+    uint32_t groups[16]; /* for each sector: those that are of one piece of a write */
+};
+
+static const struct strokes all_strokes[] = {
+    {{{0, 8}, {8, 8}}, {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1}},
+    {{{0, 8}, {0, 16}}, {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1, 1, 1}},
+    {{{0, 16}, {4, 4}, {8, 2}}, {0}},
+    {{{2, 2}, {0, 16}}, {0, 0, 1, 1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2}},
+};
+static const struct strokes *strokes;
+
+static void written_by_strokes(void)
+{
+    static char bytes[BIG];
+    struct weir_inode *file = disk_open(disk, "file", O_WRONLY | O_CREAT);
+    disk_sync(disk, "/");
+    for (int i = 2; i >= 0; i--) {
+        memset(bytes, 'b' + i, sizeof bytes);
+        uint64_t length = strokes->writes[i].count * SECTOR;
+        uint64_t offset = strokes->writes[i].first * SECTOR;
+        assert_int_equal(disk_write(disk, file, bytes, length, offset), length);
+    }
+}
+
+/* Of the latest write to a sector. */
+static char byte_of(size_t sector)
+{
+    int i = 0;
+    while (sector - strokes->writes[i].first >= strokes->writes[i].count) {
+        i++;
+    }
+    return (char)('b' + i);
+}
+
+static int torn_groups(void)
+{
+    char got[BIG] = {0};
+    uint32_t kept[3] = {0};
+    uint32_t count[3] = {0};
+    struct weir_inode *file = disk_open(disk, "file", O_RDONLY);
+    disk_read(disk, file, got, sizeof got, 0);
+    for (size_t i = 0; i < BIG / SECTOR; i++) {
+        kept[strokes->groups[i]] += got[i * SECTOR] == byte_of(i);
+        count[strokes->groups[i]]++;
+    }
+    struct weir_disk_losses losses;
+    weir_disk_losses(disk, &losses);
+    uint32_t torn = 0;
+    for (size_t i = 0; i < 3; i++) {
+        torn += kept[i] < count[i] ? kept[i] : 0;
+    }
+    assert_int_equal(losses.sectors_lost, BIG / SECTOR - kept[0] - kept[1] - kept[2]);
+    assert_int_equal(losses.sectors_torn, torn);
+    return torn > 0;
+}
+
+static void a_sector_is_torn_from_its_own_write_and_not_from_its_neighbour(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < COUNT_OF(all_strokes); i++) {
+        strokes = &all_strokes[i];
+        tell(written_by_strokes, torn_groups);
+        expect_seen(2);
+    }
 }
 
 static void written_twice(void)
@@ -222,6 +255,41 @@ static void what_was_cut_off_and_synced_does_not_come_back(void **state)
     expect_seen(2);
 }
 
+static void truncated_and_written_further_on(void)
+{
+    put_big('a', "file");
+    disk_sync(disk, "file");
+    disk_sync(disk, "/");
+    struct weir_inode *file = disk_open(disk, "file", O_WRONLY);
+    assert_int_equal(weir_disk_truncate(disk, file, 700), 0);
+    assert_int_equal(disk_write(disk, file, "bbbbbbbbbb", 10, 1000), 10);
+}
+
+/* 0: as before, 1: 700 bytes, 2: zeroes from there on, 3: and then what was written */
+static int zero_from_700(void)
+{
+    char got[BIG];
+    struct weir_inode *file = disk_open(disk, "file", O_RDONLY);
+    uint64_t size = weir_disk_size(file);
+    assert_int_equal(disk_read(disk, file, got, sizeof got, 0), size);
+    bool written = false;
+    for (size_t i = 0; i < size; i++) {
+        written = written || got[i] == 'b';
+        bool may_be_written = i >= 1000 && got[i] == 'b';
+        assert_true(got[i] == (i < 700 || size == BIG ? 'a' : 0) || may_be_written);
+    }
+    assert_true(size == BIG || size == 700 || size == 1010);
+    assert_false(written && size == BIG);
+    return size == BIG ? 0 : size == 700 ? 1 : written ? 3 : 2;
+}
+
+static void what_was_cut_off_does_not_come_back_beside_what_was_written_since(void **state)
+{
+    (void)state;
+    tell(truncated_and_written_further_on, zero_from_700);
+    expect_seen(4);
+}
+
 static void punched(void)
 {
     put_big('b', "file");
@@ -300,6 +368,51 @@ static void range_of_a_new_file(void)
     assert_int_equal(weir_disk_sync_range(disk, file, 0, 0, RANGE_FLAGS), 0);
 }
 
+static void range_after_a_truncate(void)
+{
+    truncated_and_written();
+    struct weir_inode *file = disk_open(disk, "file", O_WRONLY);
+    assert_int_equal(weir_disk_sync_range(disk, file, 0, 0, RANGE_FLAGS), 0);
+}
+
+static void range_of_a_hole(void)
+{
+    struct weir_inode *file = disk_open(disk, "file", O_WRONLY | O_CREAT);
+    assert_int_equal(weir_disk_truncate(disk, file, BIG), 0);
+    weir_disk_sync_all(disk);
+    put_big('b', "file");
+    assert_int_equal(weir_disk_sync_range(disk, file, 0, 0, RANGE_FLAGS), 0);
+}
+
+static void range_past_the_synced_size(void)
+{
+    disk_put(disk, "file", "text");
+    weir_disk_sync_all(disk);
+    struct weir_inode *file = disk_open(disk, "file", O_WRONLY);
+    assert_int_equal(disk_write(disk, file, "more", 4, 2000), 4);
+    assert_int_equal(weir_disk_sync_range(disk, file, 0, 0, RANGE_FLAGS), 0);
+}
+
+/* 0: it was not written, 1: it was, 2: zeroes stand there */
+static int more_or_zero(void)
+{
+    char got[4];
+    struct weir_inode *file = disk_open(disk, "file", O_RDONLY);
+    int64_t size = disk_read(disk, file, got, sizeof got, 2000);
+    return size == 0 ? 0 : memcmp(got, "more", 4) == 0 ? 1 : 2;
+}
+
+static void a_synced_range_keeps_nothing_that_had_no_place_on_the_disk(void **state)
+{
+    (void)state;
+    tell(range_after_a_truncate, before_empty_new_or_zero);
+    expect_seen(4);
+    tell(range_of_a_hole, how_much_is_punched);
+    expect_seen(3);
+    tell(range_past_the_synced_size, more_or_zero);
+    expect_seen(3);
+}
+
 static int text_is_there(void)
 {
     return disk_says(disk, "file", "text");
@@ -312,326 +425,20 @@ static void a_synced_range_keeps_no_size(void **state)
     expect_seen(2);
 }
 
-/* --- names ------------------------------------------------------------------------------------ */
-
-static void file_synced_without_its_directory(void)
-{
-    disk_put(disk, "file", "text");
-    disk_sync(disk, "file");
-}
-
-static int whole_or_gone(void)
-{
-    assert_true(disk_says(disk, "file", "text") || !disk_has(disk, "file"));
-    return disk_has(disk, "file");
-}
-
-static void a_synced_file_may_have_no_name(void **state)
-{
-    (void)state;
-    tell(file_synced_without_its_directory, whole_or_gone);
-    expect_seen(2);
-}
-
-static void directory_synced_without_its_parent(void)
-{
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "dir", 0755), 0);
-    disk_put(disk, "dir/file", "text");
-    disk_sync(disk, "dir/file");
-    disk_sync(disk, "dir");
-}
-
-static int dir_with_its_file_or_not_at_all(void)
-{
-    assert_int_equal(disk_says(disk, "dir/file", "text"), disk_has(disk, "dir"));
-    return disk_has(disk, "dir");
-}
-
-static void a_synced_directory_may_have_no_name_and_takes_its_files_with_it(void **state)
-{
-    (void)state;
-    tell(directory_synced_without_its_parent, dir_with_its_file_or_not_at_all);
-    expect_seen(2);
-}
-
-static void replaced(bool synced)
-{
-    disk_put(disk, "file", "old");
-    weir_disk_sync_all(disk);
-    disk_put(disk, "new", "fresh");
-    if (synced) {
-        disk_sync(disk, "new");
-    }
-    assert_int_equal(weir_disk_rename(disk, NULL, "new", NULL, "file", 0), 0);
-}
-
-static void replaced_safely(void)
-{
-    replaced(true);
-}
-
-static void replaced_without_sync(void)
-{
-    replaced(false);
-}
-
-/* 0: the old, 1: the new, 2: the old with the new beside it; 3: one that lost its bytes */
-static int which_file(void)
-{
-    bool beside = disk_has(disk, "new");
-    if (disk_says(disk, "file", "old")) {
-        return beside ? 2 : 0;
-    }
-    assert_false(beside);
-    if (disk_says(disk, "file", "fresh")) {
-        return 1;
-    }
-    uint64_t size = disk_statx(disk, "file").stx_size;
-    assert_true(size == 0 || (size == 5 && disk_says(disk, "file", "\0\0\0\0\0") == false));
-    return 3;
-}
-
-static void a_rename_over_a_file_leaves_the_old_or_the_new(void **state)
-{
-    (void)state;
-    tell(replaced_safely, which_file);
-    expect_seen(3);
-    tell(replaced_without_sync, which_file);
-    expect_seen(4);
-}
-
-static void replaced_and_directory_synced(void)
-{
-    replaced(true);
-    disk_sync(disk, "/");
-}
-
-static int is_fresh(void)
-{
-    return disk_says(disk, "file", "fresh") && !disk_has(disk, "new");
-}
-
-static void a_rename_is_there_once_its_directory_is_synced(void **state)
-{
-    (void)state;
-    tell(replaced_and_directory_synced, is_fresh);
-    assert_int_equal(seen[1], SEEDS);
-}
-
-static void moved_into_a_new_directory(void)
-{
-    disk_put(disk, "file", "text");
-    weir_disk_sync_all(disk);
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "dir", 0755), 0);
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "dir/sub", 0755), 0);
-    assert_int_equal(weir_disk_rename(disk, NULL, "file", NULL, "dir/sub/file", 0), 0);
-}
-
-static int in_one_place(void)
-{
-    bool old = disk_says(disk, "file", "text");
-    bool new = disk_says(disk, "dir/sub/file", "text");
-    assert_true(old != new);
-    return new;
-}
-
-static void a_file_moved_into_a_new_directory_is_in_one_of_its_places(void **state)
-{
-    (void)state;
-    tell(moved_into_a_new_directory, in_one_place);
-    expect_seen(2);
-}
-
-static void moved_and_target_synced(void)
-{
-    moved_into_a_new_directory();
-    disk_sync(disk, "dir/sub");
-}
-
-static void a_sync_of_where_a_file_was_moved_to_brings_it_there(void **state)
-{
-    (void)state;
-    tell(moved_and_target_synced, in_one_place);
-    assert_int_equal(seen[1], SEEDS);
-}
-
-static void moved_out_of_a_removed_directory(void)
-{
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "dir", 0755), 0);
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "other", 0755), 0);
-    disk_put(disk, "dir/file", "text");
-    weir_disk_sync_all(disk);
-    assert_int_equal(weir_disk_rename(disk, NULL, "dir/file", NULL, "other/file", 0), 0);
-    assert_int_equal(weir_disk_unlink(disk, NULL, "dir", AT_REMOVEDIR), 0);
-}
-
-/* 0: where it was, 1: moved, 2: and the directory is gone */
-static int where_it_is(void)
-{
-    bool old = disk_says(disk, "dir/file", "text");
-    bool new = disk_says(disk, "other/file", "text");
-    assert_true(old != new);
-    return old ? 0 : disk_has(disk, "dir") ? 1 : 2;
-}
-
-static void what_was_moved_out_of_a_removed_directory_is_not_lost(void **state)
-{
-    (void)state;
-    tell(moved_out_of_a_removed_directory, where_it_is);
-    expect_seen(3);
-}
-
-static void removed_and_parent_synced(void)
-{
-    moved_out_of_a_removed_directory();
-    disk_sync(disk, "/");
-}
-
-static void a_sync_of_a_removal_brings_with_it_what_was_moved_out(void **state)
-{
-    (void)state;
-    tell(removed_and_parent_synced, where_it_is);
-    assert_int_equal(seen[2], SEEDS);
-}
-
-static void exchanged(void)
-{
-    disk_put(disk, "a", "1");
-    disk_put(disk, "b", "2");
-    weir_disk_sync_all(disk);
-    assert_int_equal(weir_disk_rename(disk, NULL, "a", NULL, "b", RENAME_EXCHANGE), 0);
-}
-
-static int both_or_neither(void)
-{
-    bool changed = disk_says(disk, "a", "2");
-    assert_true(disk_says(disk, "a", changed ? "2" : "1"));
-    assert_true(disk_says(disk, "b", changed ? "1" : "2"));
-    return changed;
-}
-
-static void an_exchange_happens_in_both_places_or_in_none(void **state)
-{
-    (void)state;
-    tell(exchanged, both_or_neither);
-    expect_seen(2);
-}
-
-static void two_files_made(void)
-{
-    disk_put(disk, "a", "1");
-    disk_put(disk, "b", "2");
-}
-
-static int which_of_two(void)
-{
-    return disk_has(disk, "a") + 2 * disk_has(disk, "b");
-}
-
-static void names_of_one_directory_survive_in_any_order(void **state)
-{
-    (void)state;
-    tell(two_files_made, which_of_two);
-    expect_seen(4);
-}
-
-static void directories_moved_round(void)
-{
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "a", 0755), 0);
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "a/x", 0755), 0);
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "a/x/b", 0755), 0);
-    assert_int_equal(weir_disk_mkdir(disk, NULL, "a/x/b/y", 0755), 0);
-    weir_disk_sync_all(disk);
-    assert_int_equal(weir_disk_rename(disk, NULL, "a/x/b", NULL, "c", 0), 0);
-    assert_int_equal(weir_disk_rename(disk, NULL, "a", NULL, "c/y/a", 0), 0);
-}
-
-static int how_far_round(void)
-{
-    bool two = disk_has(disk, "c/y/a/x");
-    bool one = disk_has(disk, "a/x") && disk_has(disk, "c/y");
-    assert_true(two || one || disk_has(disk, "a/x/b/y"));
-    return two ? 2 : one;
-}
-
-static void directories_are_never_moved_into_each_other(void **state)
-{
-    (void)state;
-    tell(directories_moved_round, how_far_round);
-    expect_seen(3);
-}
-
-static void unlinked_while_held(void)
-{
-    disk_put(disk, "file", "text");
-    weir_disk_sync_all(disk);
-    disk_open(disk, "file", O_RDWR); /* nobody lets go of it */
-    assert_int_equal(weir_disk_unlink(disk, NULL, "file", 0), 0);
-    struct weir_inode *nameless = disk_open(disk, "/", O_TMPFILE | O_RDWR);
-    assert_int_equal(disk_write(disk, nameless, "x", 1, 0), 1);
-}
-
-static int back_or_gone(void)
-{
-    int found = whole_or_gone();
-    weir_disk_sync_all(disk);
-    if (found) {
-        assert_int_equal(weir_disk_unlink(disk, NULL, "file", 0), 0);
-        disk_sync(disk, "/");
-    }
-    assert_int_equal(disk_statx(disk, "/").stx_nlink, 2);
-    return found;
-}
-
-static size_t used_when_empty;
-static void nothing(void)
-{
-}
-
-static int count_used(void)
-{
-    used_when_empty = weir_arena_used(&world.arena);
-    return 0;
-}
-
-static int back_or_gone_and_nothing_leaks(void)
-{
-    int found = back_or_gone();
-    assert_int_equal(weir_arena_used(&world.arena), used_when_empty);
-    return found;
-}
-
-static void an_unlinked_file_comes_back_whole_or_is_gone_with_all_its_memory(void **state)
-{
-    (void)state;
-    tell(nothing, count_used);
-    tell(unlinked_while_held, back_or_gone_and_nothing_leaks);
-    expect_seen(2);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_write_that_was_not_synced_is_kept_dropped_or_torn_by_sectors),
-        cmocka_unit_test(what_was_synced_is_whole),
-        cmocka_unit_test(appends_to_one_sector_survive_up_to_any_of_them),
-        cmocka_unit_test(a_truncate_happens_or_does_not_and_what_came_after_it_goes_with_it),
-        cmocka_unit_test(what_was_cut_off_and_synced_does_not_come_back),
-        cmocka_unit_test(a_hole_is_punched_by_sectors),
-        cmocka_unit_test(a_synced_range_keeps_what_was_overwritten_and_only_if_it_was_waited_for),
-        cmocka_unit_test(a_synced_range_keeps_no_size),
-        cmocka_unit_test(a_synced_file_may_have_no_name),
-        cmocka_unit_test(a_synced_directory_may_have_no_name_and_takes_its_files_with_it),
-        cmocka_unit_test(a_rename_over_a_file_leaves_the_old_or_the_new),
-        cmocka_unit_test(a_rename_is_there_once_its_directory_is_synced),
-        cmocka_unit_test(a_file_moved_into_a_new_directory_is_in_one_of_its_places),
-        cmocka_unit_test(a_sync_of_where_a_file_was_moved_to_brings_it_there),
-        cmocka_unit_test(what_was_moved_out_of_a_removed_directory_is_not_lost),
-        cmocka_unit_test(a_sync_of_a_removal_brings_with_it_what_was_moved_out),
-        cmocka_unit_test(an_exchange_happens_in_both_places_or_in_none),
-        cmocka_unit_test(names_of_one_directory_survive_in_any_order),
-        cmocka_unit_test(directories_are_never_moved_into_each_other),
-        cmocka_unit_test(an_unlinked_file_comes_back_whole_or_is_gone_with_all_its_memory),
+        STORY_TEST(a_write_that_was_not_synced_is_kept_dropped_or_torn_by_sectors),
+        STORY_TEST(a_sector_is_torn_from_its_own_write_and_not_from_its_neighbour),
+        STORY_TEST(what_was_synced_is_whole),
+        STORY_TEST(appends_to_one_sector_survive_up_to_any_of_them),
+        STORY_TEST(a_truncate_happens_or_does_not_and_what_came_after_it_goes_with_it),
+        STORY_TEST(what_was_cut_off_and_synced_does_not_come_back),
+        STORY_TEST(what_was_cut_off_does_not_come_back_beside_what_was_written_since),
+        STORY_TEST(a_hole_is_punched_by_sectors),
+        STORY_TEST(a_synced_range_keeps_what_was_overwritten_and_only_if_it_was_waited_for),
+        STORY_TEST(a_synced_range_keeps_nothing_that_had_no_place_on_the_disk),
+        STORY_TEST(a_synced_range_keeps_no_size),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -59,6 +59,10 @@ static void a_full_disk_writes_a_part_then_answers_ENOSPC_and_has_room_again(voi
     assert_int_equal(disk_write(disk, other, bytes, 1, WEIR_DISK_PAGE), -ENOSPC);
     weir_disk_release(disk, file); /* it was held until now */
     assert_int_equal(disk_write(disk, other, bytes, BYTES, 0), BYTES);
+    weir_disk_release(disk, other);
+    assert_int_equal(weir_disk_unlink(disk, NULL, "other", 0), 0);
+    other = disk_open(disk, "other", O_RDWR | O_CREAT);
+    assert_int_equal(disk_write(disk, other, bytes, BYTES, 0), BYTES);
 }
 
 static void reserved_room_is_kept_until_it_is_punched_out(void **state)

@@ -258,7 +258,7 @@ static void change_a_name(void)
     }
 }
 
-/* Every name that can be there, told to `tell`. Deeper than names are made, for directories move. */
+/* Every name that can be there, told to `tell`. Deeper than they are made: directories move. */
 static void walk_names(size_t length, void (*tell)(const char *path, uint64_t number))
 {
     static char path[512];
