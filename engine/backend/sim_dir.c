@@ -201,12 +201,18 @@ int weir_disk_open(struct weir_disk *disk, struct weir_inode *at, const char *pa
     }
     struct weir_walk walk;
     bool stays = flags & O_NOFOLLOW || (flags & O_CREAT && flags & O_EXCL);
-    int wrong = weir_walk(disk, at, path, stays ? WEIR_WALK_NOFOLLOW : WEIR_WALK_FOLLOW, &walk);
+    enum weir_walk_how how = flags & O_CREAT ? stays ? WEIR_WALK_NAME : WEIR_WALK_CREATE
+                             : stays         ? WEIR_WALK_NOFOLLOW
+                                             : WEIR_WALK_FOLLOW;
+    int wrong = weir_walk(disk, at, path, how, &walk);
     if (wrong) {
         return wrong;
     }
+    if (flags & O_CREAT && walk.dir && walk.slash) {
+        return -EISDIR;
+    }
     if (!walk.inode) {
-        wrong = !(flags & O_CREAT) ? -ENOENT : walk.slash ? -EISDIR : check_new(disk, &walk, false);
+        wrong = flags & O_CREAT ? check_new(disk, &walk, false) : -ENOENT;
         return wrong ? wrong : make(disk, &walk, S_IFREG | (mode & 07777), ret_inode);
     }
     wrong = check_open(walk.inode, flags);
@@ -243,6 +249,9 @@ int weir_disk_unlink(struct weir_disk *disk, struct weir_inode *at, const char *
     if (S_ISDIR(walk.inode->mode) != directory) {
         return directory ? -ENOTDIR : -EISDIR;
     }
+    if (walk.slash && !directory) {
+        return -ENOTDIR;
+    }
     if (directory && walk.inode->live) {
         return -ENOTEMPTY;
     }
@@ -262,8 +271,8 @@ static bool is_within(const struct weir_inode *dir, const struct weir_inode *abo
 static int check_rename(const struct weir_disk *disk, const struct weir_walk *from,
                         const struct weir_walk *to, unsigned flags)
 {
-    if (!from->dir || (!to->dir && !(flags & RENAME_NOREPLACE))) {
-        return -EBUSY; /* /, . or .. */
+    if (!from->dir || !to->dir) { /* /, . or .. */
+        return from->dir && flags & RENAME_NOREPLACE ? -EEXIST : -EBUSY;
     }
     if (!from->inode || (!to->inode && flags & RENAME_EXCHANGE)) {
         return -ENOENT;
@@ -272,17 +281,21 @@ static int check_rename(const struct weir_disk *disk, const struct weir_walk *fr
         return -EEXIST;
     }
     bool directory = S_ISDIR(from->inode->mode);
+    bool exchange = flags & RENAME_EXCHANGE;
+    if ((!directory && (from->slash || (to->slash && !exchange))) ||
+        (exchange && to->slash && !S_ISDIR(to->inode->mode))) {
+        return -ENOTDIR;
+    }
     if (directory && is_within(to->dir, from->inode)) {
         return -EINVAL;
     }
     if (!to->inode) {
-        int wrong = check_new(disk, to, true);
-        return wrong ? wrong : to->slash && !directory ? -ENOTDIR : 0;
+        return check_new(disk, to, true);
     }
     if (S_ISDIR(to->inode->mode) && is_within(from->dir, to->inode)) {
-        return flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+        return exchange ? -EINVAL : -ENOTEMPTY;
     }
-    if (flags & RENAME_EXCHANGE || from->inode == to->inode) {
+    if (exchange || from->inode == to->inode) {
         return 0;
     }
     if (directory != S_ISDIR(to->inode->mode)) {

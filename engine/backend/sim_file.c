@@ -199,7 +199,7 @@ static int cut(struct weir_disk *disk, struct weir_inode *file, uint64_t size)
         page->dirty &= gone < disk->sector_count ? ~(UINT64_MAX << gone) : UINT64_MAX;
     }
     for (page = weir_page_next(file, index + (from > 0)); page;) {
-        index = page->index + 1;
+        index = (uint64_t)page->index + 1;
         weir_page_empty(disk, file, page);
         page->dirty = 0;
         page->begins = 0;

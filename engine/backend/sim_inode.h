@@ -190,7 +190,8 @@ void weir_change_sync(struct weir_disk *disk, const struct weir_inode *dir);
 enum weir_walk_how {
     WEIR_WALK_FOLLOW,   /* a symlink at the end too */
     WEIR_WALK_NOFOLLOW, /* ... if a slash comes after it */
-    WEIR_WALK_NAME,     /* not at the end: for calls that change names */
+    WEIR_WALK_CREATE,   /* ... if none does; what has one may be no directory */
+    WEIR_WALK_NAME,     /* not at the end, whatever it is: for calls that change names */
 };
 
 /* Where a path leads. */

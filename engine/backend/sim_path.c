@@ -57,7 +57,8 @@ static bool is_followed(const struct weir_walk *walk, enum weir_walk_how how, bo
     if (!walk->inode || !S_ISLNK(walk->inode->mode)) {
         return false;
     }
-    return !last || how == WEIR_WALK_FOLLOW || (how == WEIR_WALK_NOFOLLOW && walk->slash);
+    return !last || how == WEIR_WALK_FOLLOW || (how == WEIR_WALK_NOFOLLOW && walk->slash) ||
+           (how == WEIR_WALK_CREATE && !walk->slash);
 }
 
 static int walk_on(struct weir_disk *disk, const char *rest, enum weir_walk_how how,
@@ -93,8 +94,9 @@ static int walk_on(struct weir_disk *disk, const char *rest, enum weir_walk_how 
             return -ENOENT;
         }
         if (last) {
+            bool judged = how == WEIR_WALK_FOLLOW || how == WEIR_WALK_NOFOLLOW;
             bool no_dir = walk->inode && walk->slash && !S_ISDIR(walk->inode->mode);
-            return no_dir ? -ENOTDIR : 0;
+            return judged && no_dir ? -ENOTDIR : 0;
         }
     }
 }

@@ -100,7 +100,7 @@ struct weir_sim_plan {
     uint64_t disk_bytes;   /* what all files may hold, then -ENOSPC: 256 MiB */
     uint32_t fds_max;      /* open at once, then -EMFILE: 1024 */
     uint32_t pipe_bytes;   /* a pipe or a socket's direction holds: 64 KiB */
-    uint32_t sector_bytes; /* what a crash tears a write into: 512; a power of 2, to 4096 */
+    uint32_t sector_bytes; /* what a crash tears a write into: 512; a power of 2, 64 to 4096 */
     uint64_t
         memory_bytes; /* the world's, mapped when it is made and used as it is needed; then -ENOMEM
                             * and -ENOSPC: 512 MiB */

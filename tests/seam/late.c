@@ -181,11 +181,46 @@ SEAM_TEST(a_call_that_nobody_cancelled_is_run_or_ETIME_and_never_ECANCELED)
     seam_end(loop);
 }
 
+/* --- what is done just before the loop sleeps ------------------------------------------------- */
+
+static void *let_time_pass(void *context)
+{
+    while (__atomic_load_n(&stop, __ATOMIC_RELAXED) == 0) {
+        usleep(5);
+    }
+    return context;
+}
+
+/* Under the simulator the clock of its world moves in the window before the sleep. */
+SEAM_TEST(what_finishes_just_before_the_sleep_ends_it)
+{
+    struct weir_loop *loop = seam_loop();
+    int file = seam_file(16);
+    pthread_t thread;
+    stop = 0;
+    expect_equal(pthread_create(&thread, NULL, let_time_pass, NULL), 0);
+    for (int i = 0; i < 1000; i++) {
+        struct seam_work work;
+        struct tracked op = {0};
+        seam_work_fill(&work, i);
+        expect_equal(seam_carry_out(loop, &work.call), i);
+        weir_op_read(&op.op, file, op.data, 16, 0);
+        expect_equal(seam_carry_out(loop, &op), 16);
+        weir_op_timeout_in(&op.op, loop, 3 * WEIR_US);
+        expect_equal(seam_carry_out(loop, &op), 0);
+    }
+    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+    expect_equal(pthread_join(thread, NULL), 0);
+    seam_end(loop);
+    close(file);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(posts_that_are_refused_never_keep_a_closing_loop_from_its_end),
     cmocka_unit_test(a_post_that_was_accepted_just_before_close_began_is_asked_back),
     cmocka_unit_test(a_posted_CLOSE_goes_through_though_what_it_cancels_holds_the_only_place),
     cmocka_unit_test(a_call_that_nobody_cancelled_is_run_or_ETIME_and_never_ECANCELED),
+    cmocka_unit_test(what_finishes_just_before_the_sleep_ends_it),
 };
 
 const struct seam_group late_group = SEAM_GROUP("late", tests);

@@ -13,12 +13,13 @@
 
 static struct weir_sim *world;
 
-/* As fast as a world can be: an op takes a nanosecond. What time does has tests of its own. */
+/* A turn takes 1 us: files and calls finish in the one they left with or some turns later, what is
+ * sent arrives at once. What time does has tests of its own. */
 static const struct weir_sim_plan plan = {
-    .storage = {1, 1},
-    .sync = {1, 1},
+    .storage = {1, 3000},
+    .sync = {1, 3000},
     .network = {1, 1},
-    .call = {1, 2000},
+    .call = {1, 3000},
     .storage_bytes_per_s = UINT64_MAX,
     .network_bytes_per_s = UINT64_MAX,
     .fds_max = FDS_MAX,
