@@ -5,10 +5,12 @@
 
 #include "unit.h"
 
+#include <dirent.h>
 #include <engine/offload/worker.h>
 #include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
@@ -164,9 +166,39 @@ static inline void nap(void)
     nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
 }
 
+/* By what the kernel says of the thread. */
+static inline bool is_waking_worker(const char *thread)
+{
+    char path[64];
+    char name[32] = "";
+    char state = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%.12s/stat", thread);
+    FILE *stat = fopen(path, "re");
+    if (!stat) {
+        return false;
+    }
+    bool is_read = fscanf(stat, "%*d (%31[^)]) %c", name, &state) == 2;
+    fclose(stat);
+    return is_read && strncmp(name, "weir-work-", 10) == 0 && state != 'S';
+}
+
+static inline bool all_workers_sleep(void)
+{
+    DIR *tasks = opendir("/proc/self/task");
+    assert_non_null(tasks);
+    bool all = true;
+    for (struct dirent *entry; (entry = readdir(tasks)) != NULL;) {
+        all = all && (entry->d_name[0] == '.' || !is_waking_worker(entry->d_name));
+    }
+    closedir(tasks);
+    return all;
+}
+
+/* Until these workers are idle, and no longer on the way there, where they would still take work
+ * that another was woken for; and the others wait in a job. */
 static inline void wait_idle(uint64_t bits)
 {
-    while (__atomic_load_n(&offload->idle[0], __ATOMIC_SEQ_CST) != bits) {
+    while (__atomic_load_n(&offload->idle[0], __ATOMIC_SEQ_CST) != bits || !all_workers_sleep()) {
         nap();
     }
 }
