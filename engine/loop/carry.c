@@ -116,9 +116,18 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
 
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
-    bool plain = (op->flags | op->deadline_ns | op->intended_ns) == 0;
-    op->with = plain ? WEIR_CARRIER_PLAIN : WEIR_CARRIER_BACKEND;
-    weir_loop_staged(loop, op, stage(loop, op));
+    if (weir_unlikely(!weir_op_is_usual(op))) {
+        op->with = WEIR_CARRIER_BACKEND;
+        weir_loop_staged(loop, op, stage(loop, op));
+        return;
+    }
+    op->with = WEIR_CARRIER_PLAIN;
+    enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
+    if (weir_likely(staged == WEIR_FINISHED && weir_op_finish_plain(op, op->result))) {
+        weir_queue_push(&loop->early, op);
+    } else {
+        weir_loop_staged(loop, op, staged);
+    }
 }
 
 /* --- the only sleep --------------------------------------------------------------------------- */

@@ -6,23 +6,29 @@
  */
 #include <engine/loop/loop.h>
 
-void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site)
+void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_gate *gate, struct weir_op *op,
+                            struct weir_task *task, const char *site)
 {
-    struct weir_gate *gate = weir_loop_gate_of(loop, op);
-    if (op->kind == WEIR_KIND_CLOSE) {
-        /* Now, and not when it is admitted: what it cancels may hold the credit it waits for. */
-        weir_loop_ask_fd(loop, op->fd, op, NULL);
-    }
     loop->counters.waited += gate->live >= gate->depth;
-    loop->slots.two_fds |= !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
     weir_op_move(op, WEIR_AT_GATE);
-    weir_slots_take(&loop->slots, op, weir_loop_task_of(loop, op), site);
+    weir_slots_take(&loop->slots, op, task, site);
     gate->live++;
     gate->unadmitted++;
     weir_queue_push(&gate->waiting, op);
     if (gate == &loop->gate) {
         loop->leaving_limit = loop->leaving; /* who comes now stands behind it */
     }
+}
+
+void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site)
+{
+    if (op->kind == WEIR_KIND_CLOSE) {
+        /* Now, and not when it is admitted: what it cancels may hold the credit it waits for. */
+        weir_loop_ask_fd(loop, op->fd, op, NULL);
+    }
+    loop->slots.two_fds |= !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
+    weir_loop_wait_at_gate(loop, weir_loop_gate_of(loop, op), op, weir_loop_task_of(loop, op),
+                           site);
 }
 
 bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op)

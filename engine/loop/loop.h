@@ -189,7 +189,10 @@ void weir_loop_admit(struct weir_loop *loop);
 /* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of
  * a turn passes whatever its size. */
 bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op);
-/* Gives an op a slot and a place at its gate; there must be one. */
+/* Gives an op a slot and a place at the end of a gate's FIFO; there must be one. */
+void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_gate *gate, struct weir_op *op,
+                            struct weir_task *task, const char *site);
+/* The same for any kind of op, with what it brings about. */
 void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site);
 
 /* carry.c */

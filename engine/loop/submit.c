@@ -48,20 +48,11 @@ int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
     return weir_op_is_timer(op) && op->deadline_ns != 0 ? -EINVAL : 0;
 }
 
-/* Kinds that take no more than a slot and a place in the FIFO: all but those that submit_checked()
- * names. */
-#define KIND(name) (1ULL << WEIR_KIND_##name)
-#define PLAIN_KINDS                                                                                \
-    (((1ULL << WEIR_KIND_COUNT) - 1) &                                                             \
-     ~(KIND(NONE) | KIND(TIMEOUT) | KIND(CLOSE) | KIND(SYNC_FILE_RANGE) | KIND(FADVISE) |          \
-       KIND(RENAMEAT) | KIND(LINKAT) | KIND(SPLICE) | KIND(SIGNAL) | KIND(CHILD) | KIND(CALL)))
-
 /* Those with WEIR_KIND_MAY_WHOLE. */
+#define KIND(name) (1ULL << WEIR_KIND_##name)
 #define TRANSFER_KINDS                                                                             \
     (KIND(READ) | KIND(WRITE) | KIND(READV) | KIND(WRITEV) | KIND(RECV) | KIND(SEND) |             \
      KIND(RECVMSG) | KIND(SENDMSG) | KIND(SPLICE))
-
-_Static_assert(WEIR_KIND_COUNT < 64, "a bit per kind");
 
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
@@ -151,26 +142,12 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     return 0;
 }
 
-/* Flags, route and what an earlier life left beside them, as one word. The kind is not in it: a
- * helper has just written it, and a wider load would have to wait for that store. */
-_Static_assert(offsetof(struct weir_op, flags) % 8 == 0 &&
-                   offsetof(struct weir_op, reserved) == offsetof(struct weir_op, flags) + 7,
-               "flags, route, attempts and asked_back are one word");
-
-static inline uint64_t unusual(const struct weir_op *op)
-{
-    uint64_t word;
-    memcpy(&word, &op->flags, sizeof word);
-    return word;
-}
-
 /* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot. Nearly
  * all are, so they are not asked one by one. */
 static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
 {
     return weir_loop_check(loop) == 0 && loop->gate.live < loop->plain_max && op && op->callback &&
-           unusual(op) == 0 && (op->deadline_ns | op->intended_ns | weir_op_stand(op)) == 0 &&
-           op->kind < WEIR_KIND_COUNT && (PLAIN_KINDS >> op->kind & 1);
+           weir_op_is_usual(op) && weir_op_stand(op) == 0;
 }
 
 /* Whether the op need not wait: see weir_loop_admit(). */
@@ -195,7 +172,7 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     op->born_ns = loop->stamp_ns;
     weir_relaxed_add(&task->counters.submitted, 1);
     if (weir_unlikely(!goes_through(loop, op))) {
-        weir_loop_enter_gate(loop, op, site);
+        weir_loop_wait_at_gate(loop, &loop->gate, op, task, site);
         return 0;
     }
     weir_slots_take(&loop->slots, op, task, site);

@@ -109,6 +109,32 @@ static inline uint32_t weir_op_plain_stand(enum weir_state state)
     return word;
 }
 
+/* Kinds that take no more than a slot and a place in the FIFO, and are the backend's: not those
+ * that submit_checked(), weir_loop_enter_gate() and the loop's stage() name. */
+#define WEIR_PLAIN_KINDS                                                                           \
+    (((1ULL << WEIR_KIND_COUNT) - 1) &                                                             \
+     ~(1ULL << WEIR_KIND_NONE | 1ULL << WEIR_KIND_TIMEOUT | 1ULL << WEIR_KIND_CLOSE |              \
+       1ULL << WEIR_KIND_SYNC_FILE_RANGE | 1ULL << WEIR_KIND_FADVISE |                             \
+       1ULL << WEIR_KIND_RENAMEAT | 1ULL << WEIR_KIND_LINKAT | 1ULL << WEIR_KIND_SPLICE |          \
+       1ULL << WEIR_KIND_SIGNAL | 1ULL << WEIR_KIND_CHILD | 1ULL << WEIR_KIND_CALL))
+
+_Static_assert(WEIR_KIND_COUNT < 64, "a bit per kind");
+
+/* Flags, route and what an earlier life left beside them, as one word. The kind is not in it: a
+ * helper has just written it, and a wider load would have to wait for that store. */
+_Static_assert(offsetof(struct weir_op, flags) % 8 == 0 &&
+                   offsetof(struct weir_op, reserved) == offsetof(struct weir_op, flags) + 7,
+               "flags, route, attempts and asked_back are one word");
+
+/* A plain kind and its arguments, and nothing else: no flags, route, deadline, intended start. */
+static inline bool weir_op_is_usual(const struct weir_op *op)
+{
+    uint64_t word;
+    memcpy(&word, &op->flags, sizeof word);
+    return (word | op->deadline_ns | op->intended_ns) == 0 && op->kind < WEIR_KIND_COUNT &&
+           (WEIR_PLAIN_KINDS >> op->kind & 1);
+}
+
 /* The one mover. */
 static inline void weir_op_move(struct weir_op *op, enum weir_state to)
 {
