@@ -130,10 +130,10 @@ static bool suffer(struct weir_sim *sim, struct weir_sim_run *run)
         weir_disk_set_now(sim->disk, sim->now_ns);
         return false;
     case WEIR_SIM_ERROR:
-        if (run->op->kind == WEIR_KIND_CLOSE) {
-            weir_sim_file_close(sim, run->op->fd); /* close(2) closes all the same */
+        if (run->op->kind == WEIR_KIND_CLOSE && weir_sim_file_close(sim, run->op->fd) < 0) {
+            return false; /* it has nothing to fail at: -EBADF */
         }
-        weir_sim_finish(run, -run->error);
+        weir_sim_finish(run, -run->error); /* close(2) closes all the same */
         return true;
     case WEIR_SIM_RESET:
         weir_stream_reset(run->attempt.file->stream);
