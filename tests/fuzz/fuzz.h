@@ -98,7 +98,8 @@ struct fuzz {
     struct weir_sim_fault faults[FUZZ_FAULTS];
     uint32_t fault_count;
     bool may_hang;    /* the plan has a fault that keeps an op for ever */
-    int64_t fds;      /* that must be open */
+    int64_t fds;      /* that must be open, */
+    bool fds_unknown; /* unless a loop was abandoned with ops */
     size_t arena_was; /* bytes of the world, empty */
 
     struct fuzz_loop loops[FUZZ_LOOPS];
