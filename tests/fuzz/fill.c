@@ -47,9 +47,9 @@ static void set_vector(struct fuzz_item *item, uint64_t length)
     item->message = (struct msghdr){.msg_iov = item->iov, .msg_iovlen = 2};
 }
 
-static const struct sockaddr *set_address(struct fuzz_item *item)
+void fuzz_address(struct fuzz_item *item, uint8_t which)
 {
-    uint8_t which = fuzz_below(4);
+    which %= 4;
     memset(&item->address, 0, sizeof item->address);
     if (which < 2) {
         struct sockaddr_in *in = (struct sockaddr_in *)(void *)&item->address;
@@ -63,6 +63,11 @@ static const struct sockaddr *set_address(struct fuzz_item *item)
         memcpy(un->sun_path, which == 2 ? "/s" : "\0s", 2);
         item->address_length = offsetof(struct sockaddr_un, sun_path) + 2;
     }
+}
+
+static const struct sockaddr *set_address(struct fuzz_item *item)
+{
+    fuzz_address(item, fuzz_take());
     return (const struct sockaddr *)&item->address;
 }
 

@@ -74,6 +74,26 @@ void fuzz_hide(unsigned op)
     ASAN_POISON_MEMORY_REGION(&fuzz_items[op], sizeof fuzz_items[op]);
 }
 
+void fuzz_opened(int64_t fd)
+{
+    int64_t number = fd - WEIR_SIM_FD_FIRST;
+    fuzz_expect(number >= 0 && number < FUZZ_FDS_MAX, "a new fd", fd);
+    fuzz.told[number]++;
+    fuzz.fds++;
+}
+
+void fuzz_closed(int64_t fd)
+{
+    int64_t number = fd - WEIR_SIM_FD_FIRST;
+    fuzz_expect(number >= 0 && number < FUZZ_FDS_MAX, "a closed fd", fd);
+    if (fuzz.told[number] == 0) {
+        fuzz.fds_unknown = true;
+        return;
+    }
+    fuzz.told[number]--;
+    fuzz.fds--;
+}
+
 uint64_t fuzz_run(const uint8_t *bytes, size_t size)
 {
     fuzz = (struct fuzz){.bytes = bytes, .left = size < FUZZ_INPUT_MAX ? size : FUZZ_INPUT_MAX};

@@ -97,10 +97,12 @@ struct fuzz {
     struct weir_sim *sim;
     struct weir_sim_fault faults[FUZZ_FAULTS];
     uint32_t fault_count;
-    bool may_hang;    /* the plan has a fault that keeps an op for ever */
-    int64_t fds;      /* that must be open, */
-    bool fds_unknown; /* unless a loop was abandoned with ops */
-    size_t arena_was; /* bytes of the world, empty */
+    bool may_hang; /* the plan has a fault that keeps an op for ever */
+    int64_t fds;   /* that must be open, */
+    bool
+        fds_unknown; /* unless one was closed, or its op abandoned, before anybody was told of it */
+    uint8_t told[FUZZ_FDS_MAX]; /* by number: opened less closed */
+    size_t arena_was;           /* bytes of the world, empty */
 
     struct fuzz_loop loops[FUZZ_LOOPS];
     struct fuzz_track tracks[FUZZ_OPS + 1];
@@ -134,10 +136,16 @@ static inline bool fuzz_crashed(void)
     return weir_sim_has_crashed(fuzz.sim);
 }
 
+/* fuzz.c: what is told of fds. */
+void fuzz_opened(int64_t fd);
+void fuzz_closed(int64_t fd);
+
 /* fill.c */
 /* Makes an op from bytes, and what its track says of its arguments. */
 void fuzz_fill(unsigned op, struct fuzz_loop *loop);
 int fuzz_take_fd(void);
+/* One of four, two of them of AF_UNIX. */
+void fuzz_address(struct fuzz_item *item, uint8_t which);
 bool fuzz_makes_fd(uint8_t kind);
 int64_t fuzz_function(void *argument);
 

@@ -85,11 +85,11 @@ static void judge_result(const struct fuzz_loop *loop, const struct fuzz_track *
                 (int64_t)op->moved);
     fuzz_expect(op->deadline_ns == 0 && op->intended_ns == 0, "a deadline was not consumed", r);
     if (r >= 0 && fuzz_makes_fd(track->kind)) {
-        fuzz.fds++;
+        fuzz_opened(r);
     }
     bool closed = r != -EBADF && r != -ECANCELED && r != -ETIME;
     if (track->kind == WEIR_KIND_CLOSE && closed) {
-        fuzz.fds--;
+        fuzz_closed(track->fd);
     }
 }
 

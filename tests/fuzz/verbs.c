@@ -117,7 +117,7 @@ static void verb_forget(struct fuzz_loop *loop)
     fuzz_ask_fd(loop, fd);
     if (r == 0 && closes && weir_sim_file_close(fuzz.sim, fd) == 0) {
         fuzz_say("close(2) of %d", fd);
-        fuzz.fds--;
+        fuzz_closed(fd);
     }
 }
 
@@ -484,8 +484,11 @@ static void verb_outside(struct fuzz_loop *loop)
     fuzz_hide(op);
     fuzz_say("outside %s fd %d: %lld", weir_kind_name(track->kind), track->fd, (long long)r);
     fuzz_note(r);
-    fuzz.fds += fuzz_makes_fd(track->kind) && r >= 0;
-    fuzz.fds -= track->kind == WEIR_KIND_CLOSE && r == 0;
+    if (r >= 0 && fuzz_makes_fd(track->kind)) {
+        fuzz_opened(r);
+    } else if (r == 0 && track->kind == WEIR_KIND_CLOSE) {
+        fuzz_closed(track->fd);
+    }
 }
 
 static void verb_sleep(struct fuzz_loop *loop)
@@ -507,7 +510,42 @@ static void verb_pipe(struct fuzz_loop *loop)
                      : weir_sim_socketpair(fuzz.sim, types[byte / 4 % 3], fds);
     fuzz_say("%s %d %d: %d", byte & 1 ? "pipe" : "pair", fds[0], fds[1], r);
     fuzz_expect(r == 0 || r == -EMFILE || r == -ENOMEM, "a pipe", r);
-    fuzz.fds += r == 0 ? 2 : 0;
+    for (int i = 0; i < 2 && r == 0; i++) {
+        fuzz_opened(fds[i]);
+    }
+}
+
+/* A listener, and a socket that may connect to it. */
+static void verb_listen(struct fuzz_loop *loop)
+{
+    struct weir_op op = {0};
+    struct fuzz_item address = {0};
+    int fds[2];
+    uint8_t byte = fuzz_take();
+    fuzz_address(&address, byte);
+    for (int i = 0; i < 2; i++) {
+        int type = SOCK_STREAM | (byte & 4 << i ? SOCK_NONBLOCK : 0);
+        weir_op_socket(&op, address.address.ss_family, type, 0);
+        fds[i] = (int)weir_sim_do(fuzz.sim, &op);
+        if (fds[i] >= 0) {
+            fuzz_opened(fds[i]);
+        }
+    }
+    weir_op_bind(&op, fds[0], (const struct sockaddr *)&address.address, address.address_length);
+    int64_t bound = weir_sim_do(fuzz.sim, &op);
+    weir_op_listen(&op, fds[0], byte >> 4 & 1);
+    int64_t listens = weir_sim_do(fuzz.sim, &op);
+    fuzz_say("listener %d: %lld %lld, and %d", fds[0], (long long)bound, (long long)listens,
+             fds[1]);
+    if (listens == 0 && fds[1] >= 0 && byte & 128 && !fuzz.tracks[0].live) {
+        fuzz.tracks[0] = (struct fuzz_track){.kind = WEIR_KIND_CONNECT, .fd = fds[1], .fd2 = -1};
+        fuzz_show(0);
+        fuzz_items[0] = address;
+        weir_op_connect(&fuzz_items[0].op, fds[1], (const struct sockaddr *)&fuzz_items[0].address,
+                        address.address_length);
+        fuzz_items[0].op.callback = fuzz_on_done;
+        fuzz_submit(loop, 0);
+    }
 }
 
 /* --- which ------------------------------------------------------------------------------------ */
@@ -522,7 +560,7 @@ static verb *const verbs[] = {
     verb_wait_room, verb_withdraw,  verb_wake,      verb_stop,         verb_hold,
     verb_release,   verb_window,    verb_close,     verb_close_begin,  verb_open,
     verb_crash,     verb_abandon,   verb_fail,      verb_task,         verb_ask,
-    verb_outside,   verb_sleep,     verb_pipe,      verb_submit_badly, verb_outside,
+    verb_outside,   verb_sleep,     verb_pipe,      verb_submit_badly, verb_listen,
 };
 
 #define VERBS (sizeof verbs / sizeof *verbs)

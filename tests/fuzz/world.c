@@ -139,6 +139,9 @@ struct fuzz_loop *fuzz_open_loop(void)
     }
     *loop = (struct fuzz_loop){0};
     take_options(&loop->options);
+    struct weir_options bad = loop->options;
+    bad.timers_max = WEIR_TIMERS_MAX + 1;
+    fuzz_expect(weir_loop_open(&bad, &loop->loop) == -EINVAL && !loop->loop, "bad options", 0);
     int r = weir_loop_open(&loop->options, &loop->loop);
     fuzz_say("open loop %u: depth %u + %u, timers %u, %d workers, calls %u + %u, posts %u: %d",
              fuzz_number_of(loop), loop->options.depth, loop->options.waiting_max,
@@ -215,6 +218,7 @@ void fuzz_restart(void)
     fuzz_expect(weir_sim_fds(fuzz.sim) == 0, "fds after a crash", weir_sim_fds(fuzz.sim));
     fuzz_expect(weir_sim_restart(fuzz.sim) == 0, "a restart", 0);
     fuzz.fds = 0;
+    memset(fuzz.told, 0, sizeof fuzz.told);
     fuzz.fds_unknown = false;
     fuzz_open_loop();
 }
