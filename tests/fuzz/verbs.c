@@ -479,6 +479,7 @@ static void verb_outside(struct fuzz_loop *loop)
     }
     fuzz_show(op);
     fuzz_fill(op, NULL);
+    fuzz_items[op].op.moved = 0; /* as a loop would */
     bool none = track->kind == WEIR_KIND_TIMEOUT || track->kind == WEIR_KIND_CALL;
     int64_t r = none ? 0 : weir_sim_do(fuzz.sim, &fuzz_items[op].op);
     fuzz_hide(op);

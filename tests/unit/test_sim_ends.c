@@ -256,6 +256,53 @@ static void a_crash_in_a_callback_hands_nothing_back_any_more(void **state)
     assert_int_equal(weir_sim_close(sim), 0);
 }
 
+static int calls_of_waiters;
+
+static void on_room(struct weir_room *room, int result)
+{
+    (void)room;
+    (void)result;
+    calls_of_waiters++;
+}
+
+static void on_closed(struct weir_loop *loop, int result)
+{
+    (void)loop;
+    (void)result;
+    calls_of_waiters++;
+}
+
+static void close_and_crash_here(struct weir_op *op)
+{
+    assert_int_equal(weir_loop_close_begin(op->loop, -1, on_closed), 0);
+    crash_here(op);
+}
+
+static void a_crash_calls_nobody_who_waits_for_room_or_a_close(void **state)
+{
+    (void)state;
+    for (int closes = 0; closes < 2; closes++) {
+        struct weir_sim *sim = open_world(1, NULL);
+        struct weir_loop *loop = open_loop(sim);
+        struct weir_room room = {.callback = on_room};
+        int calls = 0;
+        struct weir_op op = {
+            .callback = closes ? close_and_crash_here : crash_here,
+            .user = &calls,
+        };
+        calls_of_waiters = 0;
+        weir_op_nop(&op);
+        assert_int_equal(weir_submit(loop, &op), 0);
+        assert_int_equal(weir_wait_room(loop, &room, &op), 0);
+        assert_int_equal(weir_loop_turn(loop, 0), -EOWNERDEAD);
+        assert_int_equal(weir_loop_close(loop, -1, NULL), -EOWNERDEAD);
+        assert_int_equal(calls, 1);
+        assert_int_equal(calls_of_waiters, 0);
+        assert_int_equal(weir_loop_abandon(loop), 0);
+        assert_int_equal(weir_sim_close(sim), 0);
+    }
+}
+
 static void a_crash_ends_ops_wherever_they_are(void **state)
 {
     (void)state;
@@ -372,6 +419,7 @@ int main(void)
         cmocka_unit_test(routed_ops_take_simulated_workers),
         cmocka_unit_test(what_was_synced_survives_a_crash_and_what_was_not_may_not),
         cmocka_unit_test(a_crash_in_a_callback_hands_nothing_back_any_more),
+        cmocka_unit_test(a_crash_calls_nobody_who_waits_for_room_or_a_close),
         cmocka_unit_test(a_crash_ends_ops_wherever_they_are),
         cmocka_unit_test(close_brings_all_back_and_gives_all_back),
         cmocka_unit_test(an_fd_that_came_too_late_is_closed_with_its_loop),
