@@ -28,6 +28,12 @@ int fuzz_take_fd(void)
     return WEIR_SIM_FD_FIRST + byte % 10;
 }
 
+int64_t fuzz_take_wait(void)
+{
+    static const int64_t waits[] = {0, 1, 1000, 60000, 5 * WEIR_MS, WEIR_S};
+    return PICK(waits);
+}
+
 static int take_directory(void)
 {
     uint8_t byte = fuzz_take();

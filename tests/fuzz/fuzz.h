@@ -144,6 +144,7 @@ void fuzz_closed(int64_t fd);
 /* Makes an op from bytes, and what its track says of its arguments. */
 void fuzz_fill(unsigned op, struct fuzz_loop *loop);
 int fuzz_take_fd(void);
+int64_t fuzz_take_wait(void); /* ns */
 /* One of four, two of them of AF_UNIX. */
 void fuzz_address(struct fuzz_item *item, uint8_t which);
 bool fuzz_makes_fd(uint8_t kind);
@@ -172,6 +173,9 @@ void fuzz_audit(void);
 unsigned fuzz_number_of(const struct fuzz_loop *loop);
 /* Live ops for which that holds. */
 uint32_t fuzz_count(const struct fuzz_loop *loop, bool (*is)(const struct fuzz_track *track));
+bool fuzz_waits_for_room(const struct fuzz_loop *loop);
+/* True: the call came from a worker's function, and was refused. */
+bool fuzz_is_refused(const struct fuzz_loop *loop, int64_t r);
 void fuzz_ask_fd(const struct fuzz_loop *loop, int fd);
 void fuzz_judge_turn(struct fuzz_loop *loop, int64_t wait_ns, int r, uint64_t called);
 
@@ -183,6 +187,22 @@ void fuzz_submit_badly(struct fuzz_loop *loop, unsigned op);
 /* verbs.c */
 void fuzz_act(void);                /* a verb from the input */
 void fuzz_act_times(unsigned most); /* within a callback */
-void fuzz_verb_close(struct fuzz_loop *loop, int64_t wait_ns);
+
+/* ends.c */
+void fuzz_close(struct fuzz_loop *loop, int64_t wait_ns);
+void fuzz_verb_close(struct fuzz_loop *loop);
+void fuzz_verb_close_begin(struct fuzz_loop *loop);
+void fuzz_verb_open(struct fuzz_loop *loop);
+void fuzz_verb_crash(struct fuzz_loop *loop);
+void fuzz_verb_abandon(struct fuzz_loop *loop);
+void fuzz_verb_fail(struct fuzz_loop *loop);
+
+/* around.c */
+void fuzz_verb_task(struct fuzz_loop *loop);
+void fuzz_verb_ask(struct fuzz_loop *loop);
+void fuzz_verb_outside(struct fuzz_loop *loop);
+void fuzz_verb_sleep(struct fuzz_loop *loop);
+void fuzz_verb_pipe(struct fuzz_loop *loop);
+void fuzz_verb_listen(struct fuzz_loop *loop);
 
 #endif

@@ -32,6 +32,24 @@ void fuzz_ask_fd(const struct fuzz_loop *loop, int fd)
     }
 }
 
+bool fuzz_is_refused(const struct fuzz_loop *loop, int64_t r)
+{
+    fuzz_note(r);
+    if (loop->in_call) {
+        fuzz_expect(r == -EPERM, "a call from a worker", r);
+    }
+    return loop->in_call;
+}
+
+bool fuzz_waits_for_room(const struct fuzz_loop *loop)
+{
+    bool waits_there = false;
+    for (const struct fuzz_room *room = fuzz.rooms; room < fuzz.rooms + FUZZ_ROOMS; room++) {
+        waits_there |= room->waits && room->loop == fuzz_number_of(loop);
+    }
+    return waits_there;
+}
+
 /* --- results ---------------------------------------------------------------------------------- */
 
 static bool may_be_error(const struct fuzz_loop *loop, const struct fuzz_track *track, int64_t r)

@@ -239,7 +239,7 @@ void fuzz_end_loops(void)
 {
     for (struct fuzz_loop *loop = fuzz.loops; loop < fuzz.loops + FUZZ_LOOPS; loop++) {
         if (loop->loop) {
-            fuzz_verb_close(loop, -1);
+            fuzz_close(loop, -1);
         }
         if (fuzz_crashed()) {
             fuzz_restart();
