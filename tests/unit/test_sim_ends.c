@@ -112,6 +112,26 @@ static bool lets_nothing_end(struct weir_op *op)
     return false;
 }
 
+static void an_op_whose_cancel_came_too_late_does_not_wait_afterwards(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        struct weir_sim *sim = open_world(seed, NULL);
+        struct weir_loop *loop = open_loop(sim);
+        struct weir_op op = {0};
+        int calls;
+        int fds[2];
+        int file = open_file(loop, "/file", O_RDWR | O_CREAT);
+        assert_int_equal(weir_sim_pipe(sim, fds, 0), 0);
+        weir_op_splice(&op, fds[0], WEIR_CURRENT, file, 0, 8, 0);
+        start(loop, &op, &calls);
+        assert_int_equal(weir_loop_turn(loop, 0), 0); /* on its way, to find the pipe empty */
+        assert_int_equal(weir_cancel(loop, &op), 0);
+        assert_int_equal(await(loop, &op, &calls), -ECANCELED);
+        close_world(sim, loop);
+    }
+}
+
 static void a_calls_function_is_refused_what_a_worker_is(void **state)
 {
     (void)state;
@@ -414,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_op_is_cancelled_or_expires_wherever_it_is),
         cmocka_unit_test(a_file_op_in_flight_is_cancelled_in_time_or_not),
+        cmocka_unit_test(an_op_whose_cancel_came_too_late_does_not_wait_afterwards),
         cmocka_unit_test(a_calls_function_is_refused_what_a_worker_is),
         cmocka_unit_test(a_running_call_is_told_and_a_queued_one_comes_back_at_once),
         cmocka_unit_test(routed_ops_take_simulated_workers),
