@@ -112,6 +112,7 @@ uint64_t fuzz_run(const uint8_t *bytes, size_t size)
     }
     fuzz_end_loops();
     fuzz_note((int64_t)weir_sim_hash(fuzz.sim));
+    fuzz_say("hash %016" PRIx64, fuzz.hash);
     fuzz_close_world();
     return fuzz.hash;
 }
