@@ -71,12 +71,6 @@ void fuzz_address(struct fuzz_item *item, uint8_t which)
     }
 }
 
-static const struct sockaddr *set_address(struct fuzz_item *item)
-{
-    fuzz_address(item, fuzz_take());
-    return (const struct sockaddr *)&item->address;
-}
-
 /* --- kinds ------------------------------------------------------------------------------------ */
 
 static void fill_transfer(struct fuzz_item *item, struct fuzz_track *track, uint8_t kind)
@@ -215,7 +209,8 @@ static void fill_socket(struct fuzz_item *item, uint8_t kind)
     int fd = fuzz_take_fd();
     switch (kind) {
     case WEIR_KIND_BIND:
-        weir_op_bind(op, fd, set_address(item), item->address_length);
+        fuzz_address(item, fuzz_take());
+        weir_op_bind(op, fd, (const struct sockaddr *)&item->address, item->address_length);
         break;
     case WEIR_KIND_LISTEN:
         weir_op_listen(op, fd, fuzz_below(3));
@@ -229,7 +224,8 @@ static void fill_socket(struct fuzz_item *item, uint8_t kind)
         weir_op_accept(op, fd, (struct sockaddr *)&item->address, &item->address_length, 0);
         break;
     case WEIR_KIND_CONNECT:
-        weir_op_connect(op, fd, set_address(item), item->address_length);
+        fuzz_address(item, fuzz_take());
+        weir_op_connect(op, fd, (const struct sockaddr *)&item->address, item->address_length);
         break;
     case WEIR_KIND_SHUTDOWN:
         weir_op_shutdown(op, fd, fuzz_below(3));
