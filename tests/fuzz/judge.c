@@ -101,6 +101,10 @@ static void judge_result(const struct fuzz_loop *loop, const struct fuzz_track *
     fuzz_expect(fits, "a result that its kind does not give", r);
     fuzz_expect(!(op->flags & WEIR_WHOLE) || op->moved <= track->most, "moved more than there was",
                 (int64_t)op->moved);
+    bool sends = op->kind == WEIR_KIND_WRITE || op->kind == WEIR_KIND_WRITEV ||
+                 op->kind == WEIR_KIND_SEND || op->kind == WEIR_KIND_SENDMSG;
+    bool is_part = sends && op->flags & WEIR_WHOLE && r >= 0 && (uint64_t)r < track->most;
+    fuzz_expect(!is_part, "a part of a whole transfer", r);
     fuzz_expect(op->deadline_ns == 0 && op->intended_ns == 0, "a deadline was not consumed", r);
     if (r >= 0 && fuzz_makes_fd(track->kind)) {
         fuzz_opened(r);
