@@ -79,12 +79,28 @@ void weir_sim_finish(struct weir_sim_run *run, int64_t result)
 
 /* --- happening -------------------------------------------------------------------------------- */
 
+/* Asked back, it does not wait any longer. */
+static void give_up(struct weir_sim_run *run)
+{
+    weir_sim_finish(run, run->attempt.moved ? (int64_t)run->attempt.moved : -ECANCELED);
+}
+
+/* A worker's call, and what is late by plan, does not mind. */
+static bool minds_being_asked(const struct weir_sim_run *run)
+{
+    return run->worker == 0 && run->fault != WEIR_SIM_LATE;
+}
+
 static void try_it(struct weir_sim *sim, struct weir_sim_run *run)
 {
     int64_t result = weir_sim_perform(sim, run->op, &run->attempt);
     struct weir_sim_file *waits = run->attempt.waits;
     if (result != -EAGAIN || !waits) {
         weir_sim_finish(run, result);
+        return;
+    }
+    if (run->op->asked && minds_being_asked(run)) {
+        give_up(run); /* the cancel came while it could not be interrupted */
         return;
     }
     if (run->list != &waits->waiting) {
@@ -130,10 +146,10 @@ static bool suffer(struct weir_sim *sim, struct weir_sim_run *run)
         weir_disk_set_now(sim->disk, sim->now_ns);
         return false;
     case WEIR_SIM_ERROR:
-        if (run->op->kind == WEIR_KIND_CLOSE) {
-            weir_sim_file_close(sim, run->op->fd); /* close(2) closes all the same */
+        if (run->op->kind == WEIR_KIND_CLOSE && weir_sim_file_close(sim, run->op->fd) < 0) {
+            return false; /* it has nothing to fail at: -EBADF */
         }
-        weir_sim_finish(run, -run->error);
+        weir_sim_finish(run, -run->error); /* close(2) closes all the same */
         return true;
     case WEIR_SIM_RESET:
         weir_stream_reset(run->attempt.file->stream);
@@ -288,7 +304,6 @@ void weir_sim_depart(struct weir_sim_loop *loop)
 static void ask_begun(struct weir_sim_run *run)
 {
     struct weir_sim *sim = run->loop->sim;
-    bool in_worker = run->worker != 0;
     if (run->state == WEIR_SIM_STOPPED && run->fault == WEIR_SIM_STUCK) {
         if (run->op->kind == WEIR_KIND_CALL) {
             run->state = WEIR_SIM_UNDERWAY; /* told, it ends */
@@ -296,10 +311,10 @@ static void ask_begun(struct weir_sim_run *run)
         } else {
             weir_sim_finish(run, -ECANCELED);
         }
-    } else if (run->state == WEIR_SIM_STOPPED || in_worker || run->fault == WEIR_SIM_LATE) {
+    } else if (run->state == WEIR_SIM_STOPPED || !minds_being_asked(run)) {
         return;
     } else if (run->state == WEIR_SIM_WAITING) {
-        weir_sim_finish(run, run->attempt.moved ? (int64_t)run->attempt.moved : -ECANCELED);
+        give_up(run);
     } else if (!is_on_disk(run) || weir_sim_roll(sim, WEIR_SIM_DIE_CANCEL) & 1) {
         weir_sim_finish(run, -ECANCELED);
     }

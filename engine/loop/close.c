@@ -212,7 +212,7 @@ int weir_loop_close_begin(struct weir_loop *loop, int64_t wait_ns, weir_closed_c
 void weir_loop_step_closing(struct weir_loop *loop)
 {
     weir_closed_callback *callback = loop->closed;
-    if (!callback) {
+    if (!callback || loop->backend->dead != 0) { /* a machine that has stopped calls nobody */
         return;
     }
     bool late = loop->close_ns != POINT_MAX && weir_loop_exact(loop) >= loop->close_ns;

@@ -14,6 +14,12 @@ static uint32_t places(const struct weir_gate *gate)
     return gate->places - gate->live;
 }
 
+/* After a machine has stopped nobody is called any more. */
+static bool is_dead(const struct weir_loop *loop)
+{
+    return weir_unlikely(loop->backend->dead != 0);
+}
+
 static bool can_tell(const struct weir_loop *loop, const struct weir_gate *gate)
 {
     return gate->rooms && (places(gate) > 0 || loop->closing);
@@ -47,13 +53,13 @@ static void announce(struct weir_loop *loop, struct weir_gate *gate)
     if (room >= low || gate->room_stood) {
         /* Those who have come in this turn, maybe from their own callback, are the next one's. */
         for (; room > 0 && gate->rooms && gate->rooms->turn != loop->counters.turns; room--) {
-            if (places(gate) == 0 || loop->closing) {
+            if (places(gate) == 0 || loop->closing || is_dead(loop)) {
                 break;
             }
             call_first(gate, 0);
         }
     }
-    while (loop->closing && gate->rooms) {
+    while (loop->closing && gate->rooms && !is_dead(loop)) {
         call_first(gate, -ESHUTDOWN);
     }
     gate->room_stood = gate->rooms && places(gate) > 0;

@@ -149,7 +149,7 @@ void weir_op_part(const struct weir_op *op, struct weir_part *part)
         part->offset += moved;
     }
     if (traits & BYTES) {
-        part->buffer = (char *)part->buffer + moved;
+        part->buffer = (void *)((uintptr_t)part->buffer + moved); /* NULL for SPLICE */
         part->length = clamped(op->arg.io.length - moved, WEIR_TRANSFER_MAX);
     } else if (moved == 0 && (traits & MESSAGE || !(op->flags & WEIR_WHOLE))) {
         part->length = clamped(op->arg.io.length, WEIR_VECTOR_MAX);

@@ -14,7 +14,7 @@ FORBIDDEN = [
     (re.compile(r'\b(?:TO' + r'DO|FIX' + r'ME|XX' + r'X)\b'), 'work that was put off'),
     (re.compile(r'^(?:<{7}|>{7}|={7})(?: |$)'), 'a mark of a merge'),
 ]
-LEFT_OUT = {'build', 'subprojects', '__pycache__'}
+LEFT_OUT = {'build', 'corpus', 'subprojects', '__pycache__'}
 
 
 def texts(root):

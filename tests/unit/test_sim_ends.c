@@ -112,6 +112,26 @@ static bool lets_nothing_end(struct weir_op *op)
     return false;
 }
 
+static void an_op_whose_cancel_came_too_late_does_not_wait_afterwards(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 0; seed < 8; seed++) {
+        struct weir_sim *sim = open_world(seed, NULL);
+        struct weir_loop *loop = open_loop(sim);
+        struct weir_op op = {0};
+        int calls;
+        int fds[2];
+        int file = open_file(loop, "/file", O_RDWR | O_CREAT);
+        assert_int_equal(weir_sim_pipe(sim, fds, 0), 0);
+        weir_op_splice(&op, fds[0], WEIR_CURRENT, file, 0, 8, 0);
+        start(loop, &op, &calls);
+        assert_int_equal(weir_loop_turn(loop, 0), 0); /* on its way, to find the pipe empty */
+        assert_int_equal(weir_cancel(loop, &op), 0);
+        assert_int_equal(await(loop, &op, &calls), -ECANCELED);
+        close_world(sim, loop);
+    }
+}
+
 static void a_calls_function_is_refused_what_a_worker_is(void **state)
 {
     (void)state;
@@ -256,6 +276,53 @@ static void a_crash_in_a_callback_hands_nothing_back_any_more(void **state)
     assert_int_equal(weir_sim_close(sim), 0);
 }
 
+static int calls_of_waiters;
+
+static void on_room(struct weir_room *room, int result)
+{
+    (void)room;
+    (void)result;
+    calls_of_waiters++;
+}
+
+static void on_closed(struct weir_loop *loop, int result)
+{
+    (void)loop;
+    (void)result;
+    calls_of_waiters++;
+}
+
+static void close_and_crash_here(struct weir_op *op)
+{
+    assert_int_equal(weir_loop_close_begin(op->loop, -1, on_closed), 0);
+    crash_here(op);
+}
+
+static void a_crash_calls_nobody_who_waits_for_room_or_a_close(void **state)
+{
+    (void)state;
+    for (int closes = 0; closes < 2; closes++) {
+        struct weir_sim *sim = open_world(1, NULL);
+        struct weir_loop *loop = open_loop(sim);
+        struct weir_room room = {.callback = on_room};
+        int calls = 0;
+        struct weir_op op = {
+            .callback = closes ? close_and_crash_here : crash_here,
+            .user = &calls,
+        };
+        calls_of_waiters = 0;
+        weir_op_nop(&op);
+        assert_int_equal(weir_submit(loop, &op), 0);
+        assert_int_equal(weir_wait_room(loop, &room, &op), 0);
+        assert_int_equal(weir_loop_turn(loop, 0), -EOWNERDEAD);
+        assert_int_equal(weir_loop_close(loop, -1, NULL), -EOWNERDEAD);
+        assert_int_equal(calls, 1);
+        assert_int_equal(calls_of_waiters, 0);
+        assert_int_equal(weir_loop_abandon(loop), 0);
+        assert_int_equal(weir_sim_close(sim), 0);
+    }
+}
+
 static void a_crash_ends_ops_wherever_they_are(void **state)
 {
     (void)state;
@@ -367,11 +434,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(an_op_is_cancelled_or_expires_wherever_it_is),
         cmocka_unit_test(a_file_op_in_flight_is_cancelled_in_time_or_not),
+        cmocka_unit_test(an_op_whose_cancel_came_too_late_does_not_wait_afterwards),
         cmocka_unit_test(a_calls_function_is_refused_what_a_worker_is),
         cmocka_unit_test(a_running_call_is_told_and_a_queued_one_comes_back_at_once),
         cmocka_unit_test(routed_ops_take_simulated_workers),
         cmocka_unit_test(what_was_synced_survives_a_crash_and_what_was_not_may_not),
         cmocka_unit_test(a_crash_in_a_callback_hands_nothing_back_any_more),
+        cmocka_unit_test(a_crash_calls_nobody_who_waits_for_room_or_a_close),
         cmocka_unit_test(a_crash_ends_ops_wherever_they_are),
         cmocka_unit_test(close_brings_all_back_and_gives_all_back),
         cmocka_unit_test(an_fd_that_came_too_late_is_closed_with_its_loop),

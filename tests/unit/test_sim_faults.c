@@ -322,6 +322,18 @@ static void a_plan_out_of_its_range_is_refused_and_the_decision_says_so(void **s
     }
 }
 
+static void a_CLOSE_of_no_fd_is_EBADF_whatever_the_plan_says(void **state)
+{
+    (void)state;
+    const struct weir_sim_fault fault = {
+        .what = WEIR_SIM_ERROR, .kinds = KIND(CLOSE), .nth = 1, .error = EINTR};
+    const struct weir_sim_plan plan = {.faults = &fault, .fault_count = 1};
+    struct weir_sim *sim = open_world(1, &plan);
+    struct weir_loop *loop = open_loop(sim);
+    assert_int_equal(close_file(loop, WEIR_SIM_FD_FIRST), -EBADF);
+    close_world(sim, loop);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,6 +349,7 @@ int main(void)
         cmocka_unit_test(a_jump_moves_the_clock_for_all),
         cmocka_unit_test(a_crash_stops_the_machine_before_the_op_has_happened),
         cmocka_unit_test(an_error_of_CLOSE_closes_all_the_same),
+        cmocka_unit_test(a_CLOSE_of_no_fd_is_EBADF_whatever_the_plan_says),
         cmocka_unit_test(what_a_kernel_says_instead_of_waiting_is_tried_again),
         cmocka_unit_test(a_plan_out_of_its_range_is_refused_and_the_decision_says_so),
     };
