@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * wal_crash [--seed SEED] [--crashes COUNT] [--without commit|recovery|directory] [--trace]
+ *
+ * The log in simulated worlds, a seed each: clients append, things go wrong, the machine stops at
+ * any point, the log recovers; again and again. What was acknowledged must be there, whole and in
+ * order, and nothing that was not appended. --without leaves out one of the log's syncs: then it
+ * must be found to lose data, within SEEDS_WITHOUT seeds.
+ */
+#include "wal.h"
+#include "wal_without.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    CLIENTS = 6,
+    RECORDS_MAX = 2048, /* in a world */
+    LIVES_MAX = 12,     /* of a world, from start to crash */
+    LENGTH_MAX = 3000,
+    SEEDS_WITHOUT = 100,
+};
+
+enum wal_sync wal_without;
+
+/* --- a world, and what its log should hold ---------------------------------------------------- */
+
+static struct weir_sim *sim;
+static struct weir_loop *loop;
+static struct wal wal;
+static struct client { /* appends, is answered, pauses now and then, appends again */
+    struct wal_append append;
+    struct weir_op pause;
+} clients[CLIENTS];
+
+/* Records are told by a number that no other has, in any life; their bytes follow from it. */
+static struct record {
+    uint64_t tag;
+    uint32_t length;
+} records[RECORDS_MAX + 1]; /* by their numbers, which begin with 1 */
+static uint64_t appended;   /* records: the last one's number */
+static uint64_t safe;       /* of these: acknowledged, or once recovered */
+static uint64_t found;      /* of these: recovered in this life */
+static uint64_t tags;
+static bool over; /* this life: the log is of no use any more */
+static char complaint[200];
+
+static struct {
+    uint64_t crashes, kills, refusals, stops, appended, recovered, unknown;
+} total;
+
+/* The first complaint counts. A crash ends the life, wherever we are. */
+#define complain(...)                                                                              \
+    do {                                                                                           \
+        if (!complaint[0]) {                                                                       \
+            snprintf(complaint, sizeof complaint, __VA_ARGS__);                                    \
+        }                                                                                          \
+        weir_sim_crash(sim);                                                                       \
+    } while (0)
+
+static uint64_t draw(uint64_t below)
+{
+    return weir_sim_random(sim) % below;
+}
+
+static void fill(char *bytes, const struct record *record)
+{
+    uint64_t state = record->tag;
+    for (uint32_t i = 0; i < record->length; i++) {
+        state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+        bytes[i] = (char)(state >> 56);
+    }
+}
+
+/* --- the clients ------------------------------------------------------------------------------ */
+
+static void on_appended(struct wal_append *append);
+static void on_pause_over(struct weir_op *op);
+
+static void pause_client(struct client *client)
+{
+    weir_op_timeout_in(&client->pause, loop, draw(2 * WEIR_MS));
+    client->pause.callback = on_pause_over;
+    weir_submit(loop, &client->pause);
+}
+
+static void append_next(struct client *client)
+{
+    char bytes[LENGTH_MAX];
+    uint64_t kind = draw(4); /* records of one length are the likeliest to be taken for another */
+    struct record record = {
+        .tag = ++tags,
+        .length = (uint32_t)(kind == 0   ? draw(LENGTH_MAX)
+                             : kind == 1 ? draw(100)
+                                         : 100),
+    };
+    if (appended == RECORDS_MAX) {
+        over = true;
+        return;
+    }
+    fill(bytes, &record);
+    client->append.callback = on_appended;
+    client->append.user = client;
+    int result = wal_append(&wal, &client->append, bytes, record.length);
+    if (result == 0) {
+        records[++appended] = record;
+        total.appended++;
+        if (client->append.number != appended) {
+            complain("record %" PRIu64 " is given number %" PRIu64, appended,
+                     client->append.number);
+        }
+    } else if (result == -EAGAIN) {
+        total.refusals++;
+        pause_client(client);
+    } else {
+        over = true;
+    }
+}
+
+static void on_pause_over(struct weir_op *op)
+{
+    if (op->result == 0) {
+        append_next(WEIR_CONTAINER(op, struct client, pause));
+    }
+}
+
+static void on_appended(struct wal_append *append)
+{
+    if (append->result < 0) {
+        total.unknown++;
+        over = true;
+        return;
+    }
+    if (append->number != ++safe) {
+        complain("record %" PRIu64 " is acknowledged before %" PRIu64, append->number, safe);
+    }
+    if (draw(3) == 0) {
+        pause_client(append->user);
+    } else {
+        append_next(append->user);
+    }
+}
+
+/* --- recovery --------------------------------------------------------------------------------- */
+
+static void on_recovered(struct wal *log, uint64_t number, const void *bytes, uint32_t length)
+{
+    (void)log;
+    char expected[LENGTH_MAX];
+    found++;
+    if (number != found || number > appended) {
+        complain("record %" PRIu64 " is recovered, the %" PRIu64 "th of %" PRIu64, number, found,
+                 appended);
+        return;
+    }
+    fill(expected, &records[number]);
+    if (length != records[number].length || memcmp(bytes, expected, length) != 0) {
+        complain("record %" PRIu64 " is not what was appended", number);
+    }
+}
+
+static void on_opened(struct wal *log, int result)
+{
+    (void)log;
+    if (result < 0) { /* what was recovered does not count; another try may do better */
+        over = true;
+        return;
+    }
+    if (found < safe) {
+        complain("records %" PRIu64 " to %" PRIu64 " were acknowledged and are lost", found + 1,
+                 safe);
+        return;
+    }
+    total.recovered += found;
+    appended = safe = found; /* from now on they are to stay, acknowledged or not */
+    for (int i = 0; i < CLIENTS; i++) {
+        append_next(&clients[i]);
+    }
+}
+
+/* --- a world ---------------------------------------------------------------------------------- */
+
+/* From a start to a crash, or to the end of the process alone: then the machine goes on, and what
+ * is in its cache is there for the next process. */
+static void live(void)
+{
+    memset(&wal, 0, sizeof wal);
+    memset(clients, 0, sizeof clients);
+    over = false;
+    found = 0;
+    int result = weir_loop_open(
+        &(struct weir_options){.policy = WEIR_SIM, .sim.world = sim, .depth = 16}, &loop);
+    result = result < 0 ? result : wal_open(&wal, loop, "/", on_recovered, on_opened);
+    uint64_t end_ns = weir_now(loop) + draw(draw(16) == 0 ? 40 * WEIR_S : 20 * WEIR_MS);
+    while (result >= 0 && !over && weir_now(loop) < end_ns) {
+        result = weir_loop_turn(loop, (int64_t)(end_ns - weir_now(loop)));
+    }
+    if (result < 0 && !weir_sim_has_crashed(sim)) {
+        complain("the loop does not go on: %s", strerror(-result));
+    }
+    if (over || draw(4) > 0) { /* a log that has stopped wants a restart */
+        weir_sim_crash(sim);
+    }
+    if (weir_sim_has_crashed(sim)) {
+        weir_loop_abandon(loop);
+        weir_sim_restart(sim);
+        total.crashes++;
+    } else {
+        weir_loop_close(loop, WEIR_S, NULL);
+        total.kills++;
+    }
+    total.stops += wal.error < 0;
+}
+
+/* What may go wrong. Each world has some of it: much of one hides another. */
+static const struct weir_sim_fault misfortunes[] = {
+    {.what = WEIR_SIM_CRASH, .per_million = 3000},
+    {.what = WEIR_SIM_SHORT, .per_million = 200000},
+    {.what = WEIR_SIM_DELAY, .per_million = 50000, .delay = {0, 20 * WEIR_MS}},
+    {.what = WEIR_SIM_ERROR, .kinds = 1ULL << WEIR_KIND_WRITE, .per_million = 3000},
+    {.what = WEIR_SIM_ERROR, .kinds = 1ULL << WEIR_KIND_FSYNC, .per_million = 10000},
+    {.what = WEIR_SIM_ERROR, .per_million = 2000},
+    {.what = WEIR_SIM_STUCK, .per_million = 1000},
+    {.what = WEIR_SIM_LATE, .per_million = 100000},
+};
+
+/* Many lives of one log. False: there is a complaint. */
+static bool survives(uint64_t seed, void (*trace)(void *context, const char *line))
+{
+    enum { COUNT = sizeof misfortunes / sizeof *misfortunes };
+    struct weir_sim_fault faults[COUNT];
+    struct weir_sim_plan plan = {.faults = faults, .trace = trace};
+    uint64_t bits = seed * 0x9e3779b97f4a7c15ULL >> 32;
+    for (int i = 0; i < COUNT; i++) {
+        if (bits >> i & 1) {
+            faults[plan.fault_count++] = misfortunes[i];
+        }
+    }
+    plan.disk_bytes = bits >> 16 & 3 ? 0 : 96 * 1024; /* 0: plenty */
+    plan.sector_bytes = bits >> 18 & 1 ? 512 : 4096;
+    if (weir_sim_open(seed, &plan, &sim) < 0) {
+        snprintf(complaint, sizeof complaint, "no memory for a world");
+        return false;
+    }
+    appended = safe = tags = 0;
+    complaint[0] = 0;
+    for (int i = 0; i < LIVES_MAX && !complaint[0] && appended < RECORDS_MAX; i++) {
+        live();
+    }
+    if (trace) {
+        printf("hash %016" PRIx64 "\n", weir_sim_hash(sim));
+    }
+    weir_sim_close(sim);
+    return !complaint[0];
+}
+
+/* --- the program ------------------------------------------------------------------------------ */
+
+static const char *const syncs[] = {"none", "commit", "recovery", "directory"};
+
+static void print_line(void *context, const char *line)
+{
+    (void)context;
+    puts(line);
+}
+
+static void tell(const char *program, uint64_t seed)
+{
+    printf("seed %" PRIu64 ": %s\nagain: %s --seed %" PRIu64 "%s%s\n", seed, complaint, program,
+           seed, wal_without ? " --without " : "", wal_without ? syncs[wal_without] : "");
+}
+
+/* With a sync left out, loss is what is looked for. */
+static int search(const char *program, uint64_t crashes)
+{
+    for (uint64_t seed = 1; wal_without ? seed <= SEEDS_WITHOUT : total.crashes < crashes; seed++) {
+        if (!survives(seed, NULL)) {
+            tell(program, seed);
+            return wal_without == WAL_SYNC_NONE;
+        }
+    }
+    printf("%" PRIu64 " crashes, %" PRIu64 " kills; %" PRIu64 " records appended, %" PRIu64
+           " recovered, %" PRIu64 " never answered for; the log stopped %" PRIu64
+           " times, and was full %" PRIu64 "\n",
+           total.crashes, total.kills, total.appended, total.recovered, total.unknown, total.stops,
+           total.refusals);
+    return wal_without != WAL_SYNC_NONE;
+}
+
+int main(int argc, char **argv)
+{
+    const char *is_long = getenv("WEIR_LONG");
+    uint64_t seed = 0, crashes = is_long && is_long[0] == '1' ? 10000 : 500;
+    bool is_traced = false, is_wrong = false;
+    for (int i = 1; i < argc && !is_wrong; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : "";
+        if (strcmp(argv[i], "--trace") == 0) {
+            is_traced = true;
+            continue;
+        }
+        i++;
+        if (strcmp(argv[i - 1], "--seed") == 0) {
+            seed = strtoull(value, NULL, 0);
+        } else if (strcmp(argv[i - 1], "--crashes") == 0) {
+            crashes = strtoull(value, NULL, 0);
+        } else if (strcmp(argv[i - 1], "--without") == 0) {
+            for (wal_without = WAL_SYNC_DIRECTORY; wal_without > WAL_SYNC_NONE; wal_without--) {
+                if (strcmp(syncs[wal_without], value) == 0) {
+                    break;
+                }
+            }
+            is_wrong = wal_without == WAL_SYNC_NONE;
+        } else {
+            is_wrong = true;
+        }
+    }
+    if (is_wrong || (is_traced && seed == 0)) {
+        fprintf(stderr, "usage: wal_crash [--seed SEED [--trace]] [--crashes COUNT]\n"
+                        "                 [--without commit|recovery|directory]\n");
+        return 2;
+    }
+    if (seed == 0) {
+        return search(argv[0], crashes);
+    }
+    if (!survives(seed, is_traced ? print_line : NULL)) {
+        tell(argv[0], seed);
+        return 1;
+    }
+    return 0;
+}
