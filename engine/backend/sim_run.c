@@ -132,6 +132,8 @@ static bool suffer(struct weir_sim *sim, struct weir_sim_run *run)
     case WEIR_SIM_ERROR:
         if (run->op->kind == WEIR_KIND_CLOSE) {
             weir_sim_file_close(sim, run->op->fd); /* close(2) closes all the same */
+        } else if (run->op->kind == WEIR_KIND_FSYNC && run->attempt.file->inode) {
+            weir_disk_miss_sync(run->attempt.file->inode);
         }
         weir_sim_finish(run, -run->error);
         return true;

@@ -46,7 +46,8 @@ struct weir_sim_span {
 
 enum weir_sim_fault_what {
     WEIR_SIM_ERROR = 1, /* the op fails with `error` and has not happened; 0: drawn from those that
-                         * its kind may give */
+                         * its kind may give. After an FSYNC of a file no later one writes what this
+                         * one should have, until it is written anew: as Linux does */
     WEIR_SIM_SHORT,     /* moves a part of what it could, at least a byte */
     WEIR_SIM_DELAY,     /* takes `delay` longer */
     WEIR_SIM_STUCK,     /* does not finish by itself; a cancel or a deadline brings it back */
