@@ -18,10 +18,9 @@
 #include <string.h>
 
 enum {
-    CLIENTS = 6,
+    CLIENTS = 12,
     RECORDS_MAX = 2048, /* in a world */
     LIVES_MAX = 12,     /* of a world, from start to crash */
-    LENGTH_MAX = 3000,
     SEEDS_WITHOUT = 100,
 };
 
@@ -36,6 +35,7 @@ static struct client { /* appends, is answered, pauses now and then, appends aga
     struct wal_append append;
     struct weir_op pause;
 } clients[CLIENTS];
+static struct weir_op neighbour; /* other work on the loop, which has a place for one op */
 
 /* Records are told by a number that no other has, in any life; their bytes follow from it. */
 static struct record {
@@ -46,6 +46,8 @@ static uint64_t appended;   /* records: the last one's number */
 static uint64_t safe;       /* of these: acknowledged, or once recovered */
 static uint64_t found;      /* of these: recovered in this life */
 static uint64_t tags;
+/* Of records, in this world. Those of one length are the likeliest to be taken for another. */
+static uint32_t usual_length;
 static bool over; /* this life: the log is of no use any more */
 static char complaint[200];
 
@@ -78,6 +80,24 @@ static void fill(char *bytes, const struct record *record)
 
 /* --- the clients ------------------------------------------------------------------------------ */
 
+static void work(struct weir_op *op);
+
+static void rest(struct weir_op *op)
+{
+    weir_op_timeout_in(op, loop, draw(WEIR_MS));
+    op->callback = work;
+    weir_submit(loop, op);
+}
+
+static void work(struct weir_op *op)
+{
+    weir_op_nop(op);
+    op->callback = rest;
+    if (weir_submit(loop, op) == -EAGAIN) {
+        rest(op);
+    }
+}
+
 static void on_appended(struct wal_append *append);
 static void on_pause_over(struct weir_op *op);
 
@@ -90,13 +110,10 @@ static void pause_client(struct client *client)
 
 static void append_next(struct client *client)
 {
-    char bytes[LENGTH_MAX];
-    uint64_t kind = draw(4); /* records of one length are the likeliest to be taken for another */
+    char bytes[WAL_RECORD_MAX];
     struct record record = {
         .tag = ++tags,
-        .length = (uint32_t)(kind == 0   ? draw(LENGTH_MAX)
-                             : kind == 1 ? draw(100)
-                                         : 100),
+        .length = draw(2) == 0 ? (uint32_t)draw(usual_length + 1) : usual_length,
     };
     if (appended == RECORDS_MAX) {
         over = true;
@@ -150,7 +167,7 @@ static void on_appended(struct wal_append *append)
 static void on_recovered(struct wal *log, uint64_t number, const void *bytes, uint32_t length)
 {
     (void)log;
-    char expected[LENGTH_MAX];
+    char expected[WAL_RECORD_MAX];
     found++;
     if (number != found || number > appended) {
         complain("record %" PRIu64 " is recovered, the %" PRIu64 "th of %" PRIu64, number, found,
@@ -190,19 +207,23 @@ static void live(void)
 {
     memset(&wal, 0, sizeof wal);
     memset(clients, 0, sizeof clients);
+    memset(&neighbour, 0, sizeof neighbour);
     over = false;
     found = 0;
     int result = weir_loop_open(
-        &(struct weir_options){.policy = WEIR_SIM, .sim.world = sim, .depth = 16}, &loop);
+        &(struct weir_options){.policy = WEIR_SIM, .sim.world = sim, .depth = 1}, &loop);
+    work(&neighbour);
     result = result < 0 ? result : wal_open(&wal, loop, "/", on_recovered, on_opened);
-    uint64_t end_ns = weir_now(loop) + draw(draw(16) == 0 ? 40 * WEIR_S : 20 * WEIR_MS);
+    uint64_t length = draw(16);
+    uint64_t end_ns =
+        weir_now(loop) + draw(length == 0 ? 40 * WEIR_S : (length < 8 ? 20 : 4) * WEIR_MS);
     while (result >= 0 && !over && weir_now(loop) < end_ns) {
         result = weir_loop_turn(loop, (int64_t)(end_ns - weir_now(loop)));
     }
     if (result < 0 && !weir_sim_has_crashed(sim)) {
         complain("the loop does not go on: %s", strerror(-result));
     }
-    if (over || draw(4) > 0) { /* a log that has stopped wants a restart */
+    if (over || draw(2) == 0) { /* a log that has stopped wants a restart */
         weir_sim_crash(sim);
     }
     if (weir_sim_has_crashed(sim)) {
@@ -222,7 +243,8 @@ static const struct weir_sim_fault misfortunes[] = {
     {.what = WEIR_SIM_SHORT, .per_million = 200000},
     {.what = WEIR_SIM_DELAY, .per_million = 50000, .delay = {0, 20 * WEIR_MS}},
     {.what = WEIR_SIM_ERROR, .kinds = 1ULL << WEIR_KIND_WRITE, .per_million = 3000},
-    {.what = WEIR_SIM_ERROR, .kinds = 1ULL << WEIR_KIND_FSYNC, .per_million = 10000},
+    {.what = WEIR_SIM_ERROR, .kinds = 1ULL << WEIR_KIND_FSYNC, .per_million = 30000},
+    {.what = WEIR_SIM_ERROR, .kinds = 1ULL << WEIR_KIND_FSYNC, .path = "/", .per_million = 200000},
     {.what = WEIR_SIM_ERROR, .per_million = 2000},
     {.what = WEIR_SIM_STUCK, .per_million = 1000},
     {.what = WEIR_SIM_LATE, .per_million = 100000},
@@ -241,7 +263,8 @@ static bool survives(uint64_t seed, void (*trace)(void *context, const char *lin
         }
     }
     plan.disk_bytes = bits >> 16 & 3 ? 0 : 96 * 1024; /* 0: plenty */
-    plan.sector_bytes = bits >> 18 & 1 ? 512 : 4096;
+    usual_length = (const uint32_t[]){50, 100, 700, WAL_RECORD_MAX}[bits >> 20 & 3];
+    plan.sector_bytes = 64u << (bits >> 18 & 3) * 2; /* 64 to 4096: the smaller, the more tears */
     if (weir_sim_open(seed, &plan, &sim) < 0) {
         snprintf(complaint, sizeof complaint, "no memory for a world");
         return false;
