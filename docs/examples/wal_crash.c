@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * wal_crash [--seed SEED] [--crashes COUNT] [--without commit|recovery|directory] [--trace]
+ * wal_crash [--seed SEED [--trace] | --crashes COUNT] [--without commit|recovery|directory]
  *
  * The log in simulated worlds, a seed each: clients append, things go wrong, the machine stops at
  * any point, the log recovers; again and again. What was acknowledged must be there, whole and in
@@ -11,6 +11,7 @@
 #include "wal_without.h"
 
 #include <errno.h>
+#include <getopt.h>
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -49,10 +50,11 @@ static uint64_t tags;
 /* Of records, in this world. Those of one length are the likeliest to be taken for another. */
 static uint32_t usual_length;
 static bool over; /* this life: the log is of no use any more */
+static bool lost; /* the complaint is of data */
 static char complaint[200];
 
 static struct {
-    uint64_t crashes, kills, refusals, stops, appended, recovered, unknown;
+    uint64_t crashes, kills, appended, recovered, unknown, simulated_ns;
 } total;
 
 /* The first complaint counts. A crash ends the life, wherever we are. */
@@ -78,7 +80,7 @@ static void fill(char *bytes, const struct record *record)
     }
 }
 
-/* --- the clients ------------------------------------------------------------------------------ */
+/* --- who uses the loop ------------------------------------------------------------------------ */
 
 static void work(struct weir_op *op);
 
@@ -131,7 +133,6 @@ static void append_next(struct client *client)
                      client->append.number);
         }
     } else if (result == -EAGAIN) {
-        total.refusals++;
         pause_client(client);
     } else {
         over = true;
@@ -169,6 +170,7 @@ static void on_recovered(struct wal *log, uint64_t number, const void *bytes, ui
     (void)log;
     char expected[WAL_RECORD_MAX];
     found++;
+    lost = true; /* unless we get to the end of this */
     if (number != found || number > appended) {
         complain("record %" PRIu64 " is recovered, the %" PRIu64 "th of %" PRIu64, number, found,
                  appended);
@@ -177,7 +179,9 @@ static void on_recovered(struct wal *log, uint64_t number, const void *bytes, ui
     fill(expected, &records[number]);
     if (length != records[number].length || memcmp(bytes, expected, length) != 0) {
         complain("record %" PRIu64 " is not what was appended", number);
+        return;
     }
+    lost = false;
 }
 
 static void on_opened(struct wal *log, int result)
@@ -188,6 +192,7 @@ static void on_opened(struct wal *log, int result)
         return;
     }
     if (found < safe) {
+        lost = true;
         complain("records %" PRIu64 " to %" PRIu64 " were acknowledged and are lost", found + 1,
                  safe);
         return;
@@ -201,8 +206,28 @@ static void on_opened(struct wal *log, int result)
 
 /* --- a world ---------------------------------------------------------------------------------- */
 
-/* From a start to a crash, or to the end of the process alone: then the machine goes on, and what
- * is in its cache is there for the next process. */
+static uint64_t draw_end(void)
+{
+    uint64_t length = draw(16);
+    return weir_now(loop) + draw(length == 0 ? 40 * WEIR_S : (length < 8 ? 20 : 4) * WEIR_MS);
+}
+
+/* The service runs until it is of no use, the time is up, or a fault stops the machine. */
+static void serve(void)
+{
+    work(&neighbour);
+    int result = wal_open(&wal, loop, "/", on_recovered, on_opened);
+    uint64_t end_ns = draw_end();
+    while (result >= 0 && !over && weir_now(loop) < end_ns) {
+        result = weir_loop_turn(loop, (int64_t)(end_ns - weir_now(loop)));
+    }
+    if (result < 0 && !weir_sim_has_crashed(sim)) {
+        complain("the loop does not go on: %s", strerror(-result));
+    }
+}
+
+/* Ends by a crash, or by the end of the process alone: then the machine goes on, and what is in its
+ * cache is there for the next process. */
 static void live(void)
 {
     memset(&wal, 0, sizeof wal);
@@ -210,31 +235,24 @@ static void live(void)
     memset(&neighbour, 0, sizeof neighbour);
     over = false;
     found = 0;
-    int result = weir_loop_open(
-        &(struct weir_options){.policy = WEIR_SIM, .sim.world = sim, .depth = 1}, &loop);
-    work(&neighbour);
-    result = result < 0 ? result : wal_open(&wal, loop, "/", on_recovered, on_opened);
-    uint64_t length = draw(16);
-    uint64_t end_ns =
-        weir_now(loop) + draw(length == 0 ? 40 * WEIR_S : (length < 8 ? 20 : 4) * WEIR_MS);
-    while (result >= 0 && !over && weir_now(loop) < end_ns) {
-        result = weir_loop_turn(loop, (int64_t)(end_ns - weir_now(loop)));
+    struct weir_options options = {.policy = WEIR_SIM, .sim.world = sim, .depth = 1};
+    if (weir_loop_open(&options, &loop) < 0) {
+        complain("no loop");
+        return;
     }
-    if (result < 0 && !weir_sim_has_crashed(sim)) {
-        complain("the loop does not go on: %s", strerror(-result));
-    }
+    serve();
     if (over || draw(2) == 0) { /* a log that has stopped wants a restart */
-        weir_sim_crash(sim);
+        weir_sim_crash(sim);    /* or a fault did that */
     }
     if (weir_sim_has_crashed(sim)) {
         weir_loop_abandon(loop);
         weir_sim_restart(sim);
         total.crashes++;
-    } else {
-        weir_loop_close(loop, WEIR_S, NULL);
+    } else if (weir_loop_close(loop, WEIR_S, NULL) == 0) {
         total.kills++;
+    } else {
+        complain("the loop does not close");
     }
-    total.stops += wal.error < 0;
 }
 
 /* What may go wrong. Each world has some of it: much of one hides another. */
@@ -270,10 +288,12 @@ static bool survives(uint64_t seed, void (*trace)(void *context, const char *lin
         return false;
     }
     appended = safe = tags = 0;
+    lost = false;
     complaint[0] = 0;
     for (int i = 0; i < LIVES_MAX && !complaint[0] && appended < RECORDS_MAX; i++) {
         live();
     }
+    total.simulated_ns += weir_sim_now(sim) - 3600 * WEIR_S; /* where it begins */
     if (trace) {
         printf("hash %016" PRIx64 "\n", weir_sim_hash(sim));
     }
@@ -297,61 +317,73 @@ static void tell(const char *program, uint64_t seed)
            seed, wal_without ? " --without " : "", wal_without ? syncs[wal_without] : "");
 }
 
-/* With a sync left out, loss is what is looked for. */
+/* The exit code. With a sync left out, loss is what is looked for. */
 static int search(const char *program, uint64_t crashes)
 {
     for (uint64_t seed = 1; wal_without ? seed <= SEEDS_WITHOUT : total.crashes < crashes; seed++) {
         if (!survives(seed, NULL)) {
             tell(program, seed);
-            return wal_without == WAL_SYNC_NONE;
+            return !(wal_without && lost);
         }
     }
-    printf("%" PRIu64 " crashes, %" PRIu64 " kills; %" PRIu64 " records appended, %" PRIu64
-           " recovered, %" PRIu64 " never answered for; the log stopped %" PRIu64
-           " times, and was full %" PRIu64 "\n",
-           total.crashes, total.kills, total.appended, total.recovered, total.unknown, total.stops,
-           total.refusals);
+    printf("%" PRIu64 " crashes and %" PRIu64 " kills in %" PRIu64 " simulated seconds; %" PRIu64
+           " records appended, %" PRIu64 " of them unanswered for; %" PRIu64 " recovered\n",
+           total.crashes, total.kills, total.simulated_ns / (uint64_t)WEIR_S, total.appended,
+           total.unknown, total.recovered);
     return wal_without != WAL_SYNC_NONE;
+}
+
+static enum wal_sync sync_named(const char *name)
+{
+    for (int i = WAL_SYNC_COMMIT; i <= WAL_SYNC_DIRECTORY; i++) {
+        if (strcmp(syncs[i], name) == 0) {
+            return (enum wal_sync)i;
+        }
+    }
+    return WAL_SYNC_NONE;
 }
 
 int main(int argc, char **argv)
 {
+    static const struct option options[] = {{"seed", required_argument, NULL, 's'},
+                                            {"crashes", required_argument, NULL, 'c'},
+                                            {"without", required_argument, NULL, 'w'},
+                                            {"trace", no_argument, NULL, 't'},
+                                            {0}};
     const char *is_long = getenv("WEIR_LONG");
     uint64_t seed = 0, crashes = is_long && is_long[0] == '1' ? 10000 : 500;
-    bool is_traced = false, is_wrong = false;
-    for (int i = 1; i < argc && !is_wrong; i++) {
-        const char *value = i + 1 < argc ? argv[i + 1] : "";
-        if (strcmp(argv[i], "--trace") == 0) {
-            is_traced = true;
-            continue;
-        }
-        i++;
-        if (strcmp(argv[i - 1], "--seed") == 0) {
-            seed = strtoull(value, NULL, 0);
-        } else if (strcmp(argv[i - 1], "--crashes") == 0) {
-            crashes = strtoull(value, NULL, 0);
-        } else if (strcmp(argv[i - 1], "--without") == 0) {
-            for (wal_without = WAL_SYNC_DIRECTORY; wal_without > WAL_SYNC_NONE; wal_without--) {
-                if (strcmp(syncs[wal_without], value) == 0) {
-                    break;
-                }
-            }
-            is_wrong = wal_without == WAL_SYNC_NONE;
-        } else {
-            is_wrong = true;
+    bool traced = false, wrong = false;
+    for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
+        switch (option) {
+        case 's':
+            seed = strtoull(optarg, NULL, 0);
+            wrong |= seed == 0;
+            break;
+        case 'c':
+            crashes = strtoull(optarg, NULL, 0);
+            break;
+        case 'w':
+            wal_without = sync_named(optarg);
+            wrong |= wal_without == WAL_SYNC_NONE;
+            break;
+        case 't':
+            traced = true;
+            break;
+        default:
+            wrong = true;
         }
     }
-    if (is_wrong || (is_traced && seed == 0)) {
-        fprintf(stderr, "usage: wal_crash [--seed SEED [--trace]] [--crashes COUNT]\n"
+    if (wrong || optind < argc || (traced && seed == 0)) {
+        fprintf(stderr, "usage: wal_crash [--seed SEED [--trace] | --crashes COUNT]\n"
                         "                 [--without commit|recovery|directory]\n");
         return 2;
     }
     if (seed == 0) {
         return search(argv[0], crashes);
     }
-    if (!survives(seed, is_traced ? print_line : NULL)) {
+    bool good = survives(seed, traced ? print_line : NULL);
+    if (!good) {
         tell(argv[0], seed);
-        return 1;
     }
-    return 0;
+    return !good;
 }
