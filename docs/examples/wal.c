@@ -232,7 +232,7 @@ static void on_directory_synced(struct weir_op *op)
     }
 }
 
-/* What was found is on the disk, also if it was only in the cache of a process that was killed. */
+/* What was found is on the disk, also if it was only in the cache. */
 static void on_file_synced(struct weir_op *op)
 {
     struct wal *wal = wal_of(op);
@@ -274,6 +274,22 @@ static uint64_t recover(struct wal *wal, const char *bytes, uint64_t length)
 
 static void read_on(struct wal *wal);
 
+static void on_rewritten(struct weir_op *op)
+{
+    struct wal *wal = wal_of(op);
+    if (op->result < 0) {
+        fail(wal, op->result);
+    } else {
+        wal->tail += (uint64_t)op->result;
+        read_on(wal);
+    }
+}
+
+/*
+ * What can be read need not be on the disk. After a sync that failed the kernel takes what it could
+ * not write for written, and shows it from its cache; the next sync succeeds and does nothing. So
+ * all of it is written anew, for the sync that follows.
+ */
 static void on_read(struct weir_op *op)
 {
     struct wal *wal = wal_of(op);
@@ -286,9 +302,9 @@ static void on_read(struct weir_op *op)
         more = recover(wal, wal->filling->bytes + used, (uint64_t)op->result - used);
         used += more;
     } while (more > 0);
-    wal->tail += used;
     if (used > 0) {
-        read_on(wal);
+        weir_op_write(op, wal->file, wal->filling->bytes, used, wal->tail);
+        go_on(wal, wal->recovering, WEIR_WHOLE, on_rewritten);
     } else { /* a torn tail would stand behind what is appended next, and might pass for a record */
         weir_op_ftruncate(op, wal->file, wal->tail);
         go_on(wal, wal->recovering, 0, on_cut);

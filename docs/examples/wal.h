@@ -5,12 +5,10 @@
  *
  * Appends that come while a batch is being written and synced wait for the next: one fdatasync(2)
  * acknowledges all of a batch (group commit). Recovery reads the records up to the first that is
- * not whole, and cuts off what stands behind it.
+ * not whole, writes them anew, cuts off what stands behind them, and syncs.
  *
- * A log that met an error stops for good: the batch may have reached the disk or not, and after a
- * sync that failed the kernel may take what it could not write for written, so that the next sync
- * succeeds and means nothing. Nor does reading it back prove anything then: that shows the cache.
- * So do not go on and do not try again: restart the machine and recover.
+ * A log that met an error stops: the batch may have reached the disk or not, and after a sync that
+ * failed to sync again proves nothing. What there is only recovery tells: close it, open it again.
  *
  * All of it on the loop's thread; one log object per file.
  */

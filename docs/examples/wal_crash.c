@@ -241,15 +241,16 @@ static void live(void)
         return;
     }
     serve();
-    if (over || draw(2) == 0) { /* a log that has stopped wants a restart */
-        weir_sim_crash(sim);    /* or a fault did that */
+    if (draw(2) == 0) {
+        weir_sim_crash(sim); /* if a fault has not done that */
     }
-    if (weir_sim_has_crashed(sim)) {
+    int result = weir_sim_has_crashed(sim) ? -EOWNERDEAD : weir_loop_close(loop, WEIR_S, NULL);
+    if (result == 0) {
+        total.kills++;
+    } else if (weir_sim_has_crashed(sim)) { /* or as the loop was closing */
         weir_loop_abandon(loop);
         weir_sim_restart(sim);
         total.crashes++;
-    } else if (weir_loop_close(loop, WEIR_S, NULL) == 0) {
-        total.kills++;
     } else {
         complain("the loop does not close");
     }
