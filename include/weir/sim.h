@@ -46,8 +46,7 @@ struct weir_sim_span {
 
 enum weir_sim_fault_what {
     WEIR_SIM_ERROR = 1, /* the op fails with `error` and has not happened; 0: drawn from those that
-                         * its kind may give. After an FSYNC of a file no later one writes what this
-                         * one should have, until it is written anew: as Linux does */
+                         * its kind may give */
     WEIR_SIM_SHORT,     /* moves a part of what it could, at least a byte */
     WEIR_SIM_DELAY,     /* takes `delay` longer */
     WEIR_SIM_STUCK,     /* does not finish by itself; a cancel or a deadline brings it back */
@@ -132,6 +131,8 @@ WEIR_API int weir_sim_socketpair(struct weir_sim *sim, int type, int ret_fds[2])
  * and not yet synced the seed decides, sector by sector and entry by entry, what is kept. Its loops
  * answer -EOWNERDEAD from then on and hand nothing back: abandon each (the memory of their ops is
  * the caller's again), then go on with weir_sim_restart(). Also inside a callback.
+ * What an FSYNC that failed should have written is not synced by later ones either, until it is
+ * written anew: as in Linux.
  * 0; -EINVAL: NULL; -EALREADY: it has crashed.
  */
 WEIR_API int weir_sim_crash(struct weir_sim *sim);
