@@ -3,6 +3,7 @@
 """test_examples.py WORD WHY PROGRAM...: runs the example programs, told well and badly.
 
     basics WHY COPY FIRST      echo WHY ECHO      offload WHY OFFLOAD      foreign WHY [FOREIGN]
+    wal WHY WAL
 """
 import os
 import random
@@ -25,10 +26,11 @@ GUARD = 60  # s; what takes longer hangs
 wrong = []
 
 
-def run(*command, env=None):
+def run(*command, env=None, told=None):
     # A copy that hangs is a failure, not a test that never ends.
-    return subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                          check=False, timeout=GUARD, env=env)
+    given = {'stdin': subprocess.DEVNULL} if told is None else {'input': told}
+    return subprocess.run(command, **given, capture_output=True, text=True, check=False,
+                          timeout=GUARD, env=env)
 
 
 def expect(what, condition, done):
@@ -363,6 +365,77 @@ def foreign(folder, why, program=None):
            done.returncode == 1 and 'No such file' in done.stderr, done)
 
 
+# --- the write-ahead log -----------------------------------------------------------------------
+
+
+def listed(lines):
+    return ''.join(f'{number} {line}\n' for number, line in enumerate(lines, 1))
+
+
+def wal(folder, why, program):
+    for backend, env in backends(why):
+        log = os.path.join(folder, f'wal-{backend}')
+        os.mkdir(log)
+        draw = random.Random(backend)
+        lines = ['x' * draw.choice([0, 1, 100, draw.randrange(16000)]) for _ in range(1000)]
+        lines += ['without an end']
+        done = run(program, log, 'append', env=env, told='\n'.join(lines))
+        expect(f'{backend}: lines are appended',
+               done.returncode == 0 and done.stdout == f'safe to record {len(lines)}\n', done)
+        done = run(program, log, 'list', env=env)
+        expect(f'{backend}: and are there',
+               done.returncode == 0 and done.stdout == listed(lines), done)
+        damaged(program, log, lines, env)
+        killed(program, log, env)
+    done = run(program, os.path.join(folder, 'gone'), 'list')
+    expect('a directory that is not there is named',
+           done.returncode == 1 and 'No such file' in done.stderr, done)
+    done = run(program, log, 'append', told='x' * 20000)
+    expect('a line that is too long is refused',
+           done.returncode == 1 and 'Message too long' in done.stderr, done)
+    for arguments in ([], [log], [log, 'cut']):
+        expect(f'{arguments} are refused', run(program, *arguments).returncode == 2, done)
+
+
+def damaged(program, log, lines, env):
+    """What a crash may leave: a record cut off, one that was torn, something else after them."""
+    path = os.path.join(log, 'wal')
+    whole = read(path)
+
+    def holds(what, data, expected):
+        with open(path, 'wb') as file:
+            file.write(data)
+        done = run(program, log, 'list', env=env)
+        expect(what, done.returncode == 0 and done.stdout == listed(expected), done)
+        return done
+
+    holds('a record that is cut off is none', whole[:-1], lines[:-1])
+    holds('what stands after the last one is none', whole + bytes(100000), lines)
+    holds('a copy of the log after it is none', whole + whole, lines)
+    torn = bytearray(whole)
+    torn[-3] ^= 1
+    holds('a record that is torn is none', torn, lines[:-1])
+    done = run(program, log, 'append', env=env, told='anew\n')
+    expect('the next takes its number', done.stdout == f'safe to record {len(lines)}\n', done)
+    done = run(program, log, 'list', env=env)
+    expect('and its place', done.stdout == listed(lines[:-1] + ['anew']), done)
+
+
+def killed(program, log, env):
+    os.remove(os.path.join(log, 'wal'))
+    text = ''.join(f'{number} {"y" * 1000}\n' for number in range(50000)).encode()
+    with subprocess.Popen([program, log, 'append'], stdin=subprocess.PIPE, env=env) as process:
+        try:
+            process.stdin.write(text[:len(text) // 2])  # most of it was read when this is through
+        finally:
+            process.kill()
+    done = run(program, log, 'list', env=env)
+    lines = done.stdout.splitlines()
+    print(f'{len(lines)} records are left by a log that was killed')
+    expect('what a kill leaves is a beginning', done.returncode == 0 and len(lines) > 0 and
+           done.stdout == listed(text.decode().splitlines()[:len(lines)]), done)
+
+
 def basics(folder, why, copy, first):
     copies(copy, folder)
     refusals(copy, folder)
@@ -372,7 +445,8 @@ def basics(folder, why, copy, first):
 
 def main():
     word, *programs = sys.argv[1:]
-    words = {'basics': basics, 'echo': echo, 'offload': offload, 'foreign': foreign}
+    words = {'basics': basics, 'echo': echo, 'offload': offload, 'foreign': foreign,
+             'wal': wal}
     with tempfile.TemporaryDirectory(prefix='weir-examples-', dir=os.getcwd()) as folder:
         words[word](folder, *(os.path.abspath(program) for program in programs))
     sys.exit(1 if wrong else 0)

@@ -186,6 +186,7 @@ static void trim(struct weir_disk *disk, struct weir_inode *file)
         page->listed = false;
         page->dirty = 0;
         page->begins = 0;
+        page->missed = 0;
         if ((begin >= file->size && page->bytes) || (!page->bytes && !page->charged)) {
             weir_page_drop(disk, file, page);
         } else if (page->bytes) {

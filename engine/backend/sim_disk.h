@@ -143,6 +143,9 @@ int weir_disk_allocate(struct weir_disk *disk, struct weir_inode *inode, int mod
 
 /* fsync(2) and fdatasync(2), which here promise the same; for directories too. */
 int weir_disk_sync(struct weir_disk *disk, struct weir_inode *inode);
+/* A sync that failed: what it should have written counts as written, as in Linux: no later sync
+ * does it, until something is written to the same page. For directories and others: nothing. */
+void weir_disk_miss_sync(struct weir_inode *inode);
 /* sync_file_range(2), flags SYNC_FILE_RANGE_*. length 0: to the end. */
 int weir_disk_sync_range(struct weir_disk *disk, struct weir_inode *inode, uint64_t offset,
                          uint64_t length, unsigned flags);

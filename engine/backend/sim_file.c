@@ -118,6 +118,7 @@ static void mark(struct weir_disk *disk, struct weir_inode *file, struct weir_pa
             weir_page_sync_sector(disk, file, page, i);
         }
     }
+    page->missed = 0; /* a page is written back as a whole */
     page->dirty |= sectors_mask(first, last);
     page->begins &= ~sectors_mask(first, last);
     page->begins |= (uint64_t)stroke->begins << first;
@@ -195,6 +196,7 @@ static int cut(struct weir_disk *disk, struct weir_inode *file, uint64_t size)
             return -ENOSPC;
         }
         memset(page->bytes + from, 0, WEIR_DISK_PAGE - from);
+        page->missed = 0;
         uint32_t gone = (uint32_t)((from + disk->sector_bytes - 1) / disk->sector_bytes);
         page->dirty &= gone < disk->sector_count ? ~(UINT64_MAX << gone) : UINT64_MAX;
     }
@@ -326,6 +328,13 @@ int weir_disk_sync(struct weir_disk *disk, struct weir_inode *inode)
     return 0;
 }
 
+void weir_disk_miss_sync(struct weir_inode *inode)
+{
+    for (struct weir_page *page = inode->listed; page; page = page->next) {
+        page->missed |= page->dirty;
+    }
+}
+
 int weir_disk_sync_range(struct weir_disk *disk, struct weir_inode *inode, uint64_t offset,
                          uint64_t length, unsigned flags)
 {
@@ -344,7 +353,8 @@ int weir_disk_sync_range(struct weir_disk *disk, struct weir_inode *inode, uint6
             continue; /* what was a hole has no place on the disk that its size or map tells */
         }
         for (uint32_t i = 0; i < disk->sector_count; i++) {
-            if (page->dirty >> i & 1 && weir_page_sync_sector(disk, inode, page, i)) {
+            if ((page->dirty & ~page->missed) >> i & 1 &&
+                weir_page_sync_sector(disk, inode, page, i)) {
                 page->dirty &= ~((uint64_t)1 << i);
             }
         }

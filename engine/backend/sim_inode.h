@@ -24,6 +24,7 @@ struct weir_page {
     uint8_t *synced; /* what was synced; NULL: zeroes. The same as bytes: nothing was written */
     uint64_t dirty;  /* a bit per sector: written since */
     uint64_t begins; /* of these: another write than of the sector before it */
+    uint64_t missed; /* of these: a sync of them failed, and later ones pass over them */
     struct weir_page *next;
     uint32_t index;
     bool listed;

@@ -131,6 +131,7 @@ void weir_page_uncharge(struct weir_disk *disk, struct weir_inode *file, struct 
 void weir_page_empty(struct weir_disk *disk, struct weir_inode *file, struct weir_page *page)
 {
     weir_page_uncharge(disk, file, page);
+    page->missed = 0;
     if (page->bytes) {
         if (page->bytes != page->synced) {
             weir_arena_give(disk->arena, page->bytes, WEIR_DISK_PAGE);
@@ -220,19 +221,45 @@ void weir_page_sync_size(struct weir_disk *disk, struct weir_inode *file)
     file->cut = WEIR_NO_CUT;
 }
 
+/* Syncs the sectors that no sync has missed. False: those are all. */
+static bool sync_around(struct weir_disk *disk, struct weir_page *page)
+{
+    if (!page->missed) {
+        return false;
+    }
+    if (!page->synced && !(page->synced = weir_arena_take(disk->arena, WEIR_DISK_PAGE))) {
+        page->missed = 0;
+        return false;
+    }
+    for (uint32_t i = 0; i < disk->sector_count; i++) {
+        uint64_t from = (uint64_t)i * disk->sector_bytes;
+        if (!(page->missed >> i & 1)) {
+            memcpy(page->synced + from, page->bytes + from, disk->sector_bytes);
+        }
+    }
+    return true;
+}
+
 void weir_page_sync_all(struct weir_disk *disk, struct weir_inode *file)
 {
     if (!S_ISREG(file->mode)) {
         return;
     }
     weir_page_sync_size(disk, file);
-    while (file->listed) {
-        struct weir_page *page = file->listed;
-        file->listed = page->next;
+    struct weir_page *next;
+    struct weir_page *page = file->listed;
+    file->listed = NULL;
+    for (; page; page = next) {
+        next = page->next;
         page->next = NULL;
         page->listed = false;
-        page->dirty = 0;
+        page->dirty = page->missed;
         page->begins = 0;
+        if (sync_around(disk, page)) {
+            weir_page_list(file, page);
+            continue;
+        }
+        page->dirty = 0;
         if (page->synced != page->bytes) {
             weir_arena_give(disk->arena, page->synced, WEIR_DISK_PAGE);
             page->synced = page->bytes;
