@@ -160,7 +160,7 @@ static void drop_withdrawn(struct storm *storm)
 {
     for (unsigned i = 0; i < STORM_ITEMS && storm->posted > 0; i++) {
         struct item *item = &storm->items[i];
-        if (item->posted && is_unsure(item) && item->op.state != WEIR_POSTED) {
+        if (item->posted && is_unsure(item) && item->op.state == WEIR_DONE) {
             wait_no_more(item);
         }
     }
@@ -372,6 +372,7 @@ void gate_forget_all(struct storm *storm)
         if (item->live) {
             leave(item);
             item_give(item);
+            item->op = (struct weir_op){0}; /* it may have been live to the end */
         }
     }
     for (unsigned i = 0; i < STORM_ROOMS; i++) {

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #define LOOPS_MOST 4
-#define OPS_MOST 900
+#define OPS_MOST 5000
 #define KINDS_FILE                                                                                 \
     (1ULL << WEIR_KIND_READ | 1ULL << WEIR_KIND_WRITE | 1ULL << WEIR_KIND_READV |                  \
      1ULL << WEIR_KIND_WRITEV | 1ULL << WEIR_KIND_FSYNC | 1ULL << WEIR_KIND_FALLOCATE |            \
@@ -16,6 +16,9 @@
 #define KINDS_NAME                                                                                 \
     (1ULL << WEIR_KIND_OPENAT | 1ULL << WEIR_KIND_STATX | 1ULL << WEIR_KIND_UNLINKAT |             \
      1ULL << WEIR_KIND_RENAMEAT | 1ULL << WEIR_KIND_LINKAT | 1ULL << WEIR_KIND_MKDIRAT)
+#define KINDS_LATE                                                                                 \
+    (KINDS_NAME | 1ULL << WEIR_KIND_FSYNC | 1ULL << WEIR_KIND_FALLOCATE |                          \
+     1ULL << WEIR_KIND_FTRUNCATE)
 #define KINDS_STREAM                                                                               \
     (1ULL << WEIR_KIND_RECV | 1ULL << WEIR_KIND_SEND | 1ULL << WEIR_KIND_RECVMSG |                 \
      1ULL << WEIR_KIND_SENDMSG | 1ULL << WEIR_KIND_POLL | 1ULL << WEIR_KIND_SPLICE)
@@ -61,7 +64,7 @@ static void draw_fault(struct storm *storm, struct weir_sim_fault *fault)
         storm->may_reset = true;
         break;
     case WEIR_SIM_LATE:
-        fault->kinds = KINDS_FILE; /* what waits for a peer might never end */
+        fault->kinds = KINDS_LATE; /* what waits for a peer might never end */
         break;
     case WEIR_SIM_CRASH:
         fault->kinds = 0;
