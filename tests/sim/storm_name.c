@@ -139,7 +139,10 @@ static void made(struct item *item, unsigned type)
 void name_judge(struct item *item)
 {
     struct name *name = item->names[0];
-    if (item->op.result < 0) {
+    /* Made, though closing has then closed the fd. */
+    bool discarded = item->op.kind == WEIR_KIND_OPENAT && item->came != CAME_NOT &&
+                     item->op.result == -ECANCELED && item->brought >= 0 && !item->polled;
+    if (item->op.result < 0 && !(discarded && item->came != CAME_WITHDRAWN)) {
         return;
     }
     if (item->expected < 0) {

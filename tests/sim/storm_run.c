@@ -373,6 +373,7 @@ void storm_run(struct storm *storm)
     draw_plan(storm);
     draw_weights(storm);
     STORM_EQUAL(storm, weir_sim_open(storm->seed, &storm->plan, &storm->sim), 0);
+    storm->sim->echo_every = (uint32_t)ONE_OF(storm, 0, 3, 20);
     sync_root(storm);
     size_t used = weir_arena_used(&storm->sim->arena);
     furnish(storm);
