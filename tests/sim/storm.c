@@ -37,7 +37,7 @@ void storm_hash(struct storm *storm, uint64_t value)
     storm->hash = hash ^ hash >> 32;
 }
 
-/* --- failing ------------------------------------------------------------------------------------ */
+/* --- failing ---------------------------------------------------------------------------------- */
 
 static void say_seed(void)
 {
@@ -93,7 +93,7 @@ static void tell_seed_of_crashes(void)
     }
 }
 
-/* --- the program -------------------------------------------------------------------------------- */
+/* --- the program ------------------------------------------------------------------------------ */
 
 struct asked {
     uint64_t first;
@@ -101,6 +101,7 @@ struct asked {
     bool hash;
     bool numbers;
     bool trace;
+    bool broken;
 };
 
 static void print_line(void *context, const char *line)
@@ -109,13 +110,14 @@ static void print_line(void *context, const char *line)
     fprintf(stderr, "%s\n", line);
 }
 
-static void run(struct storm *storm, const char *program, uint64_t seed, bool trace)
+static void run(struct storm *storm, const char *program, uint64_t seed, const struct asked *asked)
 {
     memset(storm, 0, sizeof *storm);
     storm->seed = seed;
     storm->random = seed;
     storm->program = program;
-    if (trace) {
+    storm->broken = asked->broken;
+    if (asked->trace) {
         storm->plan.trace = print_line;
     }
     TAILQ_INIT(&storm->free);
@@ -151,7 +153,7 @@ static void run_all(struct storm *storm, const char *program, const struct asked
     uint64_t virtual_ns = 0;
     for (uint64_t seed = asked->first; seed <= asked->last; seed++) {
         alarm(300); /* against hangs */
-        run(storm, program, seed, asked->trace);
+        run(storm, program, seed, asked);
         if (asked->hash) {
             printf("seed %" PRIu64 " hash %016" PRIx64 "\n", seed, storm->hash);
         }
@@ -171,7 +173,7 @@ static void run_all(struct storm *storm, const char *program, const struct asked
 }
 
 static const char help[] =
-    "usage: storm [--seed N | --seeds N..M] [--hash] [--long] [--trace]\n"
+    "usage: storm [--seed N | --seeds N..M] [--hash] [--long] [--trace] [--broken-cancel]\n"
     "\n"
     "Random work on the engine in simulated worlds, beside a model that says what it may answer.\n"
     "  --seed N      that seed alone; 1 if nothing is said\n"
@@ -179,6 +181,7 @@ static const char help[] =
     "  --hash        print each seed's hash of all that happened: the same on every machine\n"
     "  --long        print simulated time per real time, and ops per second\n"
     "  --trace       print every step of the worlds\n"
+    "  --broken-cancel  lose every cancel on its way to the backend: it must be noticed\n"
     "Exits 1 at the first seed that fails, and prints it and the command that repeats it.\n";
 
 static bool parse_seeds(const char *text, struct asked *asked)
@@ -195,10 +198,10 @@ static bool parse_seeds(const char *text, struct asked *asked)
 int main(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"seed", required_argument, NULL, 's'}, {"seeds", required_argument, NULL, 's'},
-        {"hash", no_argument, NULL, 'h'},       {"long", no_argument, NULL, 'l'},
-        {"trace", no_argument, NULL, 't'},      {"help", no_argument, NULL, '?'},
-        {0},
+        {"seed", required_argument, NULL, 's'},    {"seeds", required_argument, NULL, 's'},
+        {"hash", no_argument, NULL, 'h'},          {"long", no_argument, NULL, 'l'},
+        {"trace", no_argument, NULL, 't'},         {"help", no_argument, NULL, '?'},
+        {"broken-cancel", no_argument, NULL, 'b'}, {0},
     };
     static struct storm storm;
     struct asked asked = {.first = 1, .last = 1};
@@ -210,6 +213,7 @@ int main(int argc, char **argv)
         asked.hash |= option == 'h';
         asked.numbers |= option == 'l';
         asked.trace |= option == 't';
+        asked.broken |= option == 'b';
         if (option == '?') {
             fputs(help, optind > 1 && strcmp(argv[optind - 1], "--help") == 0 ? stdout : stderr);
             return strcmp(argv[optind - 1], "--help") == 0 ? 0 : 2;

@@ -119,10 +119,10 @@ struct item {
     int64_t brought;
     bool polled; /* that was only that it is ready */
     uint64_t came_turn;
-    bool asked;          /* cancel answered 0 */
-    bool may_cancel;     /* something else may have asked for it */
-    uint64_t asked_ns;   /* one of them, first */
-    uint64_t due_turn;   /* -EALREADY promised it for this turn; 0: not said */
+    bool asked;        /* cancel answered 0 */
+    bool may_cancel;   /* something else may have asked for it */
+    uint64_t asked_ns; /* one of them, first */
+    uint64_t due_turn; /* -EALREADY promised it for this turn; 0: not said */
     uint64_t born_turn;
     uint64_t deadline_ns;
     uint64_t at_ns; /* of a timer */
@@ -140,9 +140,9 @@ struct item {
     bool reads;
     bool writes;
     struct name *names[2];
-    int expected; /* of a name: the only result but an injected error */
+    int expected;      /* of a name: the only result but an injected error */
     struct handle own; /* CONNECT's socket */
-    int64_t value; /* CALL: what its function returns */
+    int64_t value;     /* CALL: what its function returns */
     unsigned ran;
     bool may_again; /* RWF_NOWAIT, MSG_DONTWAIT */
     bool syncs;
@@ -219,6 +219,7 @@ struct storm {
     uint64_t seed;
     uint64_t random;
     const char *program;
+    bool broken; /* cancels get lost */
     uint64_t hash;
     struct weir_sim *sim;
     struct weir_sim_plan plan;
@@ -245,7 +246,7 @@ struct storm {
     bool moved_posts; /* at the end of this turn */
     bool rung;        /* something was left for the loop before it slept */
     bool closing;
-    bool closed; /* close_begin's callback came */
+    bool closed;   /* close_begin's callback came */
     unsigned deep; /* steps in callbacks of steps */
 
     struct item items[STORM_ITEMS];

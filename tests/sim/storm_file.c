@@ -21,7 +21,7 @@ void file_open(struct storm *storm, struct file *file)
     file->opens++;
 }
 
-/* --- filling ------------------------------------------------------------------------------------ */
+/* --- filling ---------------------------------------------------------------------------------- */
 
 static bool is_free(const struct item *item)
 {
@@ -174,7 +174,7 @@ bool file_fill(struct item *item, bool sync)
     return is_free(item);
 }
 
-/* --- what has happened -------------------------------------------------------------------------- */
+/* --- what has happened ------------------------------------------------------------------------ */
 
 static void may_be(struct file *file, uint64_t at, uint8_t value)
 {
@@ -269,7 +269,8 @@ static void judge_read(struct item *item, uint64_t moved)
 
 static void judge_write(struct item *item, uint64_t moved)
 {
-    bool may_cut = item->storm->may_fill || (item->storm->may_cut && !(item->op.flags & WEIR_WHOLE));
+    bool may_cut =
+        item->storm->may_fill || (item->storm->may_cut && !(item->op.flags & WEIR_WHOLE));
     if (moved > item->length || (item->op.result >= 0 && moved < item->length && !may_cut) ||
         item->op.result == 0) {
         item_wrong(item, "a short write");
@@ -312,7 +313,7 @@ void file_judge(struct item *item)
     }
 }
 
-/* --- crashes ------------------------------------------------------------------------------------ */
+/* --- crashes ---------------------------------------------------------------------------------- */
 
 void file_may(struct item *item)
 {

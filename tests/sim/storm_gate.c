@@ -98,8 +98,7 @@ static void wait_no_more(struct item *item)
 static bool is_unsure(const struct item *item)
 {
     uint64_t deadline_ns = item->deadline_ns;
-    return item->may_cancel ||
-           (deadline_ns != 0 && deadline_ns <= weir_sim_now(item->storm->sim));
+    return item->may_cancel || (deadline_ns != 0 && deadline_ns <= weir_sim_now(item->storm->sim));
 }
 
 /* It has come as far as the backend: so have all that stood before it, or they wait no more. */
@@ -186,7 +185,8 @@ void gate_move_posts(struct storm *storm)
     }
     for (enum bound bound = 0; bound < BOUND_CALLER; bound++) {
         struct item *item;
-        TAILQ_FOREACH(item, &storm->posts[bound], link) {
+        TAILQ_FOREACH(item, &storm->posts[bound], link)
+        {
             item->inboxed = false;
         }
     }
@@ -289,10 +289,10 @@ void gate_post(struct item *item)
     struct storm *storm = item->storm;
     enum bound bound = gate_bound(item);
     drop_withdrawn(storm);
-    int wanted = bound == BOUND_OFFLOAD && !has_workers(storm)  ? -EOPNOTSUPP
-                 : storm->closing || storm_is_dead(storm)       ? answer_to(storm, item, bound)
-                 : storm->posted >= storm->options.posts_max    ? -EAGAIN
-                                                                : 0;
+    int wanted = bound == BOUND_OFFLOAD && !has_workers(storm) ? -EOPNOTSUPP
+                 : storm->closing || storm_is_dead(storm)      ? answer_to(storm, item, bound)
+                 : storm->posted >= storm->options.posts_max   ? -EAGAIN
+                                                               : 0;
     item->op.callback = on_item;
     int answer = weir_loop_post(storm->loop, &item->op);
     if (answer != wanted) {
@@ -363,7 +363,7 @@ void gate_cancel(struct item *item)
     }
 }
 
-/* --- the whole ---------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 void gate_forget_all(struct storm *storm)
 {

@@ -58,7 +58,7 @@ struct item *item_random_live(struct storm *storm)
     return NULL;
 }
 
-/* --- calls -------------------------------------------------------------------------------------- */
+/* --- calls ------------------------------------------------------------------------------------ */
 
 /* What a worker's thread, or a caller in submit, may not do. */
 static int64_t work(void *argument)
@@ -149,7 +149,7 @@ static bool fill(struct item *item, enum weight sort)
     }
 }
 
-/* --- what any op may have ----------------------------------------------------------------------- */
+/* --- what any op may have --------------------------------------------------------------------- */
 
 static bool may_be_whole(const struct item *item)
 {

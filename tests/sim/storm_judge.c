@@ -9,11 +9,12 @@
 void item_wrong(struct item *item, const char *why)
 {
     const struct weir_op *op = &item->op;
-    storm_fail(item->storm, WEIR_SITE,
-               "op %llu, %s on fd %d, %zu bytes at %llu, result %lld (brought %lld, moved %llu): %s",
-               (unsigned long long)item->serial, weir_kind_name(op->kind), op->fd, item->length,
-               (unsigned long long)item->offset, (long long)op->result, (long long)item->brought,
-               (unsigned long long)op->moved, why);
+    storm_fail(
+        item->storm, WEIR_SITE,
+        "op %llu, %s on fd %d, %zu bytes at %llu, result %lld (brought %lld, moved %llu): %s",
+        (unsigned long long)item->serial, weir_kind_name(op->kind), op->fd, item->length,
+        (unsigned long long)item->offset, (long long)op->result, (long long)item->brought,
+        (unsigned long long)op->moved, why);
 }
 
 uint64_t item_moved(const struct item *item)
@@ -22,7 +23,7 @@ uint64_t item_moved(const struct item *item)
     return result >= 0 ? (uint64_t)result : item->op.flags & WEIR_WHOLE ? item->op.moved : 0;
 }
 
-/* --- how it came -------------------------------------------------------------------------------- */
+/* --- how it came ------------------------------------------------------------------------------ */
 
 static bool was_asked_back(const struct item *item)
 {
@@ -103,7 +104,7 @@ static void judge_way(struct item *item)
     }
 }
 
-/* --- what it says ------------------------------------------------------------------------------- */
+/* --- what it says ----------------------------------------------------------------------------- */
 
 static bool may_end_stream(const struct item *item)
 {

@@ -41,10 +41,10 @@ static int expect_rename(const struct name *from, const struct name *to, unsigne
 
 static int expect_link(const struct name *from, const struct name *to)
 {
-    return from->inode == 0           ? -ENOENT
-           : to->inode != 0           ? -EEXIST
-           : from->type == NAME_DIR   ? -EPERM
-                                      : 0;
+    return from->inode == 0         ? -ENOENT
+           : to->inode != 0         ? -EEXIST
+           : from->type == NAME_DIR ? -EPERM
+                                    : 0;
 }
 
 static void fill_two(struct item *item, bool link)
@@ -87,10 +87,10 @@ static void fill_one(struct item *item)
     default:
         item->mode = storm_random(item->storm, 2) == 0 ? AT_REMOVEDIR : 0;
         weir_op_unlinkat(&item->op, AT_FDCWD, name->path, item->mode);
-        item->expected = !exists                                           ? -ENOENT
-                         : item->mode == 0 && name->type == NAME_DIR       ? -EISDIR
-                         : item->mode != 0 && name->type != NAME_DIR       ? -ENOTDIR
-                                                                           : 0;
+        item->expected = !exists                                     ? -ENOENT
+                         : item->mode == 0 && name->type == NAME_DIR ? -EISDIR
+                         : item->mode != 0 && name->type != NAME_DIR ? -ENOTDIR
+                                                                     : 0;
         break;
     }
 }

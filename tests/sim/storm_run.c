@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define LOOPS_MOST 4
+#define LOOPS_MOST 8
 #define OPS_MOST 5000
 #define KINDS_FILE                                                                                 \
     (1ULL << WEIR_KIND_READ | 1ULL << WEIR_KIND_WRITE | 1ULL << WEIR_KIND_READV |                  \
@@ -31,7 +31,7 @@ bool storm_is_dead(const struct storm *storm)
     return weir_sim_has_crashed(storm->sim);
 }
 
-/* --- the world ---------------------------------------------------------------------------------- */
+/* --- the world -------------------------------------------------------------------------------- */
 
 static uint64_t one_of(struct storm *storm, const uint64_t *values, size_t count)
 {
@@ -101,17 +101,17 @@ static void draw_plan(struct storm *storm)
 static void draw_weights(struct storm *storm)
 {
     static const unsigned most[WEIGHTS] = {
-        [WEIGHT_FILE] = 20,       [WEIGHT_SYNC] = 4,        [WEIGHT_STREAM] = 20,
-        [WEIGHT_LISTENER] = 8,    [WEIGHT_NAME] = 10,       [WEIGHT_NOP] = 10,
-        [WEIGHT_CALL] = 10,       [WEIGHT_TIMER] = 10,      [WEIGHT_CANCEL] = 16,
-        [WEIGHT_CANCEL_FD] = 2,   [WEIGHT_CANCEL_TASK] = 2, [WEIGHT_CLOSE] = 4,
-        [WEIGHT_FORGET] = 3,      [WEIGHT_ROOM] = 5,        [WEIGHT_WAKE] = 3,
-        [WEIGHT_FORBIDDEN] = 2,   [WEIGHT_CRASH] = 0,
+        [WEIGHT_FILE] = 20,     [WEIGHT_SYNC] = 4,        [WEIGHT_STREAM] = 20,
+        [WEIGHT_LISTENER] = 8,  [WEIGHT_NAME] = 10,       [WEIGHT_NOP] = 10,
+        [WEIGHT_CALL] = 10,     [WEIGHT_TIMER] = 10,      [WEIGHT_CANCEL] = 16,
+        [WEIGHT_CANCEL_FD] = 2, [WEIGHT_CANCEL_TASK] = 2, [WEIGHT_CLOSE] = 4,
+        [WEIGHT_FORGET] = 3,    [WEIGHT_ROOM] = 5,        [WEIGHT_WAKE] = 3,
+        [WEIGHT_FORBIDDEN] = 2, [WEIGHT_CRASH] = 0,
     };
     static const unsigned chances[CHANCES] = {
-        [CHANCE_POST] = 8,   [CHANCE_DEADLINE] = 8, [CHANCE_WHOLE] = 12, [CHANCE_TASK] = 16,
-        [CHANCE_OFFLOAD] = 6, [CHANCE_INLINE] = 8,  [CHANCE_INTENDED] = 4, [CHANCE_NESTED] = 10,
-        [CHANCE_WINDOW] = 12, [CHANCE_NOWAIT] = 4,  [CHANCE_ORDERED] = 16,
+        [CHANCE_POST] = 8,    [CHANCE_DEADLINE] = 8, [CHANCE_WHOLE] = 12,   [CHANCE_TASK] = 16,
+        [CHANCE_OFFLOAD] = 6, [CHANCE_INLINE] = 8,   [CHANCE_INTENDED] = 4, [CHANCE_NESTED] = 10,
+        [CHANCE_WINDOW] = 12, [CHANCE_NOWAIT] = 4,   [CHANCE_ORDERED] = 16,
     };
     for (unsigned i = 0; i < WEIGHTS; i++) {
         bool used = storm_random(storm, 3) > 0;
@@ -154,7 +154,7 @@ static void furnish(struct storm *storm)
     sync_root(storm);
 }
 
-/* --- a loop ------------------------------------------------------------------------------------- */
+/* --- a loop ----------------------------------------------------------------------------------- */
 
 static void draw_options(struct storm *storm)
 {
@@ -251,7 +251,7 @@ static void work(struct storm *storm)
     }
 }
 
-/* --- its end ------------------------------------------------------------------------------------ */
+/* --- its end ---------------------------------------------------------------------------------- */
 
 static void on_closed(struct weir_loop *loop, int result)
 {

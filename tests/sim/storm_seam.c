@@ -65,6 +65,9 @@ static enum weir_cancelled watch_cancel(struct weir_backend *backend, struct wei
     if (!item->live || !item->staged) {
         item_wrong(item, "the backend is asked for it and does not have it");
     }
+    if (storm_current->broken) {
+        return WEIR_CANCEL_ASKED;
+    }
     enum weir_cancelled cancelled = storm_current->real->cancel(backend, op);
     if (cancelled == WEIR_CANCEL_WITHDRAWN) {
         item->staged = false;
@@ -82,9 +85,10 @@ static void judge_sleep(struct storm *storm, uint64_t until_ns)
     for (enum bound bound = 0; bound <= BOUND_OFFLOAD && !storm->closing; bound++) {
         unsigned closers = 0;
         struct item *other;
-        TAILQ_FOREACH(other, &storm->waiting[bound], link) {
-            closers += other->op.kind == WEIR_KIND_CLOSE || other->may_cancel ||
-                       other->deadline_ns != 0;
+        TAILQ_FOREACH(other, &storm->waiting[bound], link)
+        {
+            closers +=
+                other->op.kind == WEIR_KIND_CLOSE || other->may_cancel || other->deadline_ns != 0;
         }
         bool waits = !TAILQ_EMPTY(&storm->waiting[bound]) && closers == 0;
         if (waits && storm->flying[bound] < gate_credits(storm, bound)) {
@@ -102,6 +106,17 @@ static void judge_sleep(struct storm *storm, uint64_t until_ns)
     }
 }
 
+static const struct weir_sim_run *run_of(const struct item *item)
+{
+    const struct weir_sim_loop *loop = weir_sim_loop_of(item->storm->backend);
+    for (uint32_t i = 0; i < loop->run_count; i++) {
+        if (loop->runs[i].state != WEIR_SIM_FREE && loop->runs[i].op == &item->op) {
+            return &loop->runs[i];
+        }
+    }
+    return NULL;
+}
+
 static int watch_turn(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                       uint32_t max)
 {
@@ -116,6 +131,9 @@ static int watch_turn(struct weir_backend *backend, uint64_t until_ns, struct we
         struct item *item = item_of(events[i].op);
         if (!item->live || !item->staged) {
             item_wrong(item, "an event, and the backend does not have it");
+        }
+        if (run_of(item)) {
+            item_wrong(item, "an event, and the world is not done with it");
         }
         item->staged = false;
         item->came = CAME_EVENT;
@@ -147,7 +165,7 @@ void gate_watch(struct storm *storm)
     storm->backend->window = look_through_window;
 }
 
-/* --- turns -------------------------------------------------------------------------------------- */
+/* --- turns ------------------------------------------------------------------------------------ */
 
 void gate_turn_begins(struct storm *storm)
 {
@@ -205,18 +223,7 @@ void gate_turn_ends(struct storm *storm, int called)
     judge_patience(storm);
 }
 
-/* --- deadlocks ---------------------------------------------------------------------------------- */
-
-static const struct weir_sim_run *run_of(const struct item *item)
-{
-    const struct weir_sim_loop *loop = weir_sim_loop_of(item->storm->backend);
-    for (uint32_t i = 0; i < loop->run_count; i++) {
-        if (loop->runs[i].state != WEIR_SIM_FREE && loop->runs[i].op == &item->op) {
-            return &loop->runs[i];
-        }
-    }
-    return NULL;
-}
+/* --- deadlocks -------------------------------------------------------------------------------- */
 
 bool gate_is_deaf(const struct item *item)
 {

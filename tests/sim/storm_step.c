@@ -87,7 +87,7 @@ static void forget_one(struct storm *storm)
     }
 }
 
-/* --- room --------------------------------------------------------------------------------------- */
+/* --- room ------------------------------------------------------------------------------------- */
 
 void storm_on_room(struct weir_room *node, int result)
 {
@@ -140,7 +140,7 @@ static void wait_for_room(struct storm *storm)
     }
 }
 
-/* --- what is refused, and what ends it all ------------------------------------------------------ */
+/* --- what is refused, and what ends it all ---------------------------------------------------- */
 
 static void try_the_forbidden(struct storm *storm)
 {
@@ -186,10 +186,14 @@ static enum weight draw(struct storm *storm)
 void storm_step(struct storm *storm)
 {
     static void (*const others[WEIGHTS])(struct storm *) = {
-        [WEIGHT_CANCEL] = cancel_one,     [WEIGHT_CANCEL_FD] = cancel_fd,
-        [WEIGHT_CANCEL_TASK] = cancel_task, [WEIGHT_CLOSE] = close_one,
-        [WEIGHT_FORGET] = forget_one,     [WEIGHT_ROOM] = wait_for_room,
-        [WEIGHT_WAKE] = wake,             [WEIGHT_FORBIDDEN] = try_the_forbidden,
+        [WEIGHT_CANCEL] = cancel_one,
+        [WEIGHT_CANCEL_FD] = cancel_fd,
+        [WEIGHT_CANCEL_TASK] = cancel_task,
+        [WEIGHT_CLOSE] = close_one,
+        [WEIGHT_FORGET] = forget_one,
+        [WEIGHT_ROOM] = wait_for_room,
+        [WEIGHT_WAKE] = wake,
+        [WEIGHT_FORBIDDEN] = try_the_forbidden,
         [WEIGHT_CRASH] = crash,
     };
     if (storm_is_dead(storm) || storm->deep >= STEPS_DEEP) {

@@ -36,8 +36,8 @@ static void open_listener(struct storm *storm, struct stream *stream)
 
 void stream_open(struct storm *storm, struct stream *stream)
 {
-    static const enum stream_type types[] = {STREAM_PIPE,     STREAM_PIPE,     STREAM_PAIR,
-                                             STREAM_PAIR,     STREAM_MESSAGES, STREAM_LISTENER};
+    static const enum stream_type types[] = {STREAM_PIPE, STREAM_PIPE,     STREAM_PAIR,
+                                             STREAM_PAIR, STREAM_MESSAGES, STREAM_LISTENER};
     int fds[2] = {-1, -1};
     *stream = (struct stream){.type = types[storm_random(storm, 6)], .tag = ++storm->tag};
     bool quiet = storm_random(storm, 2) == 0;
@@ -67,7 +67,7 @@ void stream_open(struct storm *storm, struct stream *stream)
     }
 }
 
-/* --- filling ------------------------------------------------------------------------------------ */
+/* --- filling ---------------------------------------------------------------------------------- */
 
 static void give_iov(struct item *item)
 {
@@ -216,7 +216,7 @@ bool stream_fill(struct item *item, bool listener)
     return true;
 }
 
-/* --- judging ------------------------------------------------------------------------------------ */
+/* --- judging ---------------------------------------------------------------------------------- */
 
 void stream_closes(struct stream *stream, int end)
 {
@@ -266,8 +266,8 @@ void stream_judge(struct item *item)
 {
     uint64_t moved = item_moved(item);
     bool whole = item->op.flags & WEIR_WHOLE;
-    bool ended = item->reads && (item->stream->way[item->end].ended ||
-                                 item->stream->way[item->end].broken);
+    bool ended =
+        item->reads && (item->stream->way[item->end].ended || item->stream->way[item->end].broken);
     if (moved > item->length && (item->reads || item->writes)) {
         item_wrong(item, "more than asked for");
     }
