@@ -329,12 +329,18 @@ void gate_asked(struct item *item)
     }
 }
 
+/* The backend has finished it in this turn. */
+static bool is_brought(const struct item *item)
+{
+    bool later = item->brought == -EAGAIN && item->op.state != WEIR_DONE;
+    return item->came == CAME_EVENT && item->came_turn == item->storm->turn && !later;
+}
+
 /* It is finished, and not because it was asked back. */
 static bool is_over(const struct item *item)
 {
-    bool later = item->brought == -EAGAIN && item->op.state != WEIR_DONE;
-    return (item->came == CAME_EVENT && item->came_turn == item->storm->turn && !later) ||
-           item->came == CAME_AT_ONCE || (item->bound == BOUND_CALLER && item->ran > 0);
+    return is_brought(item) || item->came == CAME_AT_ONCE ||
+           (item->bound == BOUND_CALLER && item->ran > 0);
 }
 
 void gate_cancel(struct item *item)
@@ -358,8 +364,11 @@ void gate_cancel(struct item *item)
             wait_no_more(item);
         }
     } else {
-        bool here = storm->in_turn && item->born_turn < storm->turn;
-        item->due_turn = here ? storm->turn : storm->turn + 1;
+        /* A turn has room for so many that finished outside it. */
+        const struct weir_options *options = &storm->options;
+        uint64_t turns = gate_live(storm) / (options->depth + options->offload_depth);
+        bool here = storm->in_turn && item->born_turn < storm->turn && (is_brought(item) || due);
+        item->due_turn = here ? storm->turn : storm->turn + 1 + turns;
     }
 }
 
