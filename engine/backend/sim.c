@@ -6,6 +6,7 @@
 #include <stdio.h>
 
 #define TURN_NS 1000u
+#define ECHO_TURNS 3
 
 static void give_memory(struct weir_sim_loop *loop)
 {
@@ -111,6 +112,16 @@ static void close_loop(struct weir_backend *backend, bool forked)
     }
 }
 
+static uint64_t tag_of(const struct weir_op *op)
+{
+    return (uint64_t)op->generation << 32 | op->slot;
+}
+
+static struct weir_op *find(const struct weir_sim_loop *loop, uint64_t tag)
+{
+    return weir_slots_find(loop->base.slots, (uint32_t)tag, (uint32_t)(tag >> 32));
+}
+
 static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
 {
     struct weir_sim_loop *loop = weir_sim_loop_of(backend);
@@ -120,6 +131,7 @@ static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
     }
     loop->free = run->after;
     run->op = op;
+    run->tag = tag_of(op);
     op->held.carrier.position = (uint32_t)(run - loop->runs);
     weir_sim_list(&loop->staged, run, WEIR_SIM_STAGED);
     return WEIR_TAKEN;
@@ -171,17 +183,39 @@ static int sleep_in_world(struct weir_sim_loop *loop, uint64_t until_ns)
     return 0;
 }
 
+/* True: *ret_event is an op's. */
+static bool give_one(struct weir_sim_loop *loop, uint64_t tag, int64_t result,
+                     struct weir_event *ret_event)
+{
+    struct weir_op *op = find(loop, tag);
+    if (!op) {
+        loop->base.counters->stale++;
+        return false;
+    }
+    *ret_event = (struct weir_event){.op = op, .result = result};
+    uint32_t every = loop->sim->echo_every;
+    if (!weir_op_finish_plain(op, result)) {
+        loop->base.unsettled = true;
+    } else if (every != 0 && ++loop->plain % every == 0 && loop->echo.tag == 0) {
+        loop->echo = (struct weir_sim_echo){tag, result, ECHO_TURNS};
+    }
+    return true;
+}
+
 static uint32_t give(struct weir_sim_loop *loop, struct weir_event *events, uint32_t max)
 {
     uint32_t count = 0;
-    for (; loop->finished.head && count < max; count++) {
-        struct weir_sim_run *run = loop->finished.head;
-        struct weir_event event = {.op = run->op, .result = run->result};
-        weir_sim_drop(run);
-        events[count] = event;
-        if (!weir_op_finish_plain(event.op, event.result)) {
-            loop->base.unsettled = true;
-        }
+    struct weir_sim_echo echo = loop->echo;
+    if (echo.tag != 0 && max > 0 && --loop->echo.turns == 0) {
+        loop->echo.tag = 0;
+        count += give_one(loop, echo.tag, echo.result, events);
+    }
+    while (loop->finished.head && count < max) {
+        const struct weir_sim_run *run = loop->finished.head;
+        uint64_t tag = run->tag;
+        int64_t result = run->result;
+        weir_sim_drop(loop->finished.head);
+        count += give_one(loop, tag, result, &events[count]);
     }
     return count;
 }

@@ -117,6 +117,7 @@ struct weir_sim_run {
     uint64_t serial; /* among the loop's, from 1 */
     int64_t result;
     enum weir_sim_run_state state;
+    uint64_t tag;                   /* of its op's slot, as a kernel is given it */
     uint32_t worker;                /* that carries it: its number and 1; 0: none */
     enum weir_sim_fault_what fault; /* that struck; 0: none */
     int error;                      /* of it */
@@ -125,6 +126,13 @@ struct weir_sim_run {
 };
 
 /* --- loops ------------------------------------------------------------------------------------ */
+
+/* A completion that comes once more, as of a kernel that is wrong: its op's slot has moved on. */
+struct weir_sim_echo {
+    uint64_t tag; /* 0: none is to come */
+    int64_t result;
+    uint32_t turns; /* until it does */
+};
 
 struct weir_sim_worker {
     struct weir_sim_run *run; /* NULL: idle */
@@ -147,6 +155,8 @@ struct weir_sim_loop {
     struct weir_sim_runs lanes[2]; /* short work, long work */
     struct weir_sim_worker *workers;
     uint32_t worker_count;
+    uint64_t plain; /* events that were the plain end of their ops */
+    struct weir_sim_echo echo;
 };
 
 static inline struct weir_sim_loop *weir_sim_loop_of(struct weir_backend *backend)
@@ -192,6 +202,8 @@ struct weir_sim {
     uint32_t loops_ever;
     uint64_t finished; /* runs: to see that one did */
 
+    /* For tests: every so many-th event that ends its op comes once more; 0: none. */
+    uint32_t echo_every;
     /* For tests: asked before a CALL ends; false: again 1 ms later. NULL: it ends. */
     bool (*may_end_call)(struct weir_op *op);
 };

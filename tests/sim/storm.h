@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * storm.h: what the parts of the simulated storm share: a loop in a world, the ops that are live on
+ * it, and the shadow model: what the engine must answer, to the op and to the byte.
+ *
+ * storm_gate.c is the model of admission, posts and hand-back, seen from both sides of the engine:
+ * its callers' and its backend's. storm_file.c models files, storm_stream.c streams, storm_fd.c how
+ * fds are closed. storm_item.c makes ops, storm_judge.c judges what they bring back, storm_step.c
+ * chooses what happens next, storm_run.c opens loops and ends them, storm.c is the program.
+ *
+ * Invariant: all is drawn from the seed; no address, no real time, no memory of the C library's.
+ */
+#ifndef WEIR_TESTS_SIM_STORM_H
+#define WEIR_TESTS_SIM_STORM_H
+
+#include <engine/backend/sim.h>
+#include <sys/queue.h>
+#include <sys/stat.h>
+#include <weir/weir.h>
+
+#define STORM_FILES 3
+#define STORM_STREAMS 6
+#define STORM_NAMES 6
+#define STORM_TASKS 3
+#define STORM_ROOMS 4
+#define STORM_ITEMS 512
+#define STORM_FAULTS 6
+#define STORM_FILE_MAX 12288
+#define STORM_BUFFER_MAX 6144
+#define STORM_UNTOUCHED 0xa5 /* in buffers that are handed in */
+#define STORM_POISON 0xdb    /* in those that came back */
+
+/* What bounds an op. */
+enum bound {
+    BOUND_GATE,
+    BOUND_OFFLOAD,
+    BOUND_TIMERS,
+    BOUND_CALLER, /* a CALL that submit ran */
+    BOUNDS
+};
+
+/* An fd, and what is live on it. */
+struct handle {
+    int fd; /* -1: none */
+    enum {
+        HANDLE_OPEN,
+        HANDLE_CLOSING,  /* a CLOSE op is live */
+        HANDLE_DRAINING, /* forget answered -EBUSY: to be closed when nothing is live on it */
+        HANDLE_CLOSED
+    } state;
+    unsigned refs; /* live items */
+};
+
+/* A file: what reads must see, and what may be found after a crash. */
+struct file {
+    char path[16];
+    struct handle handle;
+    uint8_t now[STORM_FILE_MAX];
+    uint8_t may[STORM_FILE_MAX][32]; /* a bit for each value that a crash may leave */
+    uint64_t size;
+    uint64_t size_least; /* since it was last synced */
+    uint64_t size_most;
+    uint64_t position;
+    uint64_t opens;
+};
+
+/* What goes one way through a stream. */
+struct direction {
+    uint64_t sent;    /* bytes of which the engine has said so */
+    uint64_t pending; /* those of live writers: perhaps sent too */
+    uint64_t got;
+    unsigned readers; /* live */
+    unsigned writers;
+    bool ended;  /* the writer's end is shut or closed, or may be */
+    bool broken; /* bytes may be lost: reset, or the reader's end is closed */
+};
+
+enum stream_type { STREAM_PIPE, STREAM_PAIR, STREAM_MESSAGES, STREAM_LISTENER, STREAM_TYPES };
+
+/* way[i] is what end i reads and the other writes. A pipe has way[0] alone, a listener none. */
+struct stream {
+    enum stream_type type;
+    bool ordered; /* at most one reader and one writer a way: every byte says where it stands */
+    unsigned char tag;
+    struct handle end[2];
+    unsigned refs; /* live items */
+    struct direction way[2];
+    struct sockaddr_in address;
+};
+
+/* A name in the world's root directory. inode 0: not there. */
+struct name {
+    char path[16];
+    uint64_t inode;
+    enum { NAME_FILE, NAME_DIR, NAME_LINK } type;
+};
+
+/* How a loop went. */
+enum ending { ENDING_CLEAN, ENDING_ABANDON, ENDING_CRASH };
+
+enum came { CAME_NOT, CAME_EVENT, CAME_WITHDRAWN, CAME_AT_ONCE };
+
+struct storm;
+
+/* One op and what the model knows of it. */
+struct item {
+    struct weir_op op;
+    struct storm *storm;
+    TAILQ_ENTRY(item) link; /* on a FIFO of posts, or of those who wait for a credit; or free */
+    uint64_t serial;
+    bool live;
+    bool posted;  /* has no place yet */
+    bool inboxed; /* nor has the loop looked at it */
+    bool waits;   /* has a place and no credit, as far as is known */
+    bool admitted;
+    bool staged; /* the backend has it */
+    enum bound bound;
+    enum came came; /* how the backend gave it back, in this turn */
+    int64_t brought;
+    bool polled; /* that was only that it is ready */
+    uint64_t came_turn;
+    bool asked;        /* cancel answered 0 */
+    bool may_cancel;   /* something else may have asked for it */
+    uint64_t asked_ns; /* one of them, first */
+    uint64_t due_turn; /* -EALREADY promised it for this turn; 0: not said */
+    uint64_t born_turn;
+    uint64_t deadline_ns;
+    uint64_t at_ns; /* of a timer */
+    int task;       /* -1: none */
+    /* What it works on. */
+    struct handle *handle;
+    struct handle *handle2;
+    struct file *file;
+    bool alters; /* the file */
+    bool append;
+    uint64_t low;
+    uint64_t high;
+    struct stream *stream;
+    int end;
+    bool reads;
+    bool writes;
+    struct name *names[2];
+    int expected;      /* of a name: the only result but an injected error */
+    struct handle own; /* CONNECT's socket */
+    int64_t value;     /* CALL: what its function returns */
+    unsigned ran;
+    bool may_again; /* RWF_NOWAIT, MSG_DONTWAIT */
+    bool syncs;
+    int mode;
+    size_t length;
+    uint64_t offset;
+    uint64_t from; /* where the stream's way stood; how often the file had been opened */
+    struct iovec iov[2];
+    struct msghdr message;
+    struct statx statx;
+    unsigned char buffer[STORM_BUFFER_MAX];
+};
+
+TAILQ_HEAD(items, item);
+
+struct room {
+    struct weir_room node;
+    struct storm *storm;
+    bool waits;
+    enum bound bound;
+    TAILQ_ENTRY(room) link;
+};
+
+TAILQ_HEAD(rooms, room);
+
+/* How often what is drawn: 0 is never. */
+enum weight {
+    WEIGHT_FILE,
+    WEIGHT_SYNC,
+    WEIGHT_STREAM,
+    WEIGHT_LISTENER,
+    WEIGHT_NAME,
+    WEIGHT_NOP,
+    WEIGHT_CALL,
+    WEIGHT_TIMER,
+    WEIGHT_CANCEL,
+    WEIGHT_CANCEL_FD,
+    WEIGHT_CANCEL_TASK,
+    WEIGHT_CLOSE,
+    WEIGHT_FORGET,
+    WEIGHT_ROOM,
+    WEIGHT_WAKE,
+    WEIGHT_FORBIDDEN,
+    WEIGHT_CRASH,
+    WEIGHTS
+};
+
+/* In so many of 16. */
+enum chance {
+    CHANCE_POST,
+    CHANCE_DEADLINE,
+    CHANCE_WHOLE,
+    CHANCE_TASK,
+    CHANCE_OFFLOAD,
+    CHANCE_INLINE,
+    CHANCE_INTENDED,
+    CHANCE_NESTED, /* another step, in a callback */
+    CHANCE_WINDOW,
+    CHANCE_NOWAIT,
+    CHANCE_ORDERED,
+    CHANCES
+};
+
+struct tally {
+    uint64_t submitted;
+    uint64_t refused;
+    uint64_t finished;
+    uint64_t failed;
+    uint64_t cancelled;
+    uint64_t expired;
+};
+
+struct storm {
+    uint64_t seed;
+    uint64_t random;
+    const char *program;
+    bool broken; /* cancels get lost */
+    uint64_t hash;
+    struct weir_sim *sim;
+    struct weir_sim_plan plan;
+    struct weir_sim_fault faults[STORM_FAULTS];
+    uint64_t failing; /* kinds that may give any error, a bit each */
+    bool may_reset;
+    bool may_cut;  /* short transfers */
+    bool may_fill; /* the disk may be full */
+    bool may_deafen;
+    unsigned weights[WEIGHTS];
+    unsigned weight_sum;
+    unsigned chances[CHANCES];
+    uint64_t span_ns; /* of deadlines and timers */
+
+    struct weir_loop *loop;
+    struct weir_options options;
+    struct weir_backend *backend;
+    const struct weir_backend_table *real;
+    struct weir_backend_table table; /* real, looked through */
+    uint64_t ops_left;               /* to be submitted to this loop */
+    uint64_t turn;                   /* those begun */
+    bool in_turn;
+    bool began;       /* and its posts have moved */
+    bool moved_posts; /* at the end of this turn */
+    bool rung;        /* something was left for the loop before it slept */
+    bool closing;
+    bool closed;   /* close_begin's callback came */
+    unsigned deep; /* steps in callbacks of steps */
+
+    struct item items[STORM_ITEMS];
+    struct items free;
+    struct items waiting[BOUNDS]; /* for a credit, in order */
+    struct items posts[BOUNDS];   /* for a place */
+    uint64_t serials;
+    unsigned live[BOUNDS];   /* with a place */
+    unsigned flying[BOUNDS]; /* of these, with a credit */
+    unsigned posted;
+    struct tally tally;
+    struct tally tallies[STORM_TASKS];
+    uint64_t posts_accepted;
+    uint64_t posts_refused;
+    uint64_t caller_ran;
+    unsigned called; /* back in this turn */
+    unsigned events; /* that the backend gave in it */
+    struct weir_task *tasks[STORM_TASKS];
+    struct room rooms[STORM_ROOMS];
+    struct rooms waiters[BOUNDS];
+
+    struct file files[STORM_FILES];
+    struct stream streams[STORM_STREAMS];
+    struct name names[STORM_NAMES];
+    uint64_t inodes;
+    unsigned char tag;
+    int null;
+
+    uint64_t ops; /* in all */
+    uint64_t turns;
+    uint64_t deadlocks;
+    uint64_t end_ns;
+    uint64_t crashes;
+};
+
+/* storm.c */
+uint64_t storm_random(struct storm *storm, uint64_t below);
+bool storm_chance(struct storm *storm, enum chance chance);
+void storm_hash(struct storm *storm, uint64_t value);
+_Noreturn void storm_fail(struct storm *storm, const char *site, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#define STORM_CHECK(storm, condition)                                                              \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            storm_fail((storm), WEIR_SITE, "%s", #condition);                                      \
+        }                                                                                          \
+    } while (0)
+
+#define STORM_EQUAL(storm, actual, wanted)                                                         \
+    storm_equal((storm), WEIR_SITE, #actual, (int64_t)(actual), (int64_t)(wanted))
+void storm_equal(struct storm *storm, const char *site, const char *what, int64_t actual,
+                 int64_t wanted);
+
+/* storm_run.c: the whole of a seed. */
+void storm_run(struct storm *storm);
+bool storm_is_dead(const struct storm *storm);
+
+/* storm_gate.c */
+void gate_submit(struct item *item);
+void gate_post(struct item *item);
+void gate_cancel(struct item *item);
+/* Something may have asked for it. */
+void gate_asked(struct item *item);
+unsigned gate_most(const struct storm *storm, enum bound bound);
+unsigned gate_live(const struct storm *storm);
+enum bound gate_bound(const struct item *item);
+/* After its callbacks posts go before who waits for room. */
+void gate_move_posts(struct storm *storm);
+void gate_forget_all(struct storm *storm);
+void gate_compare(struct storm *storm);
+unsigned gate_credits(const struct storm *storm, enum bound bound);
+/* It has a credit now. */
+void gate_pass(struct item *item);
+
+/* storm_seam.c */
+void gate_watch(struct storm *storm);
+void gate_turn_begins(struct storm *storm);
+/* `called`: what the turn answered. */
+void gate_turn_ends(struct storm *storm, int called);
+/* Nothing ever happens: rightly so? */
+void gate_judge_deadlock(struct storm *storm);
+/* The world will never give it back. */
+bool gate_is_deaf(const struct item *item);
+
+/* storm_item.c */
+/* A random op of that sort, filled; NULL: there is none to be had now. */
+struct item *item_make(struct storm *storm, enum weight sort);
+struct item *item_take(struct storm *storm);
+/* Deadline, task, flags and route. */
+void item_dress(struct item *item);
+/* It was never accepted, or has come back. */
+void item_give(struct item *item);
+struct item *item_random_live(struct storm *storm);
+
+/* storm_judge.c */
+void item_judge(struct item *item);
+_Noreturn void item_wrong(struct item *item, const char *why);
+/* Bytes that were moved, as its result says. */
+uint64_t item_moved(const struct item *item);
+
+/* storm_file.c */
+void file_open(struct storm *storm, struct file *file);
+/* False: what it would touch is in use. */
+bool file_fill(struct item *item, bool sync);
+void file_judge(struct item *item);
+/* Gone in a crash, or abandoned: it may have happened. */
+void file_may(struct item *item);
+void file_check_all(struct storm *storm, enum ending ending);
+
+/* storm_name.c */
+bool name_fill(struct item *item);
+void name_judge(struct item *item);
+void name_clear_all(struct storm *storm);
+
+/* storm_stream.c */
+void stream_open(struct storm *storm, struct stream *stream);
+bool stream_fill(struct item *item, bool listener);
+void stream_judge(struct item *item);
+/* It leaves the model. */
+void stream_let_go(struct item *item);
+void stream_closes(struct stream *stream, int end);
+/* All that was sent and not read must be there. */
+void stream_drain(struct storm *storm, struct stream *stream);
+
+/* storm_fd.c */
+struct handle *handle_random(struct storm *storm);
+struct item *handle_close(struct storm *storm, struct handle *handle);
+void handle_forget(struct storm *storm, struct handle *handle);
+void handle_judge_close(struct item *item);
+/* One less is live on it. */
+void handle_release(struct storm *storm, struct handle *handle);
+/* All that is live on that number, but one, may be asked back. */
+void handle_mark(struct storm *storm, int fd, const struct item *but);
+/* With nothing live: what only waited for that is closed. */
+void handle_settle_all(struct storm *storm);
+/* Whatever is open in the world. */
+void handle_close_all(struct storm *storm);
+void handle_open_all(struct storm *storm);
+uint32_t handle_count_open(const struct storm *storm);
+
+/* storm_step.c */
+void storm_step(struct storm *storm);
+void storm_on_room(struct weir_room *node, int result);
+void storm_window(struct storm *storm, int asleep);
+
+/* The one there is. */
+extern struct storm *storm_current;
+
+static inline int64_t storm_do(struct storm *storm, const struct weir_op *op)
+{
+    return weir_sim_do(storm->sim, op);
+}
+
+#endif
