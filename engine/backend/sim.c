@@ -112,16 +112,6 @@ static void close_loop(struct weir_backend *backend, bool forked)
     }
 }
 
-static uint64_t tag_of(const struct weir_op *op)
-{
-    return (uint64_t)op->generation << 32 | op->slot;
-}
-
-static struct weir_op *find(const struct weir_sim_loop *loop, uint64_t tag)
-{
-    return weir_slots_find(loop->base.slots, (uint32_t)tag, (uint32_t)(tag >> 32));
-}
-
 static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
 {
     struct weir_sim_loop *loop = weir_sim_loop_of(backend);
@@ -131,7 +121,7 @@ static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
     }
     loop->free = run->after;
     run->op = op;
-    run->tag = tag_of(op);
+    run->tag = op->slot->tag;
     op->held.carrier.position = (uint32_t)(run - loop->runs);
     weir_sim_list(&loop->staged, run, WEIR_SIM_STAGED);
     return WEIR_TAKEN;
@@ -187,7 +177,7 @@ static int sleep_in_world(struct weir_sim_loop *loop, uint64_t until_ns)
 static bool give_one(struct weir_sim_loop *loop, uint64_t tag, int64_t result,
                      struct weir_event *ret_event)
 {
-    struct weir_op *op = find(loop, tag);
+    struct weir_op *op = weir_slots_find(loop->base.slots, tag);
     if (!op) {
         loop->base.counters->stale++;
         return false;

@@ -153,7 +153,7 @@ static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *
 /* Whether the op need not wait: see weir_loop_admit(). */
 static inline bool goes_through(struct weir_loop *loop, const struct weir_op *op)
 {
-    return weir_likely(loop->leaving_end != loop->leaving_limit) &&
+    return weir_likely(loop->leaving_end < loop->leaving_limit) &&
            (!(TRANSFER_KINDS >> op->kind & 1) || weir_loop_fits_bytes(loop, op));
 }
 
