@@ -226,9 +226,9 @@ struct storm {
     struct weir_sim_fault faults[STORM_FAULTS];
     uint64_t failing; /* kinds that may give any error, a bit each */
     bool may_reset;
-    bool may_cut;  /* short transfers */
-    bool may_fill; /* the disk may be full */
-    bool may_deafen;
+    bool may_cut;    /* short transfers */
+    bool may_fill;   /* the disk may be full */
+    bool may_deafen; /* some ops never come back: no loop is closed */
     unsigned weights[WEIGHTS];
     unsigned weight_sum;
     unsigned chances[CHANCES];

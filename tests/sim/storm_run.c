@@ -44,12 +44,13 @@ static uint64_t one_of(struct storm *storm, const uint64_t *values, size_t count
 static void draw_fault(struct storm *storm, struct weir_sim_fault *fault)
 {
     static const enum weir_sim_fault_what whats[] = {
-        WEIR_SIM_ERROR, WEIR_SIM_ERROR, WEIR_SIM_SHORT, WEIR_SIM_SHORT, WEIR_SIM_DELAY,
-        WEIR_SIM_STUCK, WEIR_SIM_LATE,  WEIR_SIM_RESET, WEIR_SIM_JUMP,  WEIR_SIM_CRASH,
+        WEIR_SIM_ERROR, WEIR_SIM_ERROR, WEIR_SIM_SHORT, WEIR_SIM_SHORT,
+        WEIR_SIM_DELAY, WEIR_SIM_STUCK, WEIR_SIM_LATE,  WEIR_SIM_RESET,
+        WEIR_SIM_JUMP,  WEIR_SIM_CRASH, WEIR_SIM_DEAF,
     };
     uint64_t kinds = ONE_OF(storm, KINDS_FILE, KINDS_NAME, KINDS_STREAM, KINDS_OTHER,
                             KINDS_FILE | KINDS_STREAM, 1ULL << WEIR_KIND_CALL);
-    fault->what = whats[storm_random(storm, 10)];
+    fault->what = whats[storm_random(storm, 11)];
     fault->kinds = kinds;
     fault->delay = (struct weir_sim_span){WEIR_MS, 200 * WEIR_MS};
     fault->per_million = (uint32_t)ONE_OF(storm, 2000, 20000, 150000);
@@ -65,6 +66,9 @@ static void draw_fault(struct storm *storm, struct weir_sim_fault *fault)
         break;
     case WEIR_SIM_LATE:
         fault->kinds = KINDS_LATE; /* what waits for a peer might never end */
+        break;
+    case WEIR_SIM_DEAF:
+        storm->may_deafen = true;
         break;
     case WEIR_SIM_CRASH:
         fault->kinds = 0;
@@ -106,7 +110,7 @@ static void draw_weights(struct storm *storm)
         [WEIGHT_CALL] = 10,     [WEIGHT_TIMER] = 10,      [WEIGHT_CANCEL] = 16,
         [WEIGHT_CANCEL_FD] = 2, [WEIGHT_CANCEL_TASK] = 2, [WEIGHT_CLOSE] = 4,
         [WEIGHT_FORGET] = 3,    [WEIGHT_ROOM] = 5,        [WEIGHT_WAKE] = 3,
-        [WEIGHT_FORBIDDEN] = 2, [WEIGHT_CRASH] = 0,
+        [WEIGHT_FORBIDDEN] = 2, [WEIGHT_CRASH] = 1,
     };
     static const unsigned chances[CHANCES] = {
         [CHANCE_POST] = 8,    [CHANCE_DEADLINE] = 8, [CHANCE_WHOLE] = 12,   [CHANCE_TASK] = 16,
@@ -327,7 +331,7 @@ static void lose_all(struct storm *storm, enum ending ending)
 
 static void end_loop(struct storm *storm)
 {
-    uint64_t choice = storm_random(storm, 6);
+    uint64_t choice = storm_random(storm, storm->may_deafen ? 2 : 6);
     bool dead = storm_is_dead(storm);
     if (!dead && choice == 0) {
         lose_all(storm, ENDING_ABANDON);
@@ -380,7 +384,6 @@ void storm_run(struct storm *storm)
     uint64_t loops = 1 + storm_random(storm, LOOPS_MOST);
     for (uint64_t i = 0; i < loops; i++) {
         storm->ops_left = 1 + storm_random(storm, OPS_MOST);
-        storm->weights[WEIGHT_CRASH] = 0;
         open_loop(storm);
         work(storm);
         end_loop(storm);

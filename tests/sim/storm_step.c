@@ -169,6 +169,9 @@ static void wake(struct storm *storm)
 
 static void crash(struct storm *storm)
 {
+    if (storm_random(storm, 200) > 0) {
+        return;
+    }
     STORM_EQUAL(storm, weir_sim_crash(storm->sim), 0);
     STORM_EQUAL(storm, weir_sim_crash(storm->sim), -EALREADY);
 }
