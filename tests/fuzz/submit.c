@@ -106,7 +106,7 @@ static void refused(struct fuzz_loop *loop, struct fuzz_track *track, const stru
 static bool is_answered(struct fuzz_loop *loop, unsigned op, bool posts)
 {
     const struct fuzz_track *track = &fuzz.tracks[op];
-    int wanted = loop->fails && !fuzz_crashed() ? 1 : 0;
+    int wanted;
     if (!posts && loop->in_call) {
         wanted = -EPERM;
     } else if (!track->live) {
