@@ -56,7 +56,12 @@ static void draw_fault(struct storm *storm, struct weir_sim_fault *fault)
     fault->per_million = (uint32_t)ONE_OF(storm, 2000, 20000, 150000);
     switch (fault->what) {
     case WEIR_SIM_ERROR:
-        storm->failing |= kinds;
+        if (storm_random(storm, 3) == 0) { /* which nobody sees: it is tried again */
+            fault->error = EAGAIN;
+            fault->kinds &= ~(1ULL << WEIR_KIND_CLOSE);
+        } else {
+            storm->failing |= kinds;
+        }
         break;
     case WEIR_SIM_SHORT:
         storm->may_cut = true;
