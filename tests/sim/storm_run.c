@@ -59,6 +59,8 @@ static void draw_fault(struct storm *storm, struct weir_sim_fault *fault)
         if (storm_random(storm, 3) == 0) { /* which nobody sees: it is tried again */
             fault->error = EAGAIN;
             fault->kinds &= ~(1ULL << WEIR_KIND_CLOSE);
+            fault->kinds |= KINDS_LATE | 1ULL << WEIR_KIND_CONNECT; /* these by timer */
+            fault->per_million = (uint32_t)ONE_OF(storm, 20000, 200000, 600000);
         } else {
             storm->failing |= kinds;
         }
