@@ -297,6 +297,10 @@ static bool close_loop(struct storm *storm)
     }
     while (begun && !storm->closed && !storm_is_dead(storm)) {
         int called = weir_loop_turn(storm->loop, -1);
+        if (called == -EDEADLK) {
+            storm_fail(storm, WEIR_SITE, "lost cancel: %u ops keep the loop from closing",
+                       gate_live(storm));
+        }
         STORM_CHECK(storm, called >= 0 || storm_is_dead(storm));
     }
     int r = storm_is_dead(storm) ? 0 : weir_loop_close(storm->loop, -1, NULL);
@@ -304,6 +308,10 @@ static bool close_loop(struct storm *storm)
     if (storm_is_dead(storm)) {
         STORM_CHECK(storm, r == 0 || r == -EOWNERDEAD);
         return r == 0 && !begun;
+    }
+    if (r == -EDEADLK) {
+        storm_fail(storm, WEIR_SITE, "lost cancel: %u ops keep the loop from closing",
+                   gate_live(storm));
     }
     STORM_EQUAL(storm, r, 0);
     STORM_EQUAL(storm, gate_live(storm), 0);
