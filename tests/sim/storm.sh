@@ -23,7 +23,7 @@ broken_cancel()
 {
     local output again
     output=$("$program" --seeds 1..20 --broken-cancel 2>&1)
-    if [ $? != 1 ] || ! grep -q "lost cancel" <<<"$output"; then
+    if [ $? != 1 ] || ! grep -q "the model: " <<<"$output"; then
         echo "FAILED: the storm did not notice the lost cancels: $output"
         return 1
     fi

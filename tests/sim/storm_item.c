@@ -15,6 +15,8 @@ struct item *item_take(struct storm *storm)
     memset(item, 0, offsetof(struct item, buffer));
     item->storm = storm;
     item->serial = ++storm->serials;
+    item->op.result = (int64_t)storm_random(storm, 1000); /* of an earlier life */
+    item->op.moved = storm_random(storm, 1000);
     item->task = -1;
     item->own.fd = -1;
     return item;

@@ -56,7 +56,14 @@ static void draw_fault(struct storm *storm, struct weir_sim_fault *fault)
     fault->per_million = (uint32_t)ONE_OF(storm, 2000, 20000, 150000);
     switch (fault->what) {
     case WEIR_SIM_ERROR:
-        storm->failing |= kinds;
+        if (storm_random(storm, 3) == 0) { /* which nobody sees: it is tried again */
+            fault->error = EAGAIN;
+            fault->kinds &= ~(1ULL << WEIR_KIND_CLOSE);
+            fault->kinds |= KINDS_LATE | 1ULL << WEIR_KIND_CONNECT; /* these by timer */
+            fault->per_million = (uint32_t)ONE_OF(storm, 20000, 200000, 600000);
+        } else {
+            storm->failing |= kinds;
+        }
         break;
     case WEIR_SIM_SHORT:
         storm->may_cut = true;
@@ -290,6 +297,10 @@ static bool close_loop(struct storm *storm)
     }
     while (begun && !storm->closed && !storm_is_dead(storm)) {
         int called = weir_loop_turn(storm->loop, -1);
+        if (called == -EDEADLK) {
+            storm_fail(storm, WEIR_SITE, "lost cancel: %u ops keep the loop from closing",
+                       gate_live(storm));
+        }
         STORM_CHECK(storm, called >= 0 || storm_is_dead(storm));
     }
     int r = storm_is_dead(storm) ? 0 : weir_loop_close(storm->loop, -1, NULL);
@@ -297,6 +308,10 @@ static bool close_loop(struct storm *storm)
     if (storm_is_dead(storm)) {
         STORM_CHECK(storm, r == 0 || r == -EOWNERDEAD);
         return r == 0 && !begun;
+    }
+    if (r == -EDEADLK) {
+        storm_fail(storm, WEIR_SITE, "lost cancel: %u ops keep the loop from closing",
+                   gate_live(storm));
     }
     STORM_EQUAL(storm, r, 0);
     STORM_EQUAL(storm, gate_live(storm), 0);
