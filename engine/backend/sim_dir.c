@@ -15,6 +15,7 @@ static int check_new(const struct weir_disk *disk, const struct weir_walk *walk,
     if (walk->inode) {
         return -EEXIST;
     }
+    WEIR_CHECK(walk->dir);
     bool removed = walk->dir != &disk->root && walk->dir->links == 0;
     return removed || (walk->slash && !directory) ? -ENOENT : 0;
 }

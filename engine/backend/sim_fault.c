@@ -121,6 +121,7 @@ static int draw_error(struct weir_sim *sim, unsigned kind)
     while (count < ERRORS_MOST && errors[kind][count] != 0) {
         count++;
     }
+    WEIR_CHECK(count > 0); /* kinds without errors are not struck */
     return errors[kind][weir_sim_roll(sim, WEIR_SIM_DIE_FAULT) % count];
 }
 

@@ -336,6 +336,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     weir_loop_take_posts(loop); /* they stand before those who wait for room */
     if (loop->gate.rooms || loop->offload_gate.rooms) {
         weir_loop_announce_room(loop);
+        if (weir_unlikely(loop->backend->dead != 0)) {
+            return leave_early(loop, loop->backend->dead);
+        }
     }
     audit(loop);
     if (loop->epoll_fd >= 0 && loop->failed == 0) {

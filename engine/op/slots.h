@@ -42,6 +42,7 @@ static inline void weir_slots_take(struct weir_slots *slots, struct weir_op *op,
                                    struct weir_task *task, const char *site)
 {
     struct weir_slot *slot = slots->first_free;
+    WEIR_AUDIT(slot);
     slots->first_free = slot->next_free;
     slots->fds[slot - slots->slots] = op->fd; /* the helpers of kinds without one write -1 */
     slot->op = op;

@@ -147,8 +147,9 @@ WEIR_API int weir_sim_socketpair(struct weir_sim *sim, int type, int ret_fds[2])
  * and not yet synced the seed decides, sector by sector and entry by entry, what is kept. Its loops
  * answer -EOWNERDEAD from then on and hand nothing back: abandon each (the memory of their ops is
  * the caller's again: zero them), then go on with weir_sim_restart(). Also inside a callback.
- * What an FSYNC that failed should have written is not synced by later ones either, until it is
- * written anew: as in Linux.
+ * (The turn whose last touch was the callback of weir_loop_close_begin() still answers its number,
+ * if the machine stops in there.) What an FSYNC that failed should have written is not synced by
+ * later ones either, until it is written anew: as in Linux.
  * 0; -EINVAL: NULL; -EALREADY: it has crashed.
  */
 WEIR_API int weir_sim_crash(struct weir_sim *sim);

@@ -66,11 +66,12 @@ struct fuzz_loop {
     struct weir_options options;
     struct weir_task *tasks[FUZZ_TASKS];
     bool closing;
-    bool closed_pending; /* the callback of weir_loop_close_begin() is to come */
-    bool stopped;        /* by weir_loop_stop(), since the last run */
-    bool fails;          /* its next turn does; then: has failed */
-    bool in_call;        /* a simulated worker's function runs */
-    uint8_t busy;        /* turns, and functions run by submit */
+    bool closed_pending;    /* the callback of weir_loop_close_begin() is to come */
+    bool crashed_in_closed; /* the turn that was to end then answers as if nothing were */
+    bool stopped;           /* by weir_loop_stop(), since the last run */
+    bool fails;             /* its next turn does; then: has failed */
+    bool in_call;           /* a simulated worker's function runs */
+    uint8_t busy;           /* turns, and functions run by submit */
     uint8_t submitting;
     uint8_t windows[2]; /* what to do before and after it says ASLEEP; 0: nothing */
     uint32_t live;
