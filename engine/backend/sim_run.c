@@ -149,7 +149,8 @@ static bool suffer(struct weir_sim *sim, struct weir_sim_run *run)
         if (run->op->kind == WEIR_KIND_CLOSE && weir_sim_file_close(sim, run->op->fd) < 0) {
             return false; /* it has nothing to fail at: -EBADF */
         }
-        if (run->op->kind == WEIR_KIND_FSYNC && run->attempt.file->inode) {
+        if (run->op->kind == WEIR_KIND_FSYNC && run->attempt.file->inode && run->error != EAGAIN &&
+            run->error != EINTR) { /* these have not begun */
             weir_disk_miss_sync(run->attempt.file->inode);
         }
         weir_sim_finish(run, -run->error); /* close(2) closes all the same */

@@ -57,6 +57,7 @@ struct file {
     struct handle handle;
     uint8_t now[STORM_FILE_MAX];
     uint8_t may[STORM_FILE_MAX][32]; /* a bit for each value that a crash may leave */
+    bool missed[STORM_FILE_MAX];     /* by a sync that failed: later ones may pass over it */
     uint64_t size;
     uint64_t size_least; /* since it was last synced */
     uint64_t size_most;
