@@ -43,6 +43,9 @@ enum weir_loop_flags {
      * thread, instead of answering -EAGAIN; the callback comes from the next turn, or from the end
      * of this one. Not for posts. */
     WEIR_CALLER_RUNS = 1u << 1,
+    /* Submit answers -EAGAIN to an op that cannot have a credit at once, unless the op says
+     * WEIR_OR_WAIT; without this flag it may wait, as long as the FIFO has a place. */
+    WEIR_REFUSES = 1u << 2,
 };
 
 /* weir_options.offload_workers: no offload ring at all. */
@@ -67,6 +70,20 @@ struct weir_options {
     /* Ops let through per turn, 0: 256; and their bytes, 0: 8 MiB (one larger op passes alone). */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
+    /* Bytes in flight at most, 0: no cap; one larger op passes alone. Counts what READ, WRITE,
+     * their vectors, SEND, SENDMSG and SPLICE are to move, while they are in flight; not the
+     * buffers of RECV and RECVMSG, which may wait for their peers for ever. */
+    uint64_t bytes_max;
+    /*
+     * Latency goal, ns: p99 of FLIGHT of all ops but those of kinds that wait for others (ACCEPT,
+     * CONNECT, POLL, RECV, RECVMSG, SIGNAL, CHILD); 0: none. While more than 1 in 100 is later, the
+     * gate's depth is lowered, to depth_min (0: 1) at least; while it is clearly met and ops wait,
+     * raised again. Judged every 10 ms, or when 128 ops are back. A task may have a goal of its
+     * own, for which the same depth is steered by its ops alone. Each gate steers by the ops that
+     * went through it. weir_loop_gate() shows the depth and the reason.
+     */
+    uint64_t goal_ns;
+    uint32_t depth_min;
     /* Bytes for tasks and histograms: to WEIR_MEMORY_MAX; 0: 4 MiB; -EINVAL if too little for the
      * built-in tasks, which take about 1.1 MiB (touched only as they are used). */
     uint64_t memory_max;
@@ -249,9 +266,11 @@ struct weir_room {
  * Asks to be called once, in a turn, when an op like `op` would be accepted by its gate. First in,
  * first out; at most as many are called as there are places. Hysteresis: waiters are called when
  * the gate has come down to the low mark (an eighth of its places free, 1 at least, 8 at most), or
- * when a place has stood free for one whole turn. The op is only looked at, not kept. What
- * callbacks submit in the same turn comes first, then posts: waiters share what is left at its end,
- * so callbacks that always submit again leave them nothing; let them wait for room too.
+ * when a place has stood free for one whole turn. The op is only looked at, not kept: its gate, its
+ * task and its flags count, a reserve and WEIR_OR_REFUSE included; NULL: the main gate. One whose
+ * task has no room lets those behind it pass. What callbacks submit in the same turn comes first,
+ * then posts: waiters share what is left at its end, so callbacks that always submit again leave
+ * them nothing; let them wait for room too, or give the task a reserve.
  * 0; -EBUSY: the node waits already; -EINVAL: NULL, no callback, an op without a gate (TIMEOUT);
  * -EOPNOTSUPP: CALL or route OFFLOAD, and the loop has no workers;
  * -ESHUTDOWN; -EPERM; -ECHILD; the errno of a FAILED loop.
@@ -261,6 +280,42 @@ WEIR_API int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room,
                                const struct weir_op *op, const char *site);
 /* Takes the node back without a call. 0; -ENOENT: it does not wait; -EINVAL; -EPERM; -ECHILD. */
 WEIR_API int weir_withdraw_room(struct weir_loop *loop, struct weir_room *room);
+
+/* --- watermarks: being told when a gate fills and when it has emptied ------------------------- */
+
+struct weir_watermark;
+/* is_above: 1: the level has reached `high`; 0: it has come down to `low` again. */
+typedef void weir_watermark_callback(struct weir_watermark *mark, int is_above);
+
+/* An embedded node; zeroed, the first four set by the caller. The level is ops accepted and not
+ * handed back. */
+struct weir_watermark {
+    weir_watermark_callback *callback;
+    void *user;
+    uint32_t high;               /* 1 to the gate's places: depth + waiting_max */
+    uint32_t low;                /* below high */
+    struct weir_watermark *next; /* the engine's, as are all below */
+    struct weir_watermark *prev;
+    struct weir_loop *loop;
+    struct weir_gate *gate;
+    uint32_t is_above;
+};
+
+/*
+ * Calls back, at the end of a turn, whenever the level has crossed `high` upwards or `low`
+ * downwards since the last call: so that an acceptor stops accepting, a reader stops reading, and
+ * both go on. Levels between turns count, but a crossing that was undone before the turn's end is
+ * not told. The gate is that of `op`, which is only looked at; NULL: the main gate. The callback
+ * may submit, and unwatch any watermark. The node is the engine's until it is withdrawn or the
+ * loop is gone.
+ * 0; -EBUSY: it watches already; -EINVAL: NULL, no callback, low not below high, high above the
+ * gate's places, an op without a gate (TIMEOUT); -EOPNOTSUPP: as of weir_wait_room(); -ESHUTDOWN;
+ * -EPERM; -ECHILD; the errno of a FAILED loop.
+ */
+WEIR_API int weir_watch_gate(struct weir_loop *loop, struct weir_watermark *mark,
+                             const struct weir_op *op);
+/* Takes the node back. 0; -ENOENT: it does not watch; -EINVAL; -EPERM; -ECHILD. */
+WEIR_API int weir_unwatch_gate(struct weir_loop *loop, struct weir_watermark *mark);
 
 /* --- closing ---------------------------------------------------------------------------------- */
 
@@ -325,6 +380,7 @@ struct weir_counters {
     uint64_t submitted;
     uint64_t refused;  /* answered -EAGAIN */
     uint64_t waited;   /* found no credit at once, or stood behind one that had not */
+    uint64_t shed;     /* of these: their deadline passed while they waited */
     uint64_t finished; /* handed back */
     uint64_t turns;
     uint64_t enters;        /* io_uring_enter(2) calls */
@@ -355,6 +411,35 @@ struct weir_counters {
     uint32_t offload_waiting;   /* now, at it */
     uint32_t timers;            /* now */
 };
+
+/* Why a gate's depth is what it is. */
+enum weir_depth_reason {
+    WEIR_DEPTH_AS_OPENED,
+    WEIR_DEPTH_LOOP_GOAL, /* lowered for weir_options.goal_ns */
+    WEIR_DEPTH_TASK_GOAL, /* lowered for the goal of a task */
+};
+
+/* A gate, now. */
+struct weir_gate_state {
+    uint32_t depth;     /* credits that are given out now */
+    uint32_t depth_max; /* as opened */
+    enum weir_depth_reason reason;
+    const struct weir_task *task; /* whose goal it was, WEIR_DEPTH_TASK_GOAL; else NULL */
+    uint32_t in_flight;           /* credits taken */
+    uint32_t waiting;             /* ops */
+    uint32_t places;              /* ops that may be live: depth_max + waiting_max */
+    uint32_t reserved;            /* credits reserved by tasks */
+    uint64_t bytes_in_flight;     /* that count; 0 where no budget is set */
+    uint64_t bytes_max;           /* 0: no cap */
+    uint64_t lowered;             /* times that a goal has lowered the depth */
+    uint64_t raised;              /* times that it was raised again */
+    uint64_t throttled_ns;        /* time that ops waited while a goal kept the depth down */
+};
+
+/* The gate of `op`, which is only looked at; NULL: the main gate. 0; -EINVAL: NULL, an op without a
+ * gate (TIMEOUT); -EPERM; -ECHILD. */
+WEIR_API int weir_loop_gate(const struct weir_loop *loop, const struct weir_op *op,
+                            struct weir_gate_state *ret_state);
 
 /* Any of them: 0; -EINVAL: NULL; -EPERM; -ECHILD. */
 WEIR_API int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_counters);

@@ -94,6 +94,15 @@ enum weir_op_flags {
      * that the backend sends. For others -EINVAL.
      */
     WEIR_SHORT = 1u << 1,
+    /*
+     * What submit does when the op cannot have a credit at once, where the loop's default is not
+     * wanted (WEIR_REFUSES, WEIR_CALLER_RUNS): wait in the bounded FIFO; refuse, -EAGAIN; or, CALL
+     * only, run the function in submit once the FIFO is full too. One of them at most. A post waits
+     * whatever it says.
+     */
+    WEIR_OR_WAIT = 1u << 2,
+    WEIR_OR_REFUSE = 1u << 3,
+    WEIR_OR_RUN = 1u << 4,
 };
 
 /* weir_op.route: who carries the op out. A wish, but for OFFLOAD. */

@@ -44,13 +44,42 @@ enum weir_stage {
     WEIR_STAGE_COUNT
 };
 
+#define WEIR_SHARE_MAX 1024
+
+/*
+ * Zeroed but for the name: a task that is only measured. A task's part of a gate:
+ *
+ * share. When ops wait, their tasks are served in proportion to their shares, counting one for an
+ * op and one more for each 64 KiB that it moves; within a task first in, first out. What a task
+ * does not use is lent to the others, and who was idle is owed nothing. Ops without a task wait
+ * together, as one task of share 1.
+ * depth, bytes_max: caps. An op past them waits, while others pass it.
+ * reserve: that many of its ops are always accepted, and never wait for others: their places and
+ * credits are taken from the loop's, and lent to nobody. They pass every byte budget and every
+ * depth that a latency goal has lowered, and leave with the next turn.
+ */
 struct weir_task_options {
     const char *name; /* required, 1 to WEIR_TASK_NAME_MAX bytes; copied; need not be unique */
+    /* At both gates: 1 to WEIR_SHARE_MAX; 0: 1. */
+    uint32_t share;
+    /* Of the main gate: ops in flight at most, 0: no cap; ops reserved, 0: none. */
+    uint32_t depth;
+    uint32_t reserve;
+    /* The same of the offload gate: CALLs and ops routed to OFFLOAD. */
+    uint32_t offload_depth;
+    uint32_t offload_reserve;
+    /* Bytes in flight at most, 0: no cap; one larger op passes alone. See weir_options.bytes_max
+     * for what counts. */
+    uint64_t bytes_max;
+    /* Latency goal, ns: p99 of FLIGHT of the task's ops; 0: none. See weir_options.goal_ns. */
+    uint64_t goal_ns;
 };
 
 struct weir_task_counters {
     uint64_t submitted; /* accepted by submit */
     uint64_t refused;   /* answered -EAGAIN by submit: full */
+    uint64_t waited;    /* of those submitted: found no credit, or stood behind one that had not */
+    uint64_t shed;      /* of these: their deadline passed while they waited; also in `expired` */
     uint64_t finished;  /* handed back, whatever the result */
     uint64_t failed;    /* of these: with an error of their own */
     uint64_t cancelled; /* of these: with -ECANCELED */
@@ -62,7 +91,9 @@ struct weir_task_counters {
 /*
  * Opens a task on `loop`. Its memory was taken when the loop was opened (weir_options.memory_max);
  * a task belongs to one loop. Loop's thread.
- * 0; -EINVAL: NULL, no name; -ENAMETOOLONG; -ENOSPC: memory_max holds no further task; -ESHUTDOWN:
+ * 0; -EINVAL: NULL, no name, a share above WEIR_SHARE_MAX, a reserve above the cap, or so large
+ * that it leaves others no credit; an offload_depth or offload_reserve on a loop without workers;
+ * -ENAMETOOLONG; -ENOSPC: memory_max holds no further task; -ESHUTDOWN:
  * closing; -EPERM: wrong thread; -ECHILD: after fork.
  */
 WEIR_API int weir_task_open(struct weir_loop *loop, const struct weir_task_options *options,
