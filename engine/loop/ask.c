@@ -31,8 +31,12 @@ int64_t weir_loop_live(const struct weir_loop *loop)
 static uint32_t count_waiting(const struct weir_gate *gate)
 {
     uint32_t waiting = 0;
-    for (const struct weir_op *op = gate->waiting.head; op; op = op->held.link.next) {
-        waiting++;
+    for (const struct weir_flow *flow = gate->lines[WEIR_LINE_WAITING].head; flow;
+         flow = flow->links[WEIR_LINE_WAITING].next) {
+        const struct weir_op *op = flow->lines[WEIR_LINE_WAITING].head;
+        for (; op; op = op->held.link.next) {
+            waiting++;
+        }
     }
     return waiting;
 }
@@ -55,6 +59,38 @@ int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_c
     return 0;
 }
 
+int weir_loop_gate(const struct weir_loop *loop, const struct weir_op *op,
+                   struct weir_gate_state *ret_state)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (!ret_state || (op && (op->kind == WEIR_KIND_NONE || op->kind >= WEIR_KIND_COUNT ||
+                              weir_op_is_timer(op)))) {
+        return -EINVAL;
+    }
+    const struct weir_gate *gate =
+        op && weir_op_is_offloaded(op) ? &loop->offload_gate : &loop->gate;
+    const struct weir_steer *steer = &gate->steer;
+    *ret_state = (struct weir_gate_state){
+        .depth = gate->depth,
+        .depth_max = gate->depth_max,
+        .reason = steer->reason,
+        .task = steer->task,
+        .in_flight = weir_gate_in_flight(gate),
+        .waiting = count_waiting(gate),
+        .places = gate->places,
+        .reserved = gate->reserved,
+        .bytes_in_flight = gate->bytes_in_flight,
+        .bytes_max = gate->bytes_max,
+        .lowered = steer->lowered,
+        .raised = steer->raised,
+        .throttled_ns = steer->throttled_ns,
+    };
+    return 0;
+}
+
 int weir_loop_facts(const struct weir_loop *loop, struct weir_facts *ret_facts)
 {
     int r = weir_loop_check(loop);
@@ -63,6 +99,47 @@ int weir_loop_facts(const struct weir_loop *loop, struct weir_facts *ret_facts)
     }
     *ret_facts = loop->facts;
     return 0;
+}
+
+/* The depth of each gate is steered while there is a goal. */
+static void follow_limits(struct weir_loop *loop)
+{
+    loop->steers = loop->gate.steer.goals || loop->offload_gate.steer.goals;
+    weir_loop_set_plain(loop);
+}
+
+static int set_limits(struct weir_loop *loop, struct weir_task *task,
+                      const struct weir_task_options *options)
+{
+    struct weir_flow main = {
+        .share = options->share,
+        .depth = options->depth,
+        .reserve = options->reserve,
+        .bytes_max = options->bytes_max,
+        .goal.flight_ns = options->goal_ns,
+    };
+    struct weir_flow offload = {
+        .share = options->share,
+        .depth = options->offload_depth,
+        .reserve = options->offload_reserve,
+        .goal.flight_ns = options->goal_ns,
+    };
+    bool has_workers = loop->offload_gate.places != 0;
+    if (!has_workers && (offload.depth | offload.reserve) != 0) {
+        return -EINVAL;
+    }
+    int r = weir_gate_set_limits(&loop->gate, task, &main);
+    if (r == 0 && has_workers) {
+        r = weir_gate_set_limits(&loop->offload_gate, task, &offload);
+        if (r < 0) {
+            weir_gate_clear_limits(&loop->gate, task);
+        }
+    }
+    if (r == 0) {
+        task->plain = task->flows[WEIR_GATE_MAIN].governed ? NULL : &loop->tasks;
+        follow_limits(loop);
+    }
+    return r;
 }
 
 int weir_task_open(struct weir_loop *loop, const struct weir_task_options *options,
@@ -78,7 +155,18 @@ int weir_task_open(struct weir_loop *loop, const struct weir_task_options *optio
     if (!options || !ret_task) {
         return -EINVAL;
     }
-    return weir_tasks_open(&loop->tasks, options->name, ret_task);
+    struct weir_task *task;
+    r = weir_tasks_open(&loop->tasks, options->name, &task);
+    if (r < 0) {
+        return r;
+    }
+    r = set_limits(loop, task, options);
+    if (r < 0) {
+        weir_tasks_close(task);
+        return r;
+    }
+    *ret_task = task;
+    return 0;
 }
 
 int weir_task_close(struct weir_task *task)
@@ -91,8 +179,19 @@ int weir_task_close(struct weir_task *task)
         return r;
     }
     /* A post of it that nobody has looked at yet counts as live from then on. */
-    weir_loop_take_posts(WEIR_CONTAINER(task->tasks, struct weir_loop, tasks));
-    return weir_tasks_close(task);
+    struct weir_loop *loop = WEIR_CONTAINER(task->tasks, struct weir_loop, tasks);
+    weir_loop_take_posts(loop);
+    if (!task->built_in &&
+        (task->flows[WEIR_GATE_MAIN].rooms || task->flows[WEIR_GATE_OFFLOAD].rooms)) {
+        return -EBUSY;
+    }
+    r = weir_tasks_close(task);
+    if (r == 0) {
+        weir_gate_clear_limits(&loop->gate, task);
+        weir_gate_clear_limits(&loop->offload_gate, task);
+        follow_limits(loop);
+    }
+    return r;
 }
 
 struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)

@@ -59,10 +59,16 @@ int weir_loop_ask(struct weir_loop *loop, struct weir_op *op, enum weir_asked as
     if (!op->asked) {
         op->asked = (uint8_t)asked;
     }
+    if (asked == WEIR_ASKED_DEADLINE && op->state != WEIR_IN_FLIGHT) {
+        loop->counters.shed++;
+        weir_relaxed_add(&weir_loop_task_of(loop, op)->counters.shed, 1);
+    }
     if (op->state == WEIR_POSTED) {
         weir_loop_withdraw_post(loop, op);
     } else if (op->state == WEIR_AT_GATE) {
-        weir_queue_remove(&weir_loop_gate_of(loop, op)->waiting, op);
+        struct weir_gate *gate = weir_loop_gate_of(loop, op);
+        struct weir_flow *flow = weir_gate_flow(gate, op->slot->task);
+        weir_gate_step_out(gate, flow, WEIR_LINE_WAITING, op);
         weir_loop_finish_early(loop, op, weir_op_asked_result(op));
     } else {
         return ask_carrier(loop, op);

@@ -99,10 +99,10 @@ static void send_to_worker(struct weir_loop *loop, struct weir_op *op)
 void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_staged staged)
 {
     while (staged == WEIR_FINISHED) {
-        int64_t result = op->result;
-        enum weir_settled settled = weir_loop_settle(loop, op, &result);
+        struct weir_event event = {.op = op, .result = op->result};
+        enum weir_settled settled = weir_loop_settle(loop, op, &event);
         if (settled == WEIR_ENDS) {
-            weir_loop_finish_early(loop, op, result);
+            weir_loop_finish_early(loop, op, event.result);
         }
         if (settled != WEIR_GOES_ON) {
             return;
@@ -143,22 +143,16 @@ bool weir_loop_is_rung(const struct weir_loop *loop)
            __atomic_load_n(&loop->inbox, __ATOMIC_SEQ_CST) || has_finished_calls(loop);
 }
 
-static bool can_let_through(const struct weir_gate *gate)
-{
-    return gate->waiting.head && weir_gate_in_flight(gate) < gate->depth;
-}
-
-static bool posts_can_go_on(const struct weir_gate *gate)
-{
-    return gate->posted.head && gate->live < gate->places;
-}
-
 /* Nobody waits for anything but the backend: what most turns find, by one compare. */
 static inline bool is_quiet(const struct weir_loop *loop)
 {
-    uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)loop->gate.waiting.head |
-                    (uintptr_t)loop->offload_gate.waiting.head | (uintptr_t)loop->gate.rooms |
-                    (uintptr_t)loop->offload_gate.rooms | (uintptr_t)loop->closed;
+    const struct weir_gate *main = &loop->gate;
+    const struct weir_gate *offload = &loop->offload_gate;
+    uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)main->lines[WEIR_LINE_WAITING].head |
+                    (uintptr_t)offload->lines[WEIR_LINE_WAITING].head |
+                    (uintptr_t)main->lines[WEIR_LINE_ROOM].head |
+                    (uintptr_t)offload->lines[WEIR_LINE_ROOM].head | (uintptr_t)main->marks |
+                    (uintptr_t)offload->marks | (uintptr_t)loop->closed;
     return (any | (uintptr_t)loop->failed | weir_loop_count_posts(loop)) == 0;
 }
 
@@ -167,12 +161,13 @@ bool weir_loop_has_work(const struct weir_loop *loop)
     if (weir_likely(is_quiet(loop))) {
         return false;
     }
-    bool over_budget = can_let_through(&loop->gate) || can_let_through(&loop->offload_gate);
-    bool posts = posts_can_go_on(&loop->gate) || posts_can_go_on(&loop->offload_gate) ||
+    bool over_budget = weir_gate_next(&loop->gate) || weir_gate_next(&loop->offload_gate);
+    bool posts = weir_gate_can_take_post(&loop->gate) ||
+                 weir_gate_can_take_post(&loop->offload_gate) ||
                  (loop->posted_timers.head && loop->timers < loop->timers_max);
     bool closed = loop->closed && weir_loop_count_live(loop) == 0;
-    return loop->early.head || over_budget || posts || weir_loop_room_to_tell(loop) || closed ||
-           loop->failed;
+    return loop->early.head || over_budget || posts || weir_loop_room_to_tell(loop) ||
+           weir_loop_mark_to_tell(loop) || closed || loop->failed;
 }
 
 /* How long the turn may sleep: not at all if it has anything to do. */

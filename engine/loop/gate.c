@@ -1,104 +1,311 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * gate.c: admission, at the main gate and at that of the offload ring: who waits, in order, and the
- * budget of a turn. An op for which there is room, and before which nobody waits, goes through at
- * once (submit.c), and leaves with the others when the turn begins.
+ * gate.c: the arithmetic of admission, and the fair order of those who wait.
+ *
+ * Order: start-time fair queueing. A flow's tag is the virtual time at which its first op is to be
+ * served: it moves on by the op's cost over the flow's share. The lowest is next; at equal tags who
+ * began to wait first. A flow that begins to wait starts at the gate's virtual time, so that it is
+ * owed nothing for having been idle, and owes nothing for what it was lent. What goes through while
+ * nobody waits is not counted.
  */
-#include <engine/loop/loop.h>
+#include <engine/loop/gate.h>
 
-void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_gate *gate, struct weir_op *op,
-                            struct weir_task *task, const char *site)
+#define TAG_UNIT (1ULL << 20) /* of virtual time: an op of a flow of share 1 */
+
+void weir_gate_init(struct weir_gate *gate, unsigned index, uint32_t depth, uint32_t waiting_max)
 {
-    loop->counters.waited += gate->live >= gate->depth;
-    weir_op_move(op, WEIR_AT_GATE);
-    weir_slots_take(&loop->slots, op, task, site);
-    gate->live++;
-    gate->unadmitted++;
-    weir_queue_push(&gate->waiting, op);
-    if (gate == &loop->gate) {
-        loop->leaving_limit = loop->leaving; /* who comes now stands behind it */
+    *gate = (struct weir_gate){
+        .depth = depth,
+        .depth_max = depth,
+        .places = depth + waiting_max,
+        .index = index,
+        .common = {.share = 1},
+        .steer = {.depth_min = 1},
+    };
+}
+
+/* --- lines ------------------------------------------------------------------------------------ */
+
+void weir_gate_append(struct weir_gate *gate, struct weir_flow *flow, enum weir_line line)
+{
+    struct weir_flow_list *list = &gate->lines[line];
+    flow->links[line] = (struct weir_flow_link){.prev = list->tail};
+    *(list->tail ? &list->tail->links[line].next : &list->head) = flow;
+    list->tail = flow;
+}
+
+void weir_gate_remove(struct weir_gate *gate, struct weir_flow *flow, enum weir_line line)
+{
+    struct weir_flow_list *list = &gate->lines[line];
+    struct weir_flow_link link = flow->links[line];
+    *(link.prev ? &link.prev->links[line].next : &list->head) = link.next;
+    *(link.next ? &link.next->links[line].prev : &list->tail) = link.prev;
+}
+
+void weir_gate_stand(struct weir_gate *gate, struct weir_flow *flow, enum weir_line line,
+                     struct weir_op *op)
+{
+    bool first = !flow->lines[line].head;
+    weir_queue_push(&flow->lines[line], op);
+    if (!first) {
+        return;
+    }
+    weir_gate_append(gate, flow, line);
+    if (line == WEIR_LINE_WAITING && (int64_t)(flow->tag - gate->virtual_time) < 0) {
+        flow->tag = gate->virtual_time;
     }
 }
 
-void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site)
+void weir_gate_step_out(struct weir_gate *gate, struct weir_flow *flow, enum weir_line line,
+                        struct weir_op *op)
 {
-    if (op->kind == WEIR_KIND_CLOSE) {
-        /* Now, and not when it is admitted: what it cancels may hold the credit it waits for. */
-        weir_loop_ask_fd(loop, op->fd, op, NULL);
+    weir_queue_remove(&flow->lines[line], op);
+    if (!flow->lines[line].head) {
+        weir_gate_remove(gate, flow, line);
     }
-    loop->slots.two_fds |= !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
-    weir_loop_wait_at_gate(loop, weir_loop_gate_of(loop, op), op, weir_loop_task_of(loop, op),
-                           site);
 }
 
-bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op)
+/* --- books ------------------------------------------------------------------------------------ */
+
+static uint32_t unused(uint32_t reserve, uint32_t used)
 {
-    bool first = loop->bytes_left == loop->admit_bytes_max;
-    uint64_t wanted = weir_op_bytes(op);
-    if (wanted > loop->bytes_left && !first) {
+    return used < reserve ? reserve - used : 0;
+}
+
+static void count_live(struct weir_gate *gate, struct weir_flow *flow, int more)
+{
+    gate->unused_places -= unused(flow->reserve, flow->live);
+    flow->live += (uint32_t)more;
+    gate->unused_places += unused(flow->reserve, flow->live);
+}
+
+static void count_in_flight(struct weir_gate *gate, struct weir_flow *flow, int64_t more)
+{
+    gate->unused_credits -= unused(flow->reserve, flow->in_flight);
+    flow->in_flight += (uint32_t)more;
+    gate->unused_credits += unused(flow->reserve, flow->in_flight);
+}
+
+struct weir_want weir_gate_want(const struct weir_gate *gate, const struct weir_op *op)
+{
+    uint32_t most = gate->depth_max - gate->reserved;
+    uint32_t traits = weir_kind_traits(op->kind);
+    bool transfers = traits & WEIR_KIND_MAY_WHOLE && !(traits & WEIR_KIND_WAITS);
+    return (struct weir_want){
+        .credits = op->burst < 2      ? 1
+                   : op->burst < most ? op->burst
+                                      : most,
+        .bytes = transfers ? weir_op_bytes(op) : 0,
+    };
+}
+
+static bool counts_bytes(const struct weir_gate *gate, const struct weir_flow *flow)
+{
+    return gate->bytes_max != 0 || flow->bytes_max != 0;
+}
+
+/* --- limits ----------------------------------------------------------------------------------- */
+
+/* A budget lets one op pass alone, whatever its size. */
+static bool fits_budget(uint64_t used, uint64_t more, uint64_t most)
+{
+    return most == 0 || used == 0 || (more <= most && used <= most - more);
+}
+
+/* The part of the flow's reserve that is free is enough; false for a while after it was set at a
+ * gate that was full. */
+static bool fits_reserve(const struct weir_gate *gate, const struct weir_flow *flow,
+                         struct weir_want want)
+{
+    return flow->in_flight + want.credits <= flow->reserve &&
+           weir_gate_in_flight(gate) + want.credits <= gate->depth_max;
+}
+
+static bool fits_flow(const struct weir_flow *flow, struct weir_want want)
+{
+    bool credits =
+        flow->depth == 0 || flow->in_flight == 0 || flow->in_flight + want.credits <= flow->depth;
+    return credits && fits_budget(flow->bytes_in_flight, want.bytes, flow->bytes_max);
+}
+
+/* One that wants more than a lowered depth passes when nothing else is in flight but what is
+ * reserved. */
+static bool fits_gate(const struct weir_gate *gate, struct weir_want want)
+{
+    uint32_t taken = weir_gate_in_flight(gate) + gate->unused_credits;
+    bool credits = taken <= gate->reserved || taken + want.credits <= gate->depth;
+    return credits && fits_budget(gate->bytes_in_flight, want.bytes, gate->bytes_max);
+}
+
+bool weir_gate_would_wait(const struct weir_gate *gate, const struct weir_flow *flow,
+                          struct weir_want want)
+{
+    if (flow->live + want.credits <= flow->reserve && gate->live + gate->extra < gate->depth_max) {
         return false;
     }
-    loop->bytes_left -= wanted < loop->bytes_left ? wanted : loop->bytes_left;
-    return true;
+    uint32_t taken = gate->live + gate->extra + gate->unused_places;
+    bool gate_full = taken > gate->reserved && taken + want.credits > gate->depth;
+    bool flow_full = flow->depth != 0 && flow->live != 0 && flow->live + want.credits > flow->depth;
+    return gate_full || flow_full || !fits_budget(gate->bytes, want.bytes, gate->bytes_max) ||
+           !fits_budget(flow->bytes, want.bytes, flow->bytes_max);
 }
 
-static bool fits_bytes(struct weir_loop *loop, const struct weir_op *op)
+int weir_gate_set_limits(struct weir_gate *gate, struct weir_task *task,
+                         const struct weir_flow *limits)
 {
-    return !(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) || weir_loop_fits_bytes(loop, op);
+    uint32_t reserve = limits->reserve;
+    bool over_cap = limits->depth != 0 && reserve > limits->depth;
+    if (limits->share > WEIR_SHARE_MAX || over_cap ||
+        (reserve != 0 && reserve >= gate->depth_max - gate->reserved)) {
+        return -EINVAL;
+    }
+    struct weir_flow *flow = &task->flows[gate->index];
+    *flow = (struct weir_flow){
+        .share = limits->share ? limits->share : 1,
+        .depth = limits->depth,
+        .reserve = reserve,
+        .bytes_max = limits->bytes_max,
+        .goal = {.flight_ns = limits->goal.flight_ns, .task = task},
+    };
+    flow->governed = (flow->depth | reserve) != 0 || (flow->bytes_max | flow->goal.flight_ns) != 0;
+    gate->reserved += reserve;
+    gate->unused_places += reserve;
+    gate->unused_credits += reserve;
+    weir_steer_set(&gate->steer, &flow->goal);
+    return 0;
 }
 
-/* Lets the first through. */
-static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gate)
+void weir_gate_clear_limits(struct weir_gate *gate, struct weir_task *task)
 {
-    struct weir_op *op = weir_queue_pop(&gate->waiting);
-    gate->unadmitted--;
-    op->left_ns = loop->stamp_ns;
-    weir_op_move(op, WEIR_IN_FLIGHT);
+    struct weir_flow *flow = &task->flows[gate->index];
+    gate->reserved -= flow->reserve;
+    gate->unused_places -= flow->reserve;
+    gate->unused_credits -= flow->reserve;
+    weir_steer_unset(gate, &flow->goal);
+}
+
+/* --- the way of an op ------------------------------------------------------------------------- */
+
+void weir_gate_enter(struct weir_gate *gate, struct weir_flow *flow, struct weir_op *op)
+{
+    gate->live++;
+    gate->unadmitted++;
+    if (op->governed) {
+        op->bytes = counts_bytes(gate, flow) ? weir_gate_want(gate, op).bytes : 0;
+        count_live(gate, flow, 1);
+        gate->bytes += op->bytes;
+        flow->bytes += op->bytes;
+    }
+    weir_gate_stand(gate, flow, WEIR_LINE_WAITING, op);
+}
+
+static struct weir_flow *find_posted(const struct weir_gate *gate)
+{
+    struct weir_flow *flow = gate->lines[WEIR_LINE_POSTED].head;
+    while (flow && !weir_gate_has_place(gate, flow)) {
+        flow = flow->links[WEIR_LINE_POSTED].next;
+    }
+    return flow;
+}
+
+bool weir_gate_can_take_post(const struct weir_gate *gate)
+{
+    return find_posted(gate) != NULL;
+}
+
+struct weir_op *weir_gate_take_post(struct weir_gate *gate)
+{
+    struct weir_flow *flow = find_posted(gate);
+    if (!flow) {
+        return NULL;
+    }
+    struct weir_op *op = flow->lines[WEIR_LINE_POSTED].head;
+    weir_gate_step_out(gate, flow, WEIR_LINE_POSTED, op);
+    if (flow->lines[WEIR_LINE_POSTED].head) {
+        weir_gate_remove(gate, flow, WEIR_LINE_POSTED);
+        weir_gate_append(gate, flow, WEIR_LINE_POSTED);
+    }
     return op;
 }
 
-static void admit_main(struct weir_loop *loop)
+/* Who only takes what is reserved for it goes first. A flow at its cap lets others pass; where the
+ * gate is full for the lowest tag, nobody passes it: else a wide op would wait for ever. */
+struct weir_flow *weir_gate_next(const struct weir_gate *gate)
 {
-    struct weir_gate *gate = &loop->gate;
-    uint32_t credits = gate->depth - weir_gate_in_flight(gate);
-    uint32_t budget = loop->admit_ops_max - (uint32_t)(loop->leaving_end - loop->leaving);
-    uint32_t places = credits < budget ? credits : budget;
-    for (; places > 0 && gate->waiting.head && fits_bytes(loop, gate->waiting.head); places--) {
-        struct weir_op *op = let_through(loop, gate);
-        if (weir_likely(op->kind != WEIR_KIND_CLOSE) || !weir_loop_close_waits(loop, op)) {
-            weir_loop_stage(loop, op);
+    struct weir_flow *next = NULL;
+    struct weir_want wants = {0};
+    for (struct weir_flow *flow = gate->lines[WEIR_LINE_WAITING].head; flow;
+         flow = flow->links[WEIR_LINE_WAITING].next) {
+        struct weir_want want = weir_gate_want(gate, flow->lines[WEIR_LINE_WAITING].head);
+        if (flow->reserve != 0 && fits_reserve(gate, flow, want)) {
+            return flow;
+        }
+        bool earlier = !next || (int64_t)(flow->tag - next->tag) < 0;
+        if (earlier && fits_flow(flow, want)) {
+            next = flow;
+            wants = want;
         }
     }
+    return next && fits_gate(gate, wants) ? next : NULL;
 }
 
-/* Queueing is all that a turn does of these, so there is no budget. */
-static void admit_offload(struct weir_loop *loop)
+static bool waits_alone(const struct weir_gate *gate)
 {
-    struct weir_gate *gate = &loop->offload_gate;
-    while (gate->waiting.head && weir_gate_in_flight(gate) < gate->depth) {
-        weir_loop_stage(loop, let_through(loop, gate));
+    return gate->lines[WEIR_LINE_WAITING].head == gate->lines[WEIR_LINE_WAITING].tail;
+}
+
+static void serve(struct weir_gate *gate, struct weir_flow *flow, struct weir_want want)
+{
+    if ((int64_t)(flow->tag - gate->virtual_time) > 0) {
+        gate->virtual_time = flow->tag;
+    }
+    if (!waits_alone(gate)) {
+        uint64_t cost = want.credits + want.bytes / WEIR_SHARE_BYTES;
+        flow->tag += cost * TAG_UNIT / flow->share;
     }
 }
 
-static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
+struct weir_op *weir_gate_admit(struct weir_gate *gate, struct weir_flow *flow)
 {
-    weir_loop_step_closers(loop);
-    admit_main(loop);
-    admit_offload(loop);
+    struct weir_op *op = flow->lines[WEIR_LINE_WAITING].head;
+    struct weir_want want = weir_gate_want(gate, op);
+    bool is_reserved = flow->reserve != 0 && fits_reserve(gate, flow, want);
+    if (!is_reserved) {
+        serve(gate, flow, want);
+    }
+    gate->unadmitted--;
+    if (op->governed) {
+        op->credits = want.credits;
+        gate->extra += op->credits - 1u;
+        count_in_flight(gate, flow, op->credits);
+        if (is_reserved) { /* it passes the byte budgets */
+            gate->bytes -= op->bytes;
+            flow->bytes -= op->bytes;
+            op->bytes = 0;
+        }
+        gate->bytes_in_flight += op->bytes;
+        flow->bytes_in_flight += op->bytes;
+    }
+    weir_gate_step_out(gate, flow, WEIR_LINE_WAITING, op);
+    return op;
 }
 
-void weir_loop_admit(struct weir_loop *loop)
+void weir_gate_release(struct weir_gate *gate, struct weir_flow *flow, struct weir_op *op)
 {
-    const uint64_t stamp_ns = loop->stamp_ns;
-    for (struct weir_op **op = loop->leaving, **end = loop->leaving_end; op != end; op++) {
-        (*op)->left_ns = stamp_ns;
+    bool had_credit = weir_op_has_credit(op);
+    gate->live--;
+    gate->unadmitted -= !had_credit;
+    if (weir_likely(!op->governed)) {
+        return;
     }
-    uintptr_t waits = (uintptr_t)loop->closers.head | (uintptr_t)loop->gate.waiting.head |
-                      (uintptr_t)loop->offload_gate.waiting.head;
-    if (weir_unlikely(waits != 0)) {
-        admit_who_waits(loop);
+    count_live(gate, flow, -1);
+    gate->bytes -= op->bytes;
+    flow->bytes -= op->bytes;
+    if (had_credit) {
+        gate->extra -= op->credits - 1u;
+        count_in_flight(gate, flow, -(int64_t)op->credits);
+        gate->bytes_in_flight -= op->bytes;
+        flow->bytes_in_flight -= op->bytes;
     }
-    loop->leaving_end = loop->leaving;
-    loop->leaving_limit = loop->leaving + (loop->gate.waiting.head ? 0 : loop->leaving_most);
-    loop->bytes_left = loop->admit_bytes_max;
+    op->governed = 0;
 }

@@ -33,15 +33,17 @@ static uint32_t settle(struct weir_loop *loop, uint32_t count)
         struct weir_event event = loop->events[i];
         struct weir_op *op = event.op;
         if (op->state != WEIR_DONE) {
-            enum weir_settled settled = weir_loop_settle(loop, op, &event.result);
+            enum weir_settled settled = weir_loop_settle(loop, op, &event);
             if (settled == WEIR_GOES_ON) {
                 weir_loop_stage(loop, op);
             }
-            if (settled != WEIR_ENDS) {
+            if (settled == WEIR_ENDS) {
+                weir_op_move(op, WEIR_DONE);
+            } else if (event.more == WEIR_LAST) {
                 continue;
             }
-            weir_op_move(op, WEIR_DONE);
         }
+        loop->events[i].more = WEIR_LAST;
         loop->events[stand++] = event;
     }
     return stand;
@@ -102,19 +104,19 @@ static void record_timer(struct weir_loop *loop, const struct weir_op *op, struc
 static void record_transit(struct weir_loop *loop, struct weir_task *task, uint64_t from_ns,
                            uint64_t left_ns)
 {
-    struct weir_tasks *tasks = &loop->tasks;
-    if (weir_tasks_run_on(tasks, task, from_ns, left_ns)) {
+    if (weir_task_run_on(task, from_ns, left_ns)) {
         return;
     }
-    uint64_t *stages = tasks->run_sample.stages;
-    stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
-    stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
-    stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
-    stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
-    tasks->recording = task;
-    tasks->run = 1;
-    tasks->run_from_ns = from_ns;
-    tasks->run_left_ns = left_ns;
+    struct weir_sample sample = {
+        .stages =
+            {
+                [WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns),
+                [WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns),
+                [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
+                [WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns),
+            },
+    };
+    weir_task_begin_run(task, from_ns, left_ns, &sample);
 }
 
 static __attribute__((noinline)) void count_error(struct weir_task *task, int64_t result)
@@ -148,6 +150,17 @@ static inline void record(struct weir_loop *loop, const struct weir_op *op, stru
     }
 }
 
+/* What a goal hears of an op that was in flight; nothing of what had to wait for others. */
+static void tell_goals(struct weir_loop *loop, struct weir_gate *gate, struct weir_flow *flow,
+                       const struct weir_op *op)
+{
+    if (weir_op_has_credit(op) && !(weir_kind_traits(op->kind) & WEIR_KIND_WAITS)) {
+        uint64_t flight_ns = loop->done_ns > op->left_ns ? loop->done_ns - op->left_ns : 0;
+        weir_steer_add(&gate->steer, &gate->steer.of_loop, op->left_ns, flight_ns);
+        weir_steer_add(&gate->steer, &flow->goal, op->left_ns, flight_ns);
+    }
+}
+
 /* An op without a credit or of a worker, asked for or tried again, with a deadline, or a timer. */
 static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
 {
@@ -166,10 +179,18 @@ static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
         loop->slotless--;
         return;
     }
+    struct weir_task *task = op->slot->task;
     struct weir_gate *gate = weir_loop_gate_of(loop, op);
-    record(loop, op, op->slot->task, event->result);
-    gate->unadmitted -= !weir_op_has_credit(op);
-    gate->live--;
+    struct weir_flow *flow = weir_gate_flow(gate, task);
+    record(loop, op, task, event->result);
+    if (loop->steers) {
+        tell_goals(loop, gate, flow, op);
+    }
+    bool governed = op->governed;
+    weir_gate_release(gate, flow, op);
+    if (governed) {
+        weir_loop_set_plain(loop);
+    }
     weir_slots_free(&loop->slots, op->slot);
     if (op->heap_index != 0) {
         weir_heap_remove(&loop->heap, op);
@@ -182,15 +203,24 @@ static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
     op->asked_back = 0;
 }
 
-static __attribute__((noinline)) void hand_back_odd(struct weir_loop *loop,
-                                                    const struct weir_event *event)
+/* True: it was the last of its op. */
+static __attribute__((noinline)) bool hand_back_odd(struct weir_loop *loop,
+                                                    struct weir_event *event)
 {
+    struct weir_op *op = event->op;
+    op->more = (uint8_t)event->more;
+    if (event->more != WEIR_LAST) {
+        event->more = WEIR_LAST;
+        op->result = event->result;
+        return false;
+    }
     leave_odd(loop, event);
-    event->op->deadline_ns = 0;
-    event->op->intended_ns = 0;
+    op->deadline_ns = 0;
+    op->intended_ns = 0;
+    return true;
 }
 
-static inline void hand_back(struct weir_loop *loop, const struct weir_event *event)
+static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
 {
     struct weir_op *op = event->op;
     if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
@@ -200,8 +230,9 @@ static inline void hand_back(struct weir_loop *loop, const struct weir_event *ev
         }
         loop->gate.live--;
         weir_slots_free(&loop->slots, slot);
-    } else {
-        hand_back_odd(loop, event);
+    } else if (!hand_back_odd(loop, event)) {
+        op->callback(op);
+        return;
     }
     op->result = event->result;
     weir_op_set_stand(op, 0); /* WITH_CALLER */
@@ -211,8 +242,8 @@ static inline void hand_back(struct weir_loop *loop, const struct weir_event *ev
 
 static void hand_back_all(struct weir_loop *loop, uint32_t count)
 {
-    const struct weir_event *event = loop->events;
-    const struct weir_event *end = event + count;
+    struct weir_event *event = loop->events;
+    struct weir_event *end = event + count;
     const int *dead = &loop->backend->dead; /* a machine that stops in a callback calls nobody */
     while (event != end && *dead == 0) {
         const struct weir_event *stop =
@@ -236,13 +267,25 @@ static void audit(const struct weir_loop *loop)
 }
 #else
 /* Counts must equal the lists they count. */
-static void audit_gate(const struct weir_loop *loop, const struct weir_gate *gate)
+static uint32_t audit_waiting(const struct weir_gate *gate)
 {
     uint32_t waiting = 0;
-    for (const struct weir_op *op = gate->waiting.head; op; op = op->held.link.next) {
-        WEIR_CHECK(op->state == WEIR_AT_GATE);
-        waiting++;
+    for (const struct weir_flow *flow = gate->lines[WEIR_LINE_WAITING].head; flow;
+         flow = flow->links[WEIR_LINE_WAITING].next) {
+        const struct weir_op *op = flow->lines[WEIR_LINE_WAITING].head;
+        WEIR_CHECK(op);
+        for (; op; op = op->held.link.next) {
+            WEIR_CHECK(op->state == WEIR_AT_GATE);
+            waiting++;
+        }
     }
+    return waiting;
+}
+
+static void audit_gate(const struct weir_loop *loop, const struct weir_gate *gate)
+{
+    uint32_t waiting = audit_waiting(gate);
+    uint32_t extra = 0;
     uint32_t live = 0;
     uint32_t credits = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
@@ -250,12 +293,14 @@ static void audit_gate(const struct weir_loop *loop, const struct weir_gate *gat
         if (op && weir_op_is_offloaded(op) == (gate == &loop->offload_gate)) {
             live++;
             credits += weir_op_has_credit(op);
+            extra += weir_op_has_credit(op) && op->governed ? op->credits - 1 : 0;
             waiting += op->state == WEIR_DONE && op->with == WEIR_CARRIER_NOBODY;
             WEIR_CHECK(op->slot == &loop->slots.slots[i]);
         }
     }
     WEIR_CHECK(live == gate->live && live == waiting + credits && live <= gate->places);
-    WEIR_CHECK(credits == weir_gate_in_flight(gate) && credits <= gate->depth);
+    WEIR_CHECK(extra == gate->extra && credits + extra == weir_gate_in_flight(gate));
+    WEIR_CHECK(credits + extra <= gate->depth_max && gate->depth <= gate->depth_max);
 }
 
 static void audit(const struct weir_loop *loop)
@@ -308,6 +353,17 @@ static int leave_early(struct weir_loop *loop, int error)
     return error;
 }
 
+static bool has_rooms(const struct weir_loop *loop)
+{
+    return loop->gate.lines[WEIR_LINE_ROOM].head || loop->offload_gate.lines[WEIR_LINE_ROOM].head;
+}
+
+/* Somebody wants to be told how full a gate is. */
+static bool has_onlookers(const struct weir_loop *loop)
+{
+    return has_rooms(loop) || loop->gate.marks || loop->offload_gate.marks;
+}
+
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
 {
     int carried = 0;
@@ -334,11 +390,16 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         return leave_early(loop, loop->backend->dead); /* nobody else is called either */
     }
     weir_loop_take_posts(loop); /* they stand before those who wait for room */
-    if (loop->gate.rooms || loop->offload_gate.rooms) {
+    if (weir_unlikely(has_onlookers(loop))) {
         weir_loop_announce_room(loop);
-        if (weir_unlikely(loop->backend->dead != 0)) {
+        weir_loop_tell_marks(loop);
+        if (loop->backend->dead != 0) {
             return leave_early(loop, loop->backend->dead);
         }
+    }
+    if (weir_unlikely(loop->steers)) {
+        weir_steer_judge(&loop->gate, loop->stamp_ns);
+        weir_steer_judge(&loop->offload_gate, loop->stamp_ns);
     }
     audit(loop);
     if (loop->epoll_fd >= 0 && loop->failed == 0) {
@@ -376,8 +437,7 @@ int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)
 
 static bool keeps_running(const struct weir_loop *loop)
 {
-    return weir_loop_count_live(loop) > 0 || loop->holds > 0 || loop->gate.rooms ||
-           loop->offload_gate.rooms || loop->closed;
+    return weir_loop_count_live(loop) > 0 || loop->holds > 0 || has_rooms(loop) || loop->closed;
 }
 
 int weir_loop_run(struct weir_loop *loop)

@@ -7,34 +7,13 @@
 #define WEIR_ENGINE_LOOP_H
 
 #include <engine/backend/policy.h>
+#include <engine/loop/gate.h>
 #include <engine/loop/timer.h>
 #include <engine/observe/task.h>
 #include <engine/offload/offload.h>
 #include <weir/weir.h>
 
 #define WEIR_TIMERS_A_TURN 256 /* entries of the heap that one turn looks at when they are due */
-
-/*
- * Admission. Each op behind a gate (every kind but TIMEOUT) has a slot and a place, and from its
- * admission to its last hand-back a credit. Invariant: in flight <= depth, live <= places.
- */
-struct weir_gate {
-    uint32_t live;       /* accepted and not handed back */
-    uint32_t unadmitted; /* of these without a credit: waiting, or cancelled while they waited */
-    uint32_t depth;      /* credits */
-    uint32_t places;     /* depth + waiting_max */
-    struct weir_queue waiting;
-    struct weir_queue posted; /* ops that wait for a place */
-    struct weir_room *rooms;
-    struct weir_room *rooms_tail;
-    bool room_stood; /* somebody waited and there was room when the last turn ended */
-};
-
-/* Credits taken. */
-static inline uint32_t weir_gate_in_flight(const struct weir_gate *gate)
-{
-    return gate->live - gate->unadmitted;
-}
 
 /* Before a turn sleeps. */
 struct weir_spin {
@@ -49,6 +28,9 @@ struct weir_loop {
     int failed;   /* 0, or the errno of the turn that could not go on */
     bool unowned; /* waits for adoption */
     bool caller_runs;
+    bool refuses;
+    bool governs; /* all its ops are governed: a byte budget, or a goal of the loop's */
+    bool steers;  /* there are goals */
     bool in_turn; /* callbacks may be running */
     bool closing;
     bool in_call; /* a function runs that a simulated worker has carried */
@@ -78,7 +60,7 @@ struct weir_loop {
     uint32_t timers_max;
     uint64_t stamp_ns;  /* latest reading */
     bool stamp_fresh;   /* it may be reused: in a turn, or a submit since then has read it */
-    uint32_t plain_max; /* below it, gate.live lets submit take its short way: 0 or depth */
+    uint32_t plain_max; /* below it, gate.live lets submit take its short way */
     uint64_t done_ns;   /* the reading after this turn's enter */
 
     /* Hand-back. */
@@ -171,7 +153,8 @@ static inline void weir_loop_stamp(struct weir_loop *loop)
 /* The short way of submit is for an open loop whose stamp may be used and that has a credit. */
 static inline void weir_loop_set_plain(struct weir_loop *loop)
 {
-    loop->plain_max = loop->refuse == 0 && loop->stamp_fresh ? loop->gate.depth : 0;
+    bool may = loop->refuse == 0 && loop->stamp_fresh && !loop->governs;
+    loop->plain_max = may ? weir_gate_plain_max(&loop->gate) : 0;
 }
 
 static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const struct weir_op *op)
@@ -182,16 +165,21 @@ static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const 
 /* For tests and the harness, which put other tables and functions into it. */
 struct weir_backend *weir_loop_backend(struct weir_loop *loop);
 
-/* gate.c */
+static inline struct weir_flow *weir_loop_flow_of(struct weir_loop *loop, const struct weir_op *op)
+{
+    return weir_gate_flow(weir_loop_gate_of(loop, op), weir_loop_task_of(loop, op));
+}
+
+/* admit.c */
 /* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
  * there is room and budget. */
 void weir_loop_admit(struct weir_loop *loop);
 /* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of
  * a turn passes whatever its size. */
 bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op);
-/* Gives an op a slot and a place at the end of a gate's FIFO; there must be one. */
-void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_gate *gate, struct weir_op *op,
-                            struct weir_task *task, const char *site);
+/* Gives an op a slot and a place at its gate, behind those of its task; there must be one. */
+void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
+                            const char *site);
 /* The same for any kind of op, with what it brings about. */
 void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site);
 
@@ -211,11 +199,16 @@ enum weir_settled {
     WEIR_ENDS,     /* with the result that stands */
     WEIR_GOES_ON,  /* to be staged again */
     WEIR_IS_LATER, /* a timer holds it */
+    WEIR_STAYS,    /* with its carrier */
 };
-/* Whether a completion is the end of its op. */
-enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op, int64_t *result);
+/* Whether a completion is the end of its op. An event with `more` is to be handed back all the
+ * same. */
+enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op,
+                                   struct weir_event *event);
 
 /* submit.c */
+/* Whether an op that cannot have a credit at once is refused. */
+bool weir_loop_refuses_to_wait(const struct weir_loop *loop, const struct weir_op *op);
 /* 0, or what submit answers to an op that the header says may not be so. Any thread. */
 int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op);
 /* A TIMEOUT for which there is a place. */
@@ -282,6 +275,12 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns);
 /* room.c */
 bool weir_loop_room_to_tell(const struct weir_loop *loop);
 void weir_loop_announce_room(struct weir_loop *loop);
+/* Whether an op may stand for its gate; NULL does for the main one. 0, or as of weir_wait_room(). */
+int weir_loop_judge_example(struct weir_loop *loop, const struct weir_op *op);
+
+/* mark.c: watermarks that have been crossed. */
+bool weir_loop_mark_to_tell(const struct weir_loop *loop);
+void weir_loop_tell_marks(struct weir_loop *loop);
 
 /* foreign.c: leaves the loop so that its fd tells when to turn again. */
 void weir_loop_arm_foreign(struct weir_loop *loop);

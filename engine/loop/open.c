@@ -55,7 +55,7 @@ static const char *judge_options(const struct weir_options *options)
     if ((unsigned)options->policy > WEIR_SIM) {
         return "options.policy is none of enum weir_policy";
     }
-    if (options->flags & ~(uint32_t)(WEIR_FOR_ADOPTION | WEIR_CALLER_RUNS)) {
+    if (options->flags & ~(uint32_t)(WEIR_FOR_ADOPTION | WEIR_CALLER_RUNS | WEIR_REFUSES)) {
         return "options.flags has a bit that is none of enum weir_loop_flags";
     }
     if (options->depth > WEIR_DEPTH_MAX) {
@@ -66,6 +66,9 @@ static const char *judge_options(const struct weir_options *options)
     }
     if (options->timers_max > WEIR_TIMERS_MAX) {
         return "options.timers_max is above WEIR_TIMERS_MAX, 16777216";
+    }
+    if (options->depth_min > (options->depth ? options->depth : DEPTH_DEFAULT)) {
+        return "options.depth_min is above the depth";
     }
     if (options->memory_max > WEIR_MEMORY_MAX) {
         return "options.memory_max is above WEIR_MEMORY_MAX, 1 TiB";
@@ -250,6 +253,15 @@ static void on_died(void *context, int error)
     weir_loop_fail(context, error);
 }
 
+static void set_goal(struct weir_gate *gate, const struct weir_options *options)
+{
+    struct weir_steer *steer = &gate->steer;
+    steer->depth_min = options->depth_min < gate->depth_max ? options->depth_min : gate->depth_max;
+    steer->depth_min = steer->depth_min > 0 ? steer->depth_min : 1;
+    steer->of_loop.flight_ns = options->goal_ns;
+    weir_steer_set(steer, &steer->of_loop);
+}
+
 static int make_loop(const struct weir_options *options, struct weir_facts *facts,
                      struct weir_backend *backend, struct weir_loop **ret_loop)
 {
@@ -275,9 +287,9 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .unowned = true,
         .backend = backend,
         .caller_runs = options->flags & WEIR_CALLER_RUNS,
-        .gate = {.depth = facts->depth, .places = facts->depth + options->waiting_max},
-        .offload_gate = {.depth = options->offload_depth,
-                         .places = options->offload_depth + options->offload_waiting_max},
+        .refuses = options->flags & WEIR_REFUSES,
+        .governs = options->bytes_max != 0 || options->goal_ns != 0,
+        .steers = options->goal_ns != 0,
         /* A clock that does not move by itself is not worth watching. */
         .spin = {.max_ns = backend->table->carries_calls ? 0 : options->spin_ns_max},
         .posts_max = options->posts_max,
@@ -294,6 +306,12 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .arena_size = arena_size,
         .facts = *facts,
     };
+    weir_gate_init(&loop->gate, WEIR_GATE_MAIN, facts->depth, options->waiting_max);
+    weir_gate_init(&loop->offload_gate, WEIR_GATE_OFFLOAD, options->offload_depth,
+                   options->offload_waiting_max);
+    loop->gate.bytes_max = options->bytes_max;
+    set_goal(&loop->gate, options);
+    set_goal(&loop->offload_gate, options);
     lay_out(loop, options);
     backend->slots = &loop->slots;
     backend->died = on_died;

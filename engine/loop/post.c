@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * post.c: ops from other threads. A poster pushes onto the inbox, a list that the loop takes whole
- * and turns round; from there a post waits on the FIFO of its gate, or of the timers, for a place.
+ * and turns round; from there a post stands in line for a place at its gate, behind those of its
+ * task, or among the timers.
  *
  * Invariant: `posts` counts from before the push until the post has a place or is asked back, so
  * what was accepted is always counted somewhere.
@@ -71,9 +72,25 @@ int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const char *si
     return 0;
 }
 
-static struct weir_queue *fifo_of(struct weir_loop *loop, const struct weir_op *op)
+/* At the end of the line of its task at its gate, or of the timers. */
+static void stand(struct weir_loop *loop, struct weir_op *op)
 {
-    return weir_op_is_timer(op) ? &loop->posted_timers : &weir_loop_gate_of(loop, op)->posted;
+    if (weir_op_is_timer(op)) {
+        weir_queue_push(&loop->posted_timers, op);
+    } else {
+        weir_gate_stand(weir_loop_gate_of(loop, op), weir_loop_flow_of(loop, op), WEIR_LINE_POSTED,
+                        op);
+    }
+}
+
+static void step_out(struct weir_loop *loop, struct weir_op *op)
+{
+    if (weir_op_is_timer(op)) {
+        weir_queue_remove(&loop->posted_timers, op);
+    } else {
+        weir_gate_step_out(weir_loop_gate_of(loop, op), weir_loop_flow_of(loop, op),
+                           WEIR_LINE_POSTED, op);
+    }
 }
 
 /* Oldest first. */
@@ -91,7 +108,7 @@ void weir_loop_empty_inbox(struct weir_loop *loop)
     while (oldest) {
         struct weir_op *next = oldest->held.link.next;
         weir_relaxed_add(&weir_loop_task_of(loop, oldest)->counters.submitted, 1);
-        weir_queue_push(fifo_of(loop, oldest), oldest);
+        stand(loop, oldest);
         if (oldest->deadline_ns != 0) {
             weir_heap_insert(&loop->heap, oldest, oldest->deadline_ns);
         }
@@ -109,10 +126,11 @@ static void uncount(struct weir_loop *loop)
     __atomic_fetch_sub(&loop->posts, 1, __ATOMIC_RELEASE);
 }
 
+/* One of each task in turn, as long as there are places. */
 static void take_from(struct weir_loop *loop, struct weir_gate *gate)
 {
-    while (gate->posted.head && gate->live < gate->places) {
-        struct weir_op *op = weir_queue_pop(&gate->posted);
+    struct weir_op *op;
+    while ((op = weir_gate_take_post(gate)) != NULL) {
         weir_loop_enter_gate(loop, op, op->site);
         uncount(loop);
     }
@@ -136,7 +154,7 @@ void weir_loop_move_posts(struct weir_loop *loop)
 
 void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op)
 {
-    weir_queue_remove(fifo_of(loop, op), op);
+    step_out(loop, op);
     if (op->heap_index != 0) {
         weir_heap_remove(&loop->heap, op);
     }
@@ -163,12 +181,12 @@ uint32_t weir_loop_count_slotless(const struct weir_loop *loop, int fd)
     return count;
 }
 
-static int ask_fifo(struct weir_loop *loop, struct weir_queue *fifo, const struct weir_posts *which,
-                    enum weir_asked asked)
+static int ask_line(struct weir_loop *loop, const struct weir_queue *line,
+                    const struct weir_posts *which, enum weir_asked asked)
 {
     int count = 0;
     struct weir_op *next;
-    for (struct weir_op *op = fifo->head; op; op = next) {
+    for (struct weir_op *op = line->head; op; op = next) {
         next = op->held.link.next;
         bool on_fd = which->fd < 0 || is_on(op, which->fd);
         bool of_task = !which->task || weir_loop_task_of(loop, op) == which->task;
@@ -180,6 +198,18 @@ static int ask_fifo(struct weir_loop *loop, struct weir_queue *fifo, const struc
     return count;
 }
 
+static int ask_at_gate(struct weir_loop *loop, const struct weir_gate *gate,
+                       const struct weir_posts *which, enum weir_asked asked)
+{
+    int count = 0;
+    struct weir_flow *next;
+    for (struct weir_flow *flow = gate->lines[WEIR_LINE_POSTED].head; flow; flow = next) {
+        next = flow->links[WEIR_LINE_POSTED].next;
+        count += ask_line(loop, &flow->lines[WEIR_LINE_POSTED], which, asked);
+    }
+    return count;
+}
+
 int weir_loop_ask_posts(struct weir_loop *loop, const struct weir_posts *which,
                         enum weir_asked asked)
 {
@@ -187,7 +217,7 @@ int weir_loop_ask_posts(struct weir_loop *loop, const struct weir_posts *which,
         return 0;
     }
     weir_loop_empty_inbox(loop);
-    return ask_fifo(loop, &loop->gate.posted, which, asked) +
-           ask_fifo(loop, &loop->offload_gate.posted, which, asked) +
-           ask_fifo(loop, &loop->posted_timers, which, asked);
+    return ask_at_gate(loop, &loop->gate, which, asked) +
+           ask_at_gate(loop, &loop->offload_gate, which, asked) +
+           ask_line(loop, &loop->posted_timers, which, asked);
 }

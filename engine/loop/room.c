@@ -1,18 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * room.c: those who wait for the gate to have a place. First in, first out; as many are called as
- * there are places; with hysteresis, so that a full gate does not wake a waiter per completion, but
- * never waiting for a mark that idle ops may keep it from.
+ * room.c: those who wait for the gate to have a place. First in, first out for each task, the tasks
+ * in turns; as many are called as there are places; with hysteresis, so that a full gate does not
+ * wake a waiter per completion, but never waiting for a mark that idle ops may keep it from.
  */
 #include <engine/loop/loop.h>
 
 #define LOW_SHARE 8 /* the low mark: this part of the places free, */
 #define LOW_MOST 8  /* at most this many */
-
-static uint32_t places(const struct weir_gate *gate)
-{
-    return gate->places - gate->live;
-}
 
 /* After a machine has stopped nobody is called any more. */
 static bool is_dead(const struct weir_loop *loop)
@@ -20,9 +15,26 @@ static bool is_dead(const struct weir_loop *loop)
     return weir_unlikely(loop->backend->dead != 0);
 }
 
+/* Whether an op like the one that it named would be accepted. */
+static bool has_room(const struct weir_room *room)
+{
+    struct weir_want want = {.credits = room->credits, .bytes = room->bytes};
+    return weir_gate_has_place(room->gate, room->flow) &&
+           !(room->refuses && weir_gate_would_wait(room->gate, room->flow, want));
+}
+
+static bool has_reserve(const struct weir_flow *flow)
+{
+    return flow->live < flow->reserve;
+}
+
 static bool can_tell(const struct weir_loop *loop, const struct weir_gate *gate)
 {
-    return gate->rooms && (places(gate) > 0 || loop->closing);
+    struct weir_flow *flow = gate->lines[WEIR_LINE_ROOM].head;
+    while (flow && !loop->closing && !has_room(flow->rooms)) {
+        flow = flow->links[WEIR_LINE_ROOM].next;
+    }
+    return flow != NULL;
 }
 
 bool weir_loop_room_to_tell(const struct weir_loop *loop)
@@ -32,43 +44,95 @@ bool weir_loop_room_to_tell(const struct weir_loop *loop)
 
 static void unlink_room(struct weir_room *room)
 {
-    struct weir_gate *gate = room->gate;
-    *(room->prev ? &room->prev->next : &gate->rooms) = room->next;
-    *(room->next ? &room->next->prev : &gate->rooms_tail) = room->prev;
+    struct weir_flow *flow = room->flow;
+    *(room->prev ? &room->prev->next : &flow->rooms) = room->next;
+    *(room->next ? &room->next->prev : &flow->rooms_tail) = room->prev;
+    if (!flow->rooms) {
+        weir_gate_remove(room->gate, flow, WEIR_LINE_ROOM);
+    }
     room->loop = NULL;
 }
 
-static void call_first(struct weir_gate *gate, int result)
+static void call(struct weir_room *room, int result)
 {
-    struct weir_room *room = gate->rooms;
+    struct weir_gate *gate = room->gate;
+    struct weir_flow *flow = room->flow;
     unlink_room(room);
+    if (flow->rooms) { /* the next is another task's */
+        weir_gate_remove(gate, flow, WEIR_LINE_ROOM);
+        weir_gate_append(gate, flow, WEIR_LINE_ROOM);
+    }
     room->callback(room, result);
+}
+
+/* The next who is to be called; those who have come in this turn, maybe from their own callback,
+ * are the next one's. */
+static struct weir_room *find(const struct weir_loop *loop, const struct weir_gate *gate,
+                              bool only_reserved)
+{
+    for (struct weir_flow *flow = gate->lines[WEIR_LINE_ROOM].head; flow;
+         flow = flow->links[WEIR_LINE_ROOM].next) {
+        struct weir_room *room = flow->rooms;
+        if (room->turn != loop->counters.turns && (!only_reserved || has_reserve(flow)) &&
+            has_room(room)) {
+            return room;
+        }
+    }
+    return NULL;
 }
 
 static void announce(struct weir_loop *loop, struct weir_gate *gate)
 {
     uint32_t low = gate->places / LOW_SHARE;
     low = low < 1 ? 1 : low > LOW_MOST ? LOW_MOST : low;
-    uint32_t room = places(gate);
-    if (room >= low || gate->room_stood) {
-        /* Those who have come in this turn, maybe from their own callback, are the next one's. */
-        for (; room > 0 && gate->rooms && gate->rooms->turn != loop->counters.turns; room--) {
-            if (places(gate) == 0 || loop->closing || is_dead(loop)) {
-                break;
-            }
-            call_first(gate, 0);
+    uint32_t places = gate->places - gate->live;
+    bool above_mark = places < low + gate->unused_places && !gate->room_stood;
+    for (; places > 0 && !loop->closing && !is_dead(loop); places--) {
+        struct weir_room *room = find(loop, gate, above_mark);
+        if (!room) {
+            break;
         }
+        call(room, 0);
     }
-    while (loop->closing && gate->rooms && !is_dead(loop)) {
-        call_first(gate, -ESHUTDOWN);
+    while (loop->closing && gate->lines[WEIR_LINE_ROOM].head && !is_dead(loop)) {
+        call(gate->lines[WEIR_LINE_ROOM].head->rooms, -ESHUTDOWN);
     }
-    gate->room_stood = gate->rooms && places(gate) > 0;
+    gate->room_stood = can_tell(loop, gate);
 }
 
 void weir_loop_announce_room(struct weir_loop *loop)
 {
     announce(loop, &loop->gate);
     announce(loop, &loop->offload_gate);
+}
+
+static void take_wish(struct weir_loop *loop, struct weir_room *room, const struct weir_op *op)
+{
+    struct weir_want want = {.credits = 1};
+    room->gate = &loop->gate;
+    room->flow = &loop->gate.common;
+    room->refuses = loop->refuses;
+    if (op) {
+        room->gate = weir_loop_gate_of(loop, op);
+        room->flow = weir_loop_flow_of(loop, op);
+        room->refuses = weir_loop_refuses_to_wait(loop, op);
+        want = weir_gate_want(room->gate, op);
+    }
+    room->credits = want.credits;
+    room->bytes = want.bytes;
+}
+
+int weir_loop_judge_example(struct weir_loop *loop, const struct weir_op *op)
+{
+    int r = weir_loop_check(loop);
+    if (r < 0 || !op) {
+        return r;
+    }
+    if (op->kind == WEIR_KIND_NONE || op->kind >= WEIR_KIND_COUNT || weir_op_is_timer(op) ||
+        (op->task && op->task->tasks != &loop->tasks)) {
+        return -EINVAL;
+    }
+    return weir_loop_gate_of(loop, op)->places == 0 ? -EOPNOTSUPP : 0;
 }
 
 int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const struct weir_op *op,
@@ -81,26 +145,29 @@ int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const stru
     if (loop->refuse != 0) {
         return loop->refuse;
     }
-    if (!room || !room->callback || !op || op->kind == WEIR_KIND_NONE ||
-        op->kind >= WEIR_KIND_COUNT || weir_op_is_timer(op)) {
-        return -EINVAL;
-    }
-    struct weir_gate *gate = weir_loop_gate_of(loop, op);
-    if (gate->places == 0) {
-        return -EOPNOTSUPP;
+    r = room && room->callback ? weir_loop_judge_example(loop, op) : -EINVAL;
+    if (r < 0) {
+        return r;
     }
     if (room->loop) {
         return -EBUSY;
     }
-    gate->room_stood = gate->room_stood && gate->rooms;
+    take_wish(loop, room, op);
+    struct weir_gate *gate = room->gate;
+    struct weir_flow *flow = room->flow;
+    if (!gate->lines[WEIR_LINE_ROOM].head) {
+        gate->room_stood = false;
+    }
+    if (!flow->rooms) {
+        weir_gate_append(gate, flow, WEIR_LINE_ROOM);
+    }
     room->loop = loop;
-    room->gate = gate;
     room->site = site;
     room->turn = loop->counters.turns;
     room->next = NULL;
-    room->prev = gate->rooms_tail;
-    *(room->prev ? &room->prev->next : &gate->rooms) = room;
-    gate->rooms_tail = room;
+    room->prev = flow->rooms_tail;
+    *(room->prev ? &room->prev->next : &flow->rooms) = room;
+    flow->rooms_tail = room;
     return 0;
 }
 

@@ -166,13 +166,35 @@ static int64_t run_call(struct weir_loop *loop, const struct weir_op *op)
     return result;
 }
 
-enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op, int64_t *result)
+/* A multishot op that ended with a success, and not at the end of what it reads, found the
+ * completion queue full: it is started again. */
+static enum weir_settled settle_burst(struct weir_loop *loop, const struct weir_op *op,
+                                      struct weir_event *event)
 {
+    bool overflowed = event->more == WEIR_LAST && event->result > 0 && !op->asked;
+    if (overflowed) {
+        loop->counters.rearmed++;
+        event->more = WEIR_REARMED;
+        return WEIR_GOES_ON;
+    }
+    return WEIR_ENDS;
+}
+
+enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op,
+                                   struct weir_event *event)
+{
+    int64_t *result = &event->result;
+    if (weir_unlikely(event->more == WEIR_MORE)) {
+        return WEIR_STAYS;
+    }
     if (op->kind == WEIR_KIND_CALL) {
         if (loop->backend->table->carries_calls) {
             *result = run_call(loop, op);
         }
         return WEIR_ENDS; /* whatever its function returned: any int64_t */
     }
-    return *result < 0 ? settle_error(loop, op, result) : settle_success(loop, op, result);
+    if (*result < 0) {
+        return settle_error(loop, op, result);
+    }
+    return op->burst > 1 ? settle_burst(loop, op, event) : settle_success(loop, op, result);
 }

@@ -10,8 +10,11 @@
 static bool flags_fit(const struct weir_op *op)
 {
     bool whole = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-    uint32_t known = (whole ? WEIR_WHOLE : 0) | (op->kind == WEIR_KIND_CALL ? WEIR_SHORT : 0);
-    return (op->flags & ~known) == 0;
+    uint32_t known = (whole ? WEIR_WHOLE : 0) |
+                     (op->kind == WEIR_KIND_CALL ? WEIR_SHORT | WEIR_OR_RUN : 0) |
+                     (weir_op_is_timer(op) ? 0 : WEIR_OR_WAIT | WEIR_OR_REFUSE);
+    uint32_t answer = op->flags & (WEIR_OR_WAIT | WEIR_OR_REFUSE | WEIR_OR_RUN);
+    return (op->flags & ~known) == 0 && (answer & (answer - 1)) == 0;
 }
 
 /* What waits for others may not hold a worker; what a worker has nothing to do with is no call. */
@@ -22,18 +25,18 @@ static bool route_fits(const struct weir_op *op)
     return op->route < WEIR_ROUTE_OFFLOAD || (op->route == WEIR_ROUTE_OFFLOAD && !no_call);
 }
 
-static inline bool takes_ops(const struct weir_loop *loop, const struct weir_task *task)
+static bool burst_fits(const struct weir_loop *loop, const struct weir_op *op)
 {
-    return task->tasks == &loop->tasks && task->open;
+    return op->burst < 2 || (loop->backend->bursts >> op->kind & 1);
 }
 
 int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
 {
     if (op->kind == WEIR_KIND_NONE || op->kind >= WEIR_KIND_COUNT || !op->callback ||
-        !flags_fit(op) || !route_fits(op)) {
+        !flags_fit(op) || !route_fits(op) || !burst_fits(loop, op)) {
         return -EINVAL;
     }
-    if (op->task && !takes_ops(loop, op->task)) {
+    if (op->task && (op->task->tasks != &loop->tasks || !op->task->open)) {
         return -EINVAL;
     }
     if (weir_kind_traits(op->kind) & WEIR_KIND_LENGTH32 && op->arg.io.length > LENGTH32_MAX) {
@@ -88,6 +91,33 @@ static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir
     return 0;
 }
 
+bool weir_loop_refuses_to_wait(const struct weir_loop *loop, const struct weir_op *op)
+{
+    return op->flags & WEIR_OR_REFUSE ||
+           (loop->refuses && !(op->flags & (WEIR_OR_WAIT | WEIR_OR_RUN)));
+}
+
+/* A call that is not accepted is run instead. */
+static bool runs_instead(const struct weir_loop *loop, const struct weir_op *op)
+{
+    return op->kind == WEIR_KIND_CALL &&
+           (op->flags & WEIR_OR_RUN ||
+            (loop->caller_runs && !(op->flags & (WEIR_OR_WAIT | WEIR_OR_REFUSE))));
+}
+
+/* Whether its gate, or the heap, has nothing for an op. */
+static bool is_full(struct weir_loop *loop, const struct weir_op *op)
+{
+    if (weir_op_is_timer(op)) {
+        return loop->timers >= loop->timers_max;
+    }
+    struct weir_gate *gate = weir_loop_gate_of(loop, op);
+    struct weir_flow *flow = weir_loop_flow_of(loop, op);
+    return !weir_gate_has_place(gate, flow) ||
+           (weir_loop_refuses_to_wait(loop, op) &&
+            weir_gate_would_wait(gate, flow, weir_gate_want(gate, op)));
+}
+
 /* Any op, and every reason to refuse one. */
 static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, struct weir_op *op,
                                                     const char *site)
@@ -110,16 +140,14 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
         return r;
     }
     struct weir_task *task = weir_loop_task_of(loop, op);
-    struct weir_gate *gate = weir_loop_gate_of(loop, op);
-    bool timer = weir_op_is_timer(op);
-    bool full = timer ? loop->timers >= loop->timers_max : gate->live == gate->places;
-    bool caller_runs = full && loop->caller_runs && op->kind == WEIR_KIND_CALL;
+    bool full = is_full(loop, op);
+    bool caller_runs = full && runs_instead(loop, op);
     if (full && !caller_runs) {
         loop->counters.refused++;
         weir_relaxed_add(&task->counters.refused, 1);
         return -EAGAIN;
     }
-    if (timer) {
+    if (weir_op_is_timer(op)) {
         take(loop, op, task);
         weir_loop_start_timer(loop, op);
         return 0;
@@ -165,14 +193,14 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     struct weir_task *task = op->task;
     if (!task) {
         task = loop->tasks.of_kind[op->kind];
-    } else if (weir_unlikely(!takes_ops(loop, task))) {
+    } else if (weir_unlikely(task->plain != &loop->tasks)) {
         return submit_checked(loop, op, site);
     }
     op->loop = loop;
     op->born_ns = loop->stamp_ns;
     weir_relaxed_add(&task->counters.submitted, 1);
     if (weir_unlikely(!goes_through(loop, op))) {
-        weir_loop_wait_at_gate(loop, &loop->gate, op, task, site);
+        weir_loop_wait_at_gate(loop, op, task, site);
         return 0;
     }
     weir_slots_take(&loop->slots, op, task, site);

@@ -29,6 +29,7 @@ void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, v
         struct weir_task *task = &tasks->array[kind - 1];
         tasks->of_kind[kind] = task;
         task->tasks = tasks;
+        task->plain = tasks;
         task->open = true;
         task->built_in = true;
         snprintf(task->name, sizeof task->name, "%s", weir_kind_name(kind));
@@ -74,14 +75,34 @@ void weir_task_record(struct weir_task *task, const struct weir_sample *sample, 
     }
 }
 
+static void end_run(struct weir_task *task)
+{
+    weir_task_record(task, &task->sample, task->run);
+    task->run = 0;
+}
+
+void weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
+                         const struct weir_sample *sample)
+{
+    if (task->run != 0) {
+        end_run(task);
+    } else {
+        task->next_run = task->tasks->runs;
+        task->tasks->runs = task;
+    }
+    task->run = 1;
+    task->run_from_ns = from_ns;
+    task->run_left_ns = left_ns;
+    task->sample = *sample;
+}
+
 void weir_tasks_flush(struct weir_tasks *tasks)
 {
-    struct weir_task *task = tasks->recording;
-    if (!task) {
-        return;
+    struct weir_task *task = tasks->runs;
+    tasks->runs = NULL;
+    for (; task; task = task->next_run) {
+        end_run(task);
     }
-    tasks->recording = NULL;
-    weir_task_record(task, &tasks->run_sample, tasks->run);
 }
 
 int weir_tasks_close(struct weir_task *task)
@@ -94,6 +115,7 @@ int weir_tasks_close(struct weir_task *task)
         return -EBUSY;
     }
     task->open = false;
+    task->plain = NULL;
     return 0;
 }
 
@@ -158,6 +180,8 @@ static void copy_counters(const struct weir_task *task, struct weir_task_counter
     ret_counters->submitted = submitted - weir_relaxed_load(&since->submitted);
     ret_counters->finished = finished - weir_relaxed_load(&since->finished);
     ret_counters->refused = weir_relaxed_load(&from->refused) - weir_relaxed_load(&since->refused);
+    ret_counters->waited = weir_relaxed_load(&from->waited) - weir_relaxed_load(&since->waited);
+    ret_counters->shed = weir_relaxed_load(&from->shed) - weir_relaxed_load(&since->shed);
     ret_counters->failed = weir_relaxed_load(&from->failed) - weir_relaxed_load(&since->failed);
     ret_counters->cancelled =
         weir_relaxed_load(&from->cancelled) - weir_relaxed_load(&since->cancelled);
@@ -201,6 +225,8 @@ int weir_task_reset(struct weir_task *task)
     const struct weir_task_counters *from = &task->counters;
     weir_relaxed_store(&task->at_reset.submitted, from->submitted);
     weir_relaxed_store(&task->at_reset.refused, from->refused);
+    weir_relaxed_store(&task->at_reset.waited, from->waited);
+    weir_relaxed_store(&task->at_reset.shed, from->shed);
     weir_relaxed_store(&task->at_reset.finished, from->finished);
     weir_relaxed_store(&task->at_reset.failed, from->failed);
     weir_relaxed_store(&task->at_reset.cancelled, from->cancelled);

@@ -2,15 +2,16 @@
 /*
  * task.h: the tasks of a loop and what is recorded on them.
  *
- * One clock reading serves many ops, so neighbours often have the very same four durations: they
- * are counted as a run and written to the histograms when it ends, at the latest at the end of the
- * turn. Invariant: between turns no run is open. Must not know ops or the loop.
+ * One clock reading serves many ops, so many of a task have the very same four durations: they are
+ * counted as a run, which is written to the histograms when it ends, at the latest before the clock
+ * is read again. Invariant: between turns no run is open. Must not know the loop.
  */
 #ifndef WEIR_ENGINE_TASK_H
 #define WEIR_ENGINE_TASK_H
 
 #include <engine/base/guard.h>
 #include <engine/base/histogram.h>
+#include <engine/op/flow.h>
 #include <stdbool.h>
 #include <weir/op.h>
 #include <weir/task.h>
@@ -24,12 +25,22 @@ struct weir_sample {
 
 struct weir_task {
     struct weir_tasks *tasks;
-    char name[WEIR_TASK_NAME_MAX + 1];
+    const struct weir_tasks *plain; /* `tasks` if it is open and its ops are not governed */
+
+    /* The run. */
+    uint64_t run;               /* ops in it; 0: none is open */
+    uint64_t run_from_ns;       /* what they have in common: when latency counts from, */
+    uint64_t run_left_ns;       /* when they left, */
+    struct weir_sample sample;  /* and so all durations */
+    struct weir_task *next_run; /* the next task with a run */
+
     bool open;
     bool built_in;
+    char name[WEIR_TASK_NAME_MAX + 1];
     uint64_t epoch;                     /* odd while a reset is under way */
     struct weir_task_counters counters; /* since open; `live` is not kept but derived */
     struct weir_task_counters at_reset; /* what they were at the last reset */
+    struct weir_flow flows[WEIR_GATE_COUNT];
     struct weir_histogram stages[WEIR_STAGE_COUNT];
 };
 
@@ -40,11 +51,7 @@ struct weir_tasks {
     uint32_t capacity;
     uint32_t used; /* places ever used: none is open beyond */
 
-    struct weir_task *recording;   /* whose run is open; NULL: none is */
-    uint64_t run;                  /* ops in it */
-    uint64_t run_from_ns;          /* what they have in common: when latency counts from, */
-    uint64_t run_left_ns;          /* when they left, */
-    struct weir_sample run_sample; /* and so all durations */
+    struct weir_task *runs; /* the tasks whose run is open */
 };
 
 /* Whether `size` bytes hold the built-in tasks. */
@@ -57,7 +64,7 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
 /* 0; -EBUSY: ops of it are live; -EINVAL: built in, or not open. */
 int weir_tasks_close(struct weir_task *task);
 
-/* Ends the run: before the clock is read again, and at the end of the turn. */
+/* Ends all runs: before the clock is read again, and at the end of the turn. */
 void weir_tasks_flush(struct weir_tasks *tasks);
 
 /* Writes the samples of one op, and counts it as finished. */
@@ -68,16 +75,18 @@ static inline uint64_t weir_task_live(const struct weir_task *task)
     return task->counters.submitted - task->counters.finished;
 }
 
-/* True: the op has gone into the run. Else the run is not its, and ended. */
-static inline bool weir_tasks_run_on(struct weir_tasks *tasks, const struct weir_task *task,
-                                     uint64_t from_ns, uint64_t left_ns)
+/* True: the op has gone into its task's run. */
+static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
 {
-    if (weir_likely(task == tasks->recording && from_ns == tasks->run_from_ns &&
-                    left_ns == tasks->run_left_ns)) {
-        tasks->run++;
+    if (weir_likely(task->run != 0 && from_ns == task->run_from_ns &&
+                    left_ns == task->run_left_ns)) {
+        task->run++;
         return true;
     }
-    weir_tasks_flush(tasks);
     return false;
 }
+
+/* Else it begins one, of that sample. */
+void weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
+                         const struct weir_sample *sample);
 #endif

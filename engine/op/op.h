@@ -34,8 +34,7 @@ enum weir_state {
 enum weir_carrier {
     WEIR_CARRIER_NOBODY,
     WEIR_CARRIER_BACKEND,
-    WEIR_CARRIER_PLAIN,   /* the backend, and the op has neither flags, deadline nor intended start:
-                           * it takes the short ways */
+    WEIR_CARRIER_PLAIN,   /* the backend, and weir_op_is_usual(): it takes the short ways */
     WEIR_CARRIER_TIMER,   /* the heap: a TIMEOUT, or an op that is tried again later */
     WEIR_CARRIER_CLOSER,  /* the list of CLOSE ops that wait for the other ops on their fd */
     WEIR_CARRIER_OFFLOAD, /* the offload ring, or a backend that carries calls: queued or running */
@@ -120,13 +119,14 @@ static inline uint32_t weir_op_plain_stand(enum weir_state state)
 
 _Static_assert(WEIR_KIND_COUNT < 64, "a bit per kind");
 
-/* Flags, route and what an earlier life left beside them, as one word. The kind is not in it: a
+/* Flags, burst, route and what an earlier life left beside them, as one word. The kind is not in it: a
  * helper has just written it, and a wider load would have to wait for that store. */
 _Static_assert(offsetof(struct weir_op, flags) % 8 == 0 &&
-                   offsetof(struct weir_op, reserved) == offsetof(struct weir_op, flags) + 7,
-               "flags, route, attempts and asked_back are one word");
+                   offsetof(struct weir_op, governed) == offsetof(struct weir_op, flags) + 7,
+               "flags, burst, route, attempts, asked_back and governed are one word");
 
-/* A plain kind and its arguments, and nothing else: no flags, route, deadline, intended start. */
+/* A plain kind and its arguments, and nothing else: no flags, route, deadline, intended start, and
+ * the gate keeps no books of it. */
 static inline bool weir_op_is_usual(const struct weir_op *op)
 {
     uint64_t word;

@@ -245,6 +245,7 @@ WEIR_API int64_t weir_loop_live(const struct weir_loop *loop);
 
 struct weir_room;
 struct weir_gate;
+struct weir_flow;
 /* result: 0: submit now, there is room (others called in the same turn may take it: then wait
  * again);
  * -ESHUTDOWN: the loop is closing. The node is the caller's again. */
@@ -258,8 +259,12 @@ struct weir_room {
     struct weir_room *prev;
     struct weir_loop *loop;
     struct weir_gate *gate;
+    struct weir_flow *flow;
     const char *site;
     uint64_t turn;
+    uint64_t bytes;
+    uint32_t credits;
+    uint32_t refuses;
 };
 
 /*
@@ -298,6 +303,7 @@ struct weir_watermark {
     struct weir_watermark *prev;
     struct weir_loop *loop;
     struct weir_gate *gate;
+    uint64_t turn;
     uint32_t is_above;
 };
 
@@ -383,30 +389,31 @@ struct weir_counters {
     uint64_t shed;     /* of these: their deadline passed while they waited */
     uint64_t finished; /* handed back */
     uint64_t turns;
-    uint64_t enters;        /* io_uring_enter(2) calls */
-    uint64_t enter_eintr;   /* of these answered EINTR: taken as a wake */
-    uint64_t enter_eagain;  /* EAGAIN or ENOMEM: retried after reaping, with back-off */
-    uint64_t enter_ebusy;   /* EBUSY: the same */
-    uint64_t enter_short;   /* took fewer entries than offered */
-    uint64_t cq_overflow;   /* the kernel had to keep completions aside: the gate's arithmetic was
+    uint64_t enters;       /* io_uring_enter(2) calls */
+    uint64_t enter_eintr;  /* of these answered EINTR: taken as a wake */
+    uint64_t enter_eagain; /* EAGAIN or ENOMEM: retried after reaping, with back-off */
+    uint64_t enter_ebusy;  /* EBUSY: the same */
+    uint64_t enter_short;  /* took fewer entries than offered */
+    uint64_t cq_overflow;  /* the kernel had to keep completions aside: the gate's arithmetic was
                            * wrong */
-    uint64_t stale;         /* completions whose op was gone: answered by generation, dropped */
-    uint64_t retried;       /* ops staged again after EINTR or EAGAIN */
-    uint64_t continued;     /* short transfers of WHOLE ops staged again */
-    uint64_t cancels;       /* that went to the kernel */
-    uint64_t wakes;         /* wake-ups of a sleeping loop that cost a system call */
-    uint64_t posts;         /* accepted by weir_loop_post() */
-    uint64_t posts_refused; /* answered -EAGAIN */
-    uint64_t offloaded;     /* calls given to workers, the backend's included */
-    uint64_t caller_ran;    /* CALLs run by submit: the offload gate was full */
-    uint64_t inline_tries;  /* on the spot */
-    uint64_t inline_done;   /* of these that did it */
-    uint64_t spins;         /* turns that watched before they slept */
-    uint64_t spins_paid;    /* of these that found something */
-    uint64_t spin_ns;       /* time spent watching */
-    uint64_t clock_clamped; /* samples that would have been negative */
-    uint32_t in_flight;     /* now */
-    uint32_t waiting;       /* now, at the gate */
+    uint64_t stale;        /* completions whose op was gone: answered by generation, dropped */
+    uint64_t retried;      /* ops staged again after EINTR or EAGAIN */
+    uint64_t continued;    /* short transfers of WHOLE ops staged again */
+    uint64_t rearmed; /* multishot ops started again that the kernel had ended for want of room */
+    uint64_t cancels; /* that went to the kernel */
+    uint64_t wakes;   /* wake-ups of a sleeping loop that cost a system call */
+    uint64_t posts;   /* accepted by weir_loop_post() */
+    uint64_t posts_refused;     /* answered -EAGAIN */
+    uint64_t offloaded;         /* calls given to workers, the backend's included */
+    uint64_t caller_ran;        /* CALLs run by submit: the offload gate was full */
+    uint64_t inline_tries;      /* on the spot */
+    uint64_t inline_done;       /* of these that did it */
+    uint64_t spins;             /* turns that watched before they slept */
+    uint64_t spins_paid;        /* of these that found something */
+    uint64_t spin_ns;           /* time spent watching */
+    uint64_t clock_clamped;     /* samples that would have been negative */
+    uint32_t in_flight;         /* now */
+    uint32_t waiting;           /* now, at the gate */
     uint32_t offload_in_flight; /* now, through the offload gate */
     uint32_t offload_waiting;   /* now, at it */
     uint32_t timers;            /* now */

@@ -121,6 +121,13 @@ enum weir_route {
     WEIR_ROUTE_OFFLOAD,
 };
 
+/* weir_op.more: whether this is the op's last callback. */
+enum weir_more {
+    WEIR_LAST,    /* the op is the caller's again */
+    WEIR_MORE,    /* it is live still, and will be called back again */
+    WEIR_REARMED, /* the same: the kernel had ended it for want of room, and it was started again */
+};
+
 #define WEIR_INLINE_MAX 64 /* tries on the spot a turn */
 
 /* as an offset: the file's own position, as read(2) and write(2) use */
@@ -143,14 +150,18 @@ struct weir_op {
     uint64_t deadline_ns;    /* CLOCK_MONOTONIC (weir_now); past it the result is -ETIME; 0: none */
     uint64_t intended_ns;    /* when the work should have started, latency counts from it; 0:
                            * submit */
-    uint32_t flags;          /* enum weir_op_flags */
-    uint8_t route;           /* enum weir_route */
-    uint8_t attempts;        /* the engine's */
-    uint8_t asked_back;      /* the engine's: weir_op_asked() */
-    uint8_t reserved;        /* leave 0 */
+    uint16_t flags;          /* enum weir_op_flags */
+    /* Completions that a multishot op may have between two turns: it holds that many credits. 0:
+     * one. No kind has several yet: -EINVAL above 1. */
+    uint16_t burst;
+    uint8_t route;      /* enum weir_route */
+    uint8_t attempts;   /* the engine's */
+    uint8_t asked_back; /* the engine's: weir_op_asked() */
+    uint8_t governed;   /* the engine's; leave 0 */
 
     /* Arguments, written by the helpers; rw_flags and ioprio may be set after them. */
     uint8_t kind;          /* enum weir_kind */
+    uint8_t more;          /* enum weir_more: valid in the callback */
     uint32_t rw_flags;     /* READ, WRITE and their vectors: RWF_* of preadv2(2) */
     uint16_t ioprio;       /* READ, WRITE and their vectors: ioprio_set(2); 0: the thread's own */
     uint16_t buffer_index; /* reserved for registered buffers: leave 0 */
@@ -223,9 +234,10 @@ struct weir_op {
         } call;
     } arg;
     uint64_t mode_or_offset2; /* OPENAT, MKDIRAT: mode; STATX: mask; SPLICE: the offset read from */
-    uint64_t moved;        /* after a WHOLE op: bytes moved, also when it failed; else as it was */
-    uint32_t heap_index;   /* the engine's */
-    uint32_t reserved2[3]; /* so that ops in an array share no cache line; leave 0 */
+    uint64_t moved;      /* after a WHOLE op: bytes moved, also when it failed; else as it was */
+    uint32_t heap_index; /* the engine's, as are the next two */
+    uint32_t credits;
+    uint64_t bytes; /* ends the cache line: ops in an array share none */
 };
 
 /* "read", "sync_file_range", ...; "none" for kind 0; NULL for no such kind. Any thread. */

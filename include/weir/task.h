@@ -101,7 +101,8 @@ WEIR_API int weir_task_open(struct weir_loop *loop, const struct weir_task_optio
 
 /*
  * Closes a task; the pointer is dead afterwards. Loop's thread. Closing the loop closes its tasks.
- * 0 (also for NULL); -EBUSY: ops of it are live; -EINVAL: a built-in task; -EPERM; -ECHILD.
+ * 0 (also for NULL); -EBUSY: ops of it are live, or
+ * weir_wait_room() named it and still waits; -EINVAL: a built-in task; -EPERM; -ECHILD.
  */
 WEIR_API int weir_task_close(struct weir_task *task);
 

@@ -290,7 +290,7 @@ static void expect_invalid(struct weir_loop *loop, struct weir_task *foreign)
     op.op.kind = 255;
     seam_refused(loop, &op, -EINVAL);
     weir_op_nop(&op.op);
-    op.op.flags = 1u << 31;
+    op.op.flags = 1u << 15;
     seam_refused(loop, &op, -EINVAL);
     op.op.flags = WEIR_WHOLE; /* NOP does not know it */
     seam_refused(loop, &op, -EINVAL);

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * admit.c: how ops pass the gate: the budget of a turn, and who leaves with it. An op for which
+ * there is room, and before which nobody waits, goes through at once (submit.c), and leaves with
+ * the others when the turn begins.
+ */
+#include <engine/loop/loop.h>
+
+void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
+                            const char *site)
+{
+    struct weir_gate *gate = weir_loop_gate_of(loop, op);
+    struct weir_flow *flow = weir_gate_flow(gate, task);
+    if (weir_gate_would_wait(gate, flow, weir_gate_want(gate, op))) {
+        loop->counters.waited++;
+        weir_relaxed_add(&task->counters.waited, 1);
+    }
+    op->governed = loop->governs || flow->governed || op->burst > 1;
+    weir_op_move(op, WEIR_AT_GATE);
+    weir_slots_take(&loop->slots, op, task, site);
+    weir_gate_enter(gate, flow, op);
+    if (gate == &loop->gate) {
+        loop->leaving_limit = loop->leaving; /* who comes now stands behind it */
+    }
+    if (op->governed) {
+        weir_loop_set_plain(loop);
+    }
+}
+
+void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site)
+{
+    if (op->kind == WEIR_KIND_CLOSE) {
+        /* Now, and not when it is admitted: what it cancels may hold the credit it waits for. */
+        weir_loop_ask_fd(loop, op->fd, op, NULL);
+    }
+    loop->slots.two_fds |= !!(weir_kind_traits(op->kind) & WEIR_KIND_HAS_FD2);
+    weir_loop_wait_at_gate(loop, op, weir_loop_task_of(loop, op), site);
+}
+
+bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op)
+{
+    bool first = loop->bytes_left == loop->admit_bytes_max;
+    uint64_t wanted = weir_op_bytes(op);
+    if (wanted > loop->bytes_left && !first) {
+        return false;
+    }
+    loop->bytes_left -= wanted < loop->bytes_left ? wanted : loop->bytes_left;
+    return true;
+}
+
+static bool fits_bytes(struct weir_loop *loop, const struct weir_op *op)
+{
+    return !(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) || weir_loop_fits_bytes(loop, op);
+}
+
+/* Lets the first of a flow through. */
+static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gate,
+                                   struct weir_flow *flow)
+{
+    struct weir_op *op = weir_gate_admit(gate, flow);
+    op->left_ns = loop->stamp_ns;
+    weir_op_move(op, WEIR_IN_FLIGHT);
+    return op;
+}
+
+static void admit_main(struct weir_loop *loop)
+{
+    struct weir_gate *gate = &loop->gate;
+    uint32_t budget = loop->admit_ops_max - (uint32_t)(loop->leaving_end - loop->leaving);
+    for (; budget > 0; budget--) {
+        struct weir_flow *flow = weir_gate_next(gate);
+        if (!flow || !fits_bytes(loop, flow->lines[WEIR_LINE_WAITING].head)) {
+            break;
+        }
+        struct weir_op *op = let_through(loop, gate, flow);
+        if (weir_likely(op->kind != WEIR_KIND_CLOSE) || !weir_loop_close_waits(loop, op)) {
+            weir_loop_stage(loop, op);
+        }
+    }
+}
+
+/* Queueing is all that a turn does of these, so there is no budget. */
+static void admit_offload(struct weir_loop *loop)
+{
+    struct weir_gate *gate = &loop->offload_gate;
+    struct weir_flow *flow;
+    while ((flow = weir_gate_next(gate)) != NULL) {
+        weir_loop_stage(loop, let_through(loop, gate, flow));
+    }
+}
+
+static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
+{
+    weir_loop_step_closers(loop);
+    admit_main(loop);
+    admit_offload(loop);
+}
+
+void weir_loop_admit(struct weir_loop *loop)
+{
+    const uint64_t stamp_ns = loop->stamp_ns;
+    for (struct weir_op **op = loop->leaving, **end = loop->leaving_end; op != end; op++) {
+        (*op)->left_ns = stamp_ns;
+    }
+    uintptr_t waits = (uintptr_t)loop->closers.head |
+                      (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
+                      (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head;
+    if (weir_unlikely(waits != 0)) {
+        admit_who_waits(loop);
+    }
+    if (weir_unlikely(loop->steers)) {
+        weir_steer_look(&loop->gate, stamp_ns);
+        weir_steer_look(&loop->offload_gate, stamp_ns);
+    }
+    loop->leaving_end = loop->leaving;
+    loop->leaving_limit =
+        loop->leaving + (weir_gate_has_waiting(&loop->gate) ? 0 : loop->leaving_most);
+    loop->bytes_left = loop->admit_bytes_max;
+}
