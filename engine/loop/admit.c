@@ -94,6 +94,8 @@ static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
     weir_loop_step_closers(loop);
     admit_main(loop);
     admit_offload(loop);
+    weir_steer_look(&loop->gate, loop->stamp_ns);
+    weir_steer_look(&loop->offload_gate, loop->stamp_ns);
 }
 
 void weir_loop_admit(struct weir_loop *loop)
@@ -102,15 +104,11 @@ void weir_loop_admit(struct weir_loop *loop)
     for (struct weir_op **op = loop->leaving, **end = loop->leaving_end; op != end; op++) {
         (*op)->left_ns = stamp_ns;
     }
-    uintptr_t waits = (uintptr_t)loop->closers.head |
+    uintptr_t waits = loop->onlookers | (uintptr_t)loop->closers.head |
                       (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
                       (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head;
     if (weir_unlikely(waits != 0)) {
         admit_who_waits(loop);
-    }
-    if (weir_unlikely(loop->steers)) {
-        weir_steer_look(&loop->gate, stamp_ns);
-        weir_steer_look(&loop->offload_gate, stamp_ns);
     }
     loop->leaving_end = loop->leaving;
     loop->leaving_limit =

@@ -101,10 +101,10 @@ int weir_loop_facts(const struct weir_loop *loop, struct weir_facts *ret_facts)
     return 0;
 }
 
-/* The depth of each gate is steered while there is a goal. */
-static void follow_limits(struct weir_loop *loop)
+static void follow_limits(struct weir_loop *loop, const struct weir_task *task, bool opened)
 {
-    loop->steers = loop->gate.steer.goals || loop->offload_gate.steer.goals;
+    bool goal = task->flows[WEIR_GATE_MAIN].goal.flight_ns != 0;
+    loop->onlookers += opened ? goal : -(uint32_t)goal;
     weir_loop_set_plain(loop);
 }
 
@@ -137,7 +137,7 @@ static int set_limits(struct weir_loop *loop, struct weir_task *task,
     }
     if (r == 0) {
         task->plain = task->flows[WEIR_GATE_MAIN].governed ? NULL : &loop->tasks;
-        follow_limits(loop);
+        follow_limits(loop, task, true);
     }
     return r;
 }
@@ -189,7 +189,7 @@ int weir_task_close(struct weir_task *task)
     if (r == 0) {
         weir_gate_clear_limits(&loop->gate, task);
         weir_gate_clear_limits(&loop->offload_gate, task);
-        follow_limits(loop);
+        follow_limits(loop, task, false);
     }
     return r;
 }

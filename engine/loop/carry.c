@@ -146,14 +146,10 @@ bool weir_loop_is_rung(const struct weir_loop *loop)
 /* Nobody waits for anything but the backend: what most turns find, by one compare. */
 static inline bool is_quiet(const struct weir_loop *loop)
 {
-    const struct weir_gate *main = &loop->gate;
-    const struct weir_gate *offload = &loop->offload_gate;
-    uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)main->lines[WEIR_LINE_WAITING].head |
-                    (uintptr_t)offload->lines[WEIR_LINE_WAITING].head |
-                    (uintptr_t)main->lines[WEIR_LINE_ROOM].head |
-                    (uintptr_t)offload->lines[WEIR_LINE_ROOM].head | (uintptr_t)main->marks |
-                    (uintptr_t)offload->marks | (uintptr_t)loop->closed;
-    return (any | (uintptr_t)loop->failed | weir_loop_count_posts(loop)) == 0;
+    uintptr_t any =
+        (uintptr_t)loop->early.head | (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
+        (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head | (uintptr_t)loop->closed;
+    return (any | (uintptr_t)loop->failed | loop->onlookers | weir_loop_count_posts(loop)) == 0;
 }
 
 bool weir_loop_has_work(const struct weir_loop *loop)

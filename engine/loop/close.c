@@ -107,8 +107,7 @@ static bool awaits_calls(struct weir_loop *loop, uint64_t until_ns)
 
 static int drain(struct weir_loop *loop, uint64_t until_ns)
 {
-    while (weir_loop_count_live(loop) > 0 || loop->gate.lines[WEIR_LINE_ROOM].head ||
-           loop->offload_gate.lines[WEIR_LINE_ROOM].head) {
+    while (weir_loop_count_live(loop) > 0 || weir_loop_has_rooms(loop)) {
         int r = weir_loop_turn_once(loop, until_ns);
         if (r < 0) {
             return r;

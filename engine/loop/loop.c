@@ -107,16 +107,11 @@ static void record_transit(struct weir_loop *loop, struct weir_task *task, uint6
     if (weir_task_run_on(task, from_ns, left_ns)) {
         return;
     }
-    struct weir_sample sample = {
-        .stages =
-            {
-                [WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns),
-                [WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns),
-                [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
-                [WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns),
-            },
-    };
-    weir_task_begin_run(task, from_ns, left_ns, &sample);
+    uint64_t *stages = weir_task_begin_run(task, from_ns, left_ns)->stages;
+    stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
+    stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
+    stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
+    stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
 }
 
 static __attribute__((noinline)) void count_error(struct weir_task *task, int64_t result)
@@ -183,7 +178,7 @@ static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
     struct weir_gate *gate = weir_loop_gate_of(loop, op);
     struct weir_flow *flow = weir_gate_flow(gate, task);
     record(loop, op, task, event->result);
-    if (loop->steers) {
+    if (gate->steer.goals) {
         tell_goals(loop, gate, flow, op);
     }
     bool governed = op->governed;
@@ -353,17 +348,6 @@ static int leave_early(struct weir_loop *loop, int error)
     return error;
 }
 
-static bool has_rooms(const struct weir_loop *loop)
-{
-    return loop->gate.lines[WEIR_LINE_ROOM].head || loop->offload_gate.lines[WEIR_LINE_ROOM].head;
-}
-
-/* Somebody wants to be told how full a gate is. */
-static bool has_onlookers(const struct weir_loop *loop)
-{
-    return has_rooms(loop) || loop->gate.marks || loop->offload_gate.marks;
-}
-
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
 {
     int carried = 0;
@@ -390,14 +374,12 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         return leave_early(loop, loop->backend->dead); /* nobody else is called either */
     }
     weir_loop_take_posts(loop); /* they stand before those who wait for room */
-    if (weir_unlikely(has_onlookers(loop))) {
+    if (weir_unlikely(loop->onlookers > 0)) {
         weir_loop_announce_room(loop);
         weir_loop_tell_marks(loop);
         if (loop->backend->dead != 0) {
             return leave_early(loop, loop->backend->dead);
         }
-    }
-    if (weir_unlikely(loop->steers)) {
         weir_steer_judge(&loop->gate, loop->stamp_ns);
         weir_steer_judge(&loop->offload_gate, loop->stamp_ns);
     }
@@ -437,7 +419,8 @@ int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)
 
 static bool keeps_running(const struct weir_loop *loop)
 {
-    return weir_loop_count_live(loop) > 0 || loop->holds > 0 || has_rooms(loop) || loop->closed;
+    return weir_loop_count_live(loop) > 0 || loop->holds > 0 || weir_loop_has_rooms(loop) ||
+           loop->closed;
 }
 
 int weir_loop_run(struct weir_loop *loop)

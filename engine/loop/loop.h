@@ -29,9 +29,10 @@ struct weir_loop {
     bool unowned; /* waits for adoption */
     bool caller_runs;
     bool refuses;
-    bool governs; /* all its ops are governed: a byte budget, or a goal of the loop's */
-    bool steers;  /* there are goals */
-    bool in_turn; /* callbacks may be running */
+    bool governs;       /* all its ops are governed: a byte budget, or a goal of the loop's */
+    uint32_t onlookers; /* waiters for room, watermarks and goals: those who look at a gate each
+                         * turn */
+    bool in_turn;       /* callbacks may be running */
     bool closing;
     bool in_call; /* a function runs that a simulated worker has carried */
 
@@ -271,6 +272,11 @@ void weir_loop_fail(struct weir_loop *loop, int error);
 void weir_loop_refuse(struct weir_loop *loop, int error);
 /* One turn, also of a closing or failed loop. The number handed back. */
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns);
+
+static inline bool weir_loop_has_rooms(const struct weir_loop *loop)
+{
+    return loop->gate.lines[WEIR_LINE_ROOM].head || loop->offload_gate.lines[WEIR_LINE_ROOM].head;
+}
 
 /* room.c */
 bool weir_loop_room_to_tell(const struct weir_loop *loop);

@@ -61,6 +61,7 @@ int weir_watch_gate(struct weir_loop *loop, struct weir_watermark *mark, const s
     if (mark->low >= mark->high || mark->high > gate->places) {
         return -EINVAL;
     }
+    loop->onlookers++;
     mark->loop = loop;
     mark->gate = gate;
     mark->is_above = 0;
@@ -90,6 +91,7 @@ int weir_unwatch_gate(struct weir_loop *loop, struct weir_watermark *mark)
     if (mark->next) {
         mark->next->prev = mark->prev;
     }
+    mark->loop->onlookers--;
     mark->loop = NULL;
     return 0;
 }

@@ -289,7 +289,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .caller_runs = options->flags & WEIR_CALLER_RUNS,
         .refuses = options->flags & WEIR_REFUSES,
         .governs = options->bytes_max != 0 || options->goal_ns != 0,
-        .steers = options->goal_ns != 0,
+        .onlookers = options->goal_ns != 0,
         /* A clock that does not move by itself is not worth watching. */
         .spin = {.max_ns = backend->table->carries_calls ? 0 : options->spin_ns_max},
         .posts_max = options->posts_max,

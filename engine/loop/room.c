@@ -50,6 +50,7 @@ static void unlink_room(struct weir_room *room)
     if (!flow->rooms) {
         weir_gate_remove(room->gate, flow, WEIR_LINE_ROOM);
     }
+    room->loop->onlookers--;
     room->loop = NULL;
 }
 
@@ -161,6 +162,7 @@ int weir_wait_room_at(struct weir_loop *loop, struct weir_room *room, const stru
     if (!flow->rooms) {
         weir_gate_append(gate, flow, WEIR_LINE_ROOM);
     }
+    loop->onlookers++;
     room->loop = loop;
     room->site = site;
     room->turn = loop->counters.turns;

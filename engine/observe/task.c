@@ -81,8 +81,7 @@ static void end_run(struct weir_task *task)
     task->run = 0;
 }
 
-void weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
-                         const struct weir_sample *sample)
+struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
 {
     if (task->run != 0) {
         end_run(task);
@@ -93,7 +92,7 @@ void weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left
     task->run = 1;
     task->run_from_ns = from_ns;
     task->run_left_ns = left_ns;
-    task->sample = *sample;
+    return &task->sample;
 }
 
 void weir_tasks_flush(struct weir_tasks *tasks)

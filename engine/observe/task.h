@@ -86,7 +86,6 @@ static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, ui
     return false;
 }
 
-/* Else it begins one, of that sample. */
-void weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
-                         const struct weir_sample *sample);
+/* Else it begins one, the old one is written: the sample to fill. */
+struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns);
 #endif
