@@ -3,8 +3,9 @@
  * loop.c: the turn. weir_loop_turn_once() reads like the page in docs/design.md: take posts, admit,
  * carry, settle, collect, hand back, announce room.
  *
- * Invariants: the events of a turn are fixed before its first callback; a callback is the last
- * touch of its op; nothing is DONE between turns but what stands on the early list.
+ * Invariants: what is DONE before a turn's first callback is handed back in that turn, and nothing
+ * else; a callback is the last touch of its op; nothing is DONE between turns but what stands on
+ * the early list.
  */
 #include <engine/loop/loop.h>
 #include <unistd.h>
@@ -253,6 +254,26 @@ static void hand_back_all(struct weir_loop *loop, uint32_t count)
     }
 }
 
+/* And what else is DONE before the first callback, by the same array: its callback was promised for
+ * this turn. The number called. */
+static uint32_t hand_back_done(struct weir_loop *loop, uint32_t count)
+{
+    const struct weir_op *last = loop->early.tail; /* callbacks push behind it */
+    uint32_t called = count;
+    hand_back_all(loop, count);
+    while (weir_unlikely(last != NULL) && loop->backend->dead == 0) {
+        weir_loop_stamp(loop);
+        for (count = 0; last && count < loop->events_max; count++) {
+            struct weir_op *op = weir_queue_pop(&loop->early);
+            loop->events[count] = (struct weir_event){.op = op, .result = op->result};
+            last = op == last ? NULL : last;
+        }
+        hand_back_all(loop, count);
+        called += count;
+    }
+    return called;
+}
+
 /* --- the turn --------------------------------------------------------------------------------- */
 
 #ifdef NDEBUG
@@ -369,7 +390,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     uint32_t count = come_back(loop, carried);
     count = collect_early(loop, count);
     count = collect_timers(loop, count);
-    hand_back_all(loop, count);
+    count = hand_back_done(loop, count);
     if (weir_unlikely(loop->backend->dead != 0)) {
         return leave_early(loop, loop->backend->dead); /* nobody else is called either */
     }

@@ -119,6 +119,40 @@ SEAM_TEST(timers_due_in_the_same_turn_answer_EALREADY_too)
     seam_end(loop);
 }
 
+/* Far more come back at once than a gate of one has places. */
+#define CROWD 1000
+
+SEAM_TEST(a_finished_op_comes_back_in_the_next_turn_whatever_else_does)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 1,
+                                                                  .timers_max = CROWD,
+                                                                  .flags = WEIR_CALLER_RUNS,
+                                                                  .offload_workers = 1,
+                                                                  .offload_depth = 1});
+    static struct tracked timers[CROWD];
+    struct seam_work busy;
+    struct seam_work ran;
+    memset(timers, 0, sizeof timers);
+    seam_block(loop, &busy);
+    for (int i = 0; i < CROWD; i++) {
+        weir_op_timeout_in(&timers[i].op, loop, 3600 * WEIR_S);
+        seam_submit(loop, &timers[i]);
+        expect_equal(seam_cancel(loop, &timers[i]), 0);
+    }
+    seam_work_fill(&ran, 3);
+    seam_submit(loop, &ran.call); /* by the caller: no worker is free */
+    timers[0].then = cancel_finished;
+    timers[0].context = &ran.call;
+    timers[0].op.user = loop;
+    expect_equal(seam_cancel(loop, &ran.call), -EALREADY);
+    expect_equal(seam_turn(loop, -1), CROWD + 1); /* in it, the first callback asks again */
+    expect_equal(ran.call.calls, 1);
+    expect_equal(ran.call.result, 3);
+    seam_unblock(&busy);
+    seam_await(loop, &busy.call);
+    seam_end(loop);
+}
+
 SEAM_TEST(a_timer_comes_back_cancelled)
 {
     struct weir_loop *loop = seam_loop();
@@ -392,6 +426,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_published_op_comes_back_cancelled),
     cmocka_unit_test(a_finished_op_answers_EALREADY_and_comes_back_in_the_same_turn),
     cmocka_unit_test(timers_due_in_the_same_turn_answer_EALREADY_too),
+    cmocka_unit_test(a_finished_op_comes_back_in_the_next_turn_whatever_else_does),
     cmocka_unit_test(a_timer_comes_back_cancelled),
     cmocka_unit_test(repeats_are_harmless),
     cmocka_unit_test(what_is_not_live_answers_ENOENT),

@@ -364,11 +364,8 @@ void gate_cancel(struct item *item)
             wait_no_more(item);
         }
     } else {
-        /* A turn has room for so many that finished outside it. */
-        const struct weir_options *options = &storm->options;
-        uint64_t turns = gate_live(storm) / (options->depth + options->offload_depth);
         bool here = storm->in_turn && item->born_turn < storm->turn && (is_brought(item) || due);
-        item->due_turn = here ? storm->turn : storm->turn + 1 + turns;
+        item->due_turn = here ? storm->turn : storm->turn + 1;
     }
 }
 
