@@ -3,7 +3,7 @@
 """test_examples.py WORD WHY PROGRAM...: runs the example programs, told well and badly.
 
     basics WHY COPY FIRST      echo WHY ECHO      offload WHY OFFLOAD      foreign WHY [FOREIGN]
-    wal WHY WAL
+    overload WHY OVERLOAD      wal WHY WAL
 """
 import os
 import random
@@ -436,6 +436,27 @@ def killed(program, log, env):
            done.stdout == listed(text.decode().splitlines()[:len(lines)]), done)
 
 
+def overloads(folder, why, program):
+    path = os.path.join(folder, 'blocks')
+    size = 3 * 1024 * 1024 + 4097
+    with open(path, 'wb') as file:
+        file.write(bytes(size))
+    for backend, env in backends(why):
+        done = run(program, path, env=env)
+        lookup = re.search(r'^lookup +(\d+) done, +(\d+) refused', done.stdout, re.M)
+        scrub = re.search(r'^scrub +(\d+) done', done.stdout, re.M)
+        expect(f'on {backend} every lookup is answered, and some had to wait for room',
+               done.returncode == 0 and lookup and int(lookup[1]) == 64 * 200
+               and int(lookup[2]) > 0, done)
+        expect(f'on {backend} the scrub rests, and ends',
+               scrub and int(scrub[1]) == 25
+               and re.search(rf'^{size} bytes scrubbed, [1-9]', done.stdout, re.M), done)
+    for arguments, status, word in (([], 2, 'usage:'), ([os.path.join(folder, 'gone')], 1, 'No such'),
+                                    ([os.devnull], 1, 'shorter than a block')):
+        done = run(program, *arguments)
+        expect(f'{arguments} are refused', done.returncode == status and word in done.stderr, done)
+
+
 def basics(folder, why, copy, first):
     copies(copy, folder)
     refusals(copy, folder)
@@ -446,7 +467,7 @@ def basics(folder, why, copy, first):
 def main():
     word, *programs = sys.argv[1:]
     words = {'basics': basics, 'echo': echo, 'offload': offload, 'foreign': foreign,
-             'wal': wal}
+             'overload': overloads, 'wal': wal}
     with tempfile.TemporaryDirectory(prefix='weir-examples-', dir=os.getcwd()) as folder:
         words[word](folder, *(os.path.abspath(program) for program in programs))
     sys.exit(1 if wrong else 0)
