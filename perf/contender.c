@@ -144,10 +144,12 @@ void contenders_label(struct contender *contenders, uint32_t count)
     bool spins = false;
     bool idles = false;
     bool routes = false;
+    bool tasks = false;
     for (uint32_t i = 1; i < count; i++) {
         spins |= contenders[i].spin_ns != contenders[0].spin_ns;
         idles |= contenders[i].idle != contenders[0].idle;
         routes |= contenders[i].route != contenders[0].route;
+        tasks |= contenders[i].task_count != contenders[0].task_count;
     }
     for (uint32_t i = 0; i < count; i++) {
         char what[32];
@@ -157,6 +159,10 @@ void contenders_label(struct contender *contenders, uint32_t count)
         }
         if (spins && contenders[i].spin_ns != 0) {
             snprintf(what, sizeof what, " spin %gus", (double)contenders[i].spin_ns / 1e3);
+            append(&contenders[i], what);
+        }
+        if (tasks && contenders[i].task_count != 0) {
+            snprintf(what, sizeof what, " %u tasks", contenders[i].task_count);
             append(&contenders[i], what);
         }
         if (idles && contenders[i].idle != 0) {
@@ -174,6 +180,9 @@ void contender_json(struct json *json, const struct contender *contender, enum j
     json_integer(json, "spin_ns", contender->spin_ns);
     if (job == JOB_FILE && contender->engine->takes_policy) {
         json_string(json, "route", route_names[contender->route]);
+    }
+    if (contender->engine->takes_policy) {
+        json_integer(json, "tasks", contender->task_count);
     }
     if (job == JOB_ECHO) {
         json_integer(json, "idle", contender->idle);

@@ -19,6 +19,7 @@ struct json;
 enum job { JOB_NOP, JOB_FILE, JOB_ECHO, JOB_OFFLOAD, JOB_COUNT };
 
 #define LABEL_MAX 64
+#define CONTENDER_TASKS_MAX 8
 
 struct contender {
     const char *name; /* as typed: "weir@epoll" */
@@ -28,6 +29,8 @@ struct contender {
     enum weir_route route;   /* of weir's file ops */
     uint64_t spin_ns;        /* before it sleeps it watches that long */
     uint32_t idle;           /* silent connections */
+    uint32_t task_count;     /* of weir: its ops belong to them in turns; 0: to none */
+    uint32_t shares[CONTENDER_TASKS_MAX];
 };
 
 /* "nop", "file", "echo", "offload". */

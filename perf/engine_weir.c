@@ -141,6 +141,26 @@ static int open_loop(struct session *session, char error[ERROR_MAX])
     return weir_open_loop(workload, &options, workload->job == JOB_FILE, &session->loop, error);
 }
 
+static int open_tasks(struct session *session, char error[ERROR_MAX])
+{
+    const struct contender *who = session->workload->who;
+    struct weir_task *tasks[CONTENDER_TASKS_MAX];
+    for (uint32_t i = 0; i < who->task_count; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "share %u", who->shares[i]);
+        struct weir_task_options options = {.name = name, .share = who->shares[i]};
+        int r = weir_task_open(session->loop, &options, &tasks[i]);
+        if (r < 0) {
+            snprintf(error, ERROR_MAX, "no task of share %u: %s", who->shares[i], strerror(-r));
+            return r;
+        }
+    }
+    for (uint32_t i = 0; i < session->workload->depth && who->task_count > 0; i++) {
+        session->ops[i].task = tasks[i % who->task_count];
+    }
+    return 0;
+}
+
 static int weir_open(struct workload *workload, void **ret_state, char error[ERROR_MAX])
 {
     static weir_callback *const callbacks[JOB_COUNT] = {
@@ -157,6 +177,12 @@ static int weir_open(struct workload *workload, void **ret_state, char error[ERR
     session->workload = workload;
     int r = open_loop(session, error);
     if (r < 0) {
+        release(session);
+        return r;
+    }
+    r = open_tasks(session, error);
+    if (r < 0) {
+        weir_loop_close(session->loop, 0, NULL);
         release(session);
         return r;
     }

@@ -36,6 +36,7 @@ enum key {
     KEY_WORKERS,
     KEY_CONNECTIONS,
     KEY_IDLE,
+    KEY_SHARES,
     KEY_TRANSPORT,
     KEY_CLIENT_SPIN,
     KEY_PIN,
@@ -95,6 +96,9 @@ static error_t parse_measure(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_SPIN:
         options->spin = text;
+        return 0;
+    case KEY_SHARES:
+        options->shares = text;
         return 0;
     case KEY_WORKLOAD:
         if (!job_find(text, &options->job)) {
@@ -229,6 +233,11 @@ static const struct argp_option engine_options[] = {
 static const struct argp_option common_options[] = {
     {"policy", KEY_POLICY, "NAME", 0,
      "What weir without an @ runs on: auto (default), io_uring, epoll", 0},
+    {"shares", KEY_SHARES, "N:N...[,N:N...]", 0,
+     "Weir's ops belong in turns to tasks of these shares, at most 8 (default 0: to none); a list "
+     "as "
+     "of --spin",
+     0},
     {"spin", KEY_SPIN, "TIME[,TIME]", 0,
      "How long an engine watches before it sleeps, such as 50us; a number alone is ns (default 0: "
      "not at all). A list gives one for each of --engines, the last for the rest",

@@ -37,6 +37,7 @@ struct options {
     char *engines;
     char *policy;
     char *spin;
+    char *shares;
     char *idle;
     char *route;
 

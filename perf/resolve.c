@@ -2,8 +2,9 @@
 /* perf/resolve.c: what can be judged only when the whole command line is read. */
 #include "resolve.h"
 
+#include <stdio.h>
 #include <string.h>
-#include <weir/loop.h>
+#include <weir/weir.h>
 
 #include "parse.h"
 
@@ -54,6 +55,24 @@ static bool set_idle(const char *text, struct contender *contender)
     return true;
 }
 
+/* "1:2:4"; "0": none. */
+static bool set_shares(const char *text, struct contender *contender)
+{
+    uint32_t count = 0;
+    char copy[64];
+    char *rest;
+    snprintf(copy, sizeof copy, "%s", text);
+    for (char *share = strtok_r(copy, ":", &rest); share; share = strtok_r(NULL, ":", &rest)) {
+        uint64_t value;
+        if (count == CONTENDER_TASKS_MAX || !parse_size(share, 0, WEIR_SHARE_MAX, &value)) {
+            return false;
+        }
+        contender->shares[count++] = (uint32_t)value;
+    }
+    contender->task_count = count == 1 && contender->shares[0] == 0 ? 0 : count;
+    return count > 0 && strlen(text) < sizeof copy;
+}
+
 static bool set_route(const char *text, struct contender *contender)
 {
     return route_find(text, &contender->route);
@@ -81,6 +100,11 @@ static void resolve_lists(struct argp_state *state, struct options *options)
 {
     if (!deal(options->spin, set_spin, options)) {
         argp_error(state, "--spin: give a time up to 1 s, such as 50us, or one for each engine");
+    }
+    if (!deal(options->shares, set_shares, options)) {
+        argp_error(state,
+                   "--shares: give up to 8 shares from 1 to 1024, such as 1:2:4, or 0 for no "
+                   "tasks; or that for each engine");
     }
     if (!deal(options->idle, set_idle, options)) {
         argp_error(state, "--idle: give a number up to %d, or one for each engine",
