@@ -207,6 +207,11 @@ enum weir_settled {
 enum weir_settled weir_loop_settle(struct weir_loop *loop, struct weir_op *op,
                                    struct weir_event *event);
 
+/* handback.c */
+/* Calls back the turn's events, and what else is DONE before the first callback, by the same array:
+ * its callback was promised for this turn. The number called. */
+uint32_t weir_loop_hand_back(struct weir_loop *loop, uint32_t count);
+
 /* submit.c */
 /* Whether an op that cannot have a credit at once is refused. */
 bool weir_loop_refuses_to_wait(const struct weir_loop *loop, const struct weir_op *op);

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * handback.c: the end of an op: recorded under its task, slot and credits freed, WITH_CALLER, and
+ * then its callback as the last touch. Most ops are plain and take the short way.
+ */
+#include <engine/loop/loop.h>
+#include <unistd.h>
+
+#define CALLBACKS_A_STAMP 16
+
+static inline uint64_t since(struct weir_loop *loop, uint64_t from_ns, uint64_t to_ns)
+{
+    if (weir_likely(from_ns <= to_ns)) {
+        return to_ns - from_ns;
+    }
+    loop->counters.clock_clamped++;
+    return 0;
+}
+
+/* A timer has not waited; it is late by what passed since it was due. */
+static void record_timer(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task)
+{
+    uint64_t due_ns = op->arg.timeout.at_ns;
+    struct weir_sample sample = {
+        .stages =
+            {
+                [WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE,
+                [WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0,
+                [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
+                [WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0,
+            },
+    };
+    weir_task_record(task, &sample, 1);
+}
+
+static void record_transit(struct weir_loop *loop, struct weir_task *task, uint64_t from_ns,
+                           uint64_t left_ns)
+{
+    if (weir_task_run_on(task, from_ns, left_ns)) {
+        return;
+    }
+    uint64_t *stages = weir_task_begin_run(task, from_ns, left_ns)->stages;
+    stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
+    stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
+    stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
+    stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
+}
+
+static __attribute__((noinline)) void count_error(struct weir_task *task, int64_t result)
+{
+    weir_relaxed_add(result == -ECANCELED ? &task->counters.cancelled
+                     : result == -ETIME   ? &task->counters.expired
+                                          : &task->counters.failed,
+                     1);
+}
+
+/* What was cancelled, or never left, is counted and not sampled. True: that is all. */
+static inline bool count_only(const struct weir_op *op, struct weir_task *task, int64_t result)
+{
+    if (weir_likely(result >= 0)) {
+        return false;
+    }
+    count_error(task, result);
+    if (result != -ECANCELED && op->with != WEIR_CARRIER_NOBODY) {
+        return false;
+    }
+    weir_relaxed_add(&task->counters.finished, 1);
+    return true;
+}
+
+static inline void record(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
+                          int64_t result)
+{
+    if (weir_likely(!count_only(op, task, result))) {
+        uint64_t from_ns = op->intended_ns != 0 ? op->intended_ns : op->born_ns;
+        record_transit(loop, task, from_ns, op->left_ns);
+    }
+}
+
+/* What a goal hears of an op that was in flight; nothing of what had to wait for others. */
+static void tell_goals(struct weir_loop *loop, struct weir_gate *gate, struct weir_flow *flow,
+                       const struct weir_op *op)
+{
+    if (weir_op_has_credit(op) && !(weir_kind_traits(op->kind) & WEIR_KIND_WAITS)) {
+        uint64_t flight_ns = loop->done_ns > op->left_ns ? loop->done_ns - op->left_ns : 0;
+        weir_steer_add(&gate->steer, &gate->steer.of_loop, op->left_ns, flight_ns);
+        weir_steer_add(&gate->steer, &flow->goal, op->left_ns, flight_ns);
+    }
+}
+
+/* An op without a credit or of a worker, asked for or tried again, with a deadline, or a timer. */
+static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
+{
+    struct weir_op *op = event->op;
+    WEIR_CHECK(op->state == WEIR_DONE);
+    if (weir_op_is_timer(op) && op->with == WEIR_CARRIER_TIMER) {
+        struct weir_task *task = weir_loop_task_of(loop, op);
+        if (!count_only(op, task, event->result)) {
+            record_timer(loop, op, task);
+        }
+        loop->timers--;
+        return;
+    }
+    if (!op->slot) {
+        record(loop, op, weir_loop_task_of(loop, op), event->result);
+        loop->slotless--;
+        return;
+    }
+    struct weir_task *task = op->slot->task;
+    struct weir_gate *gate = weir_loop_gate_of(loop, op);
+    struct weir_flow *flow = weir_gate_flow(gate, task);
+    record(loop, op, task, event->result);
+    if (gate->steer.goals) {
+        tell_goals(loop, gate, flow, op);
+    }
+    bool governed = op->governed;
+    weir_gate_release(gate, flow, op);
+    if (governed) {
+        weir_loop_set_plain(loop);
+    }
+    weir_slots_free(&loop->slots, op->slot);
+    if (op->heap_index != 0) {
+        weir_heap_remove(&loop->heap, op);
+    }
+    if (weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD && op->fd >= 0) {
+        loop->backend->table->forget(loop->backend, op->fd);
+        close(op->fd);
+        op->fd = -1;
+    }
+    op->asked_back = 0;
+}
+
+/* True: it was the last of its op. */
+static __attribute__((noinline)) bool hand_back_odd(struct weir_loop *loop,
+                                                    struct weir_event *event)
+{
+    struct weir_op *op = event->op;
+    op->more = (uint8_t)event->more;
+    if (event->more != WEIR_LAST) {
+        event->more = WEIR_LAST;
+        op->result = event->result;
+        return false;
+    }
+    leave_odd(loop, event);
+    op->deadline_ns = 0;
+    op->intended_ns = 0;
+    return true;
+}
+
+static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
+{
+    struct weir_op *op = event->op;
+    if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
+        struct weir_slot *slot = op->slot;
+        if (weir_likely(!count_only(op, slot->task, event->result))) {
+            record_transit(loop, slot->task, op->born_ns, op->left_ns);
+        }
+        loop->gate.live--;
+        weir_slots_free(&loop->slots, slot);
+    } else if (!hand_back_odd(loop, event)) {
+        op->callback(op);
+        return;
+    }
+    op->result = event->result;
+    weir_op_set_stand(op, 0); /* WITH_CALLER */
+    loop->counters.finished++;
+    op->callback(op);
+}
+
+static inline __attribute__((always_inline)) void hand_back_all(struct weir_loop *loop,
+                                                                uint32_t count)
+{
+    struct weir_event *event = loop->events;
+    struct weir_event *end = event + count;
+    const int *dead = &loop->backend->dead; /* a machine that stops in a callback calls nobody */
+    while (event != end && *dead == 0) {
+        const struct weir_event *stop =
+            end - event > CALLBACKS_A_STAMP ? event + CALLBACKS_A_STAMP : end;
+        while (event != stop && weir_likely(*dead == 0)) {
+            hand_back(loop, event++);
+        }
+        weir_tasks_flush(&loop->tasks); /* its durations are of one reading */
+        if (event != end) {
+            weir_loop_stamp(loop);
+        }
+    }
+}
+
+/* What stands on the early list up to `last`, by the same array. The number called. */
+static __attribute__((noinline)) uint32_t hand_back_early(struct weir_loop *loop,
+                                                          const struct weir_op *last)
+{
+    uint32_t called = 0;
+    while (last && loop->backend->dead == 0) {
+        uint32_t count = 0;
+        weir_loop_stamp(loop);
+        for (; last && count < loop->events_max; count++) {
+            struct weir_op *op = weir_queue_pop(&loop->early);
+            loop->events[count] = (struct weir_event){.op = op, .result = op->result};
+            last = op == last ? NULL : last;
+        }
+        hand_back_all(loop, count);
+        called += count;
+    }
+    return called;
+}
+
+uint32_t weir_loop_hand_back(struct weir_loop *loop, uint32_t count)
+{
+    const struct weir_op *last = loop->early.tail; /* callbacks push behind it */
+    hand_back_all(loop, count);
+    return weir_likely(!last) ? count : count + hand_back_early(loop, last);
+}
