@@ -140,7 +140,7 @@ static bool fits_gate(const struct weir_gate *gate, struct weir_want want)
 bool weir_gate_would_wait(const struct weir_gate *gate, const struct weir_flow *flow,
                           struct weir_want want)
 {
-    if (flow->live + want.credits <= flow->reserve && gate->live + gate->extra < gate->depth_max) {
+    if (flow->live + want.credits <= flow->reserve && fits_reserve(gate, flow, want)) {
         return false;
     }
     uint32_t taken = gate->live + gate->extra + gate->unused_places;
