@@ -106,10 +106,10 @@ static bool counts_bytes(const struct weir_gate *gate, const struct weir_flow *f
 
 /* --- limits ----------------------------------------------------------------------------------- */
 
-/* A budget lets one op pass alone, whatever its size. */
+/* A budget lets one op pass alone, whatever its size, and stops nobody who moves nothing. */
 static bool fits_budget(uint64_t used, uint64_t more, uint64_t most)
 {
-    return most == 0 || used == 0 || (more <= most && used <= most - more);
+    return most == 0 || more == 0 || used == 0 || (more <= most && used <= most - more);
 }
 
 /* The part of the flow's reserve that is free is enough; false for a while after it was set at a
@@ -140,7 +140,7 @@ static bool fits_gate(const struct weir_gate *gate, struct weir_want want)
 bool weir_gate_would_wait(const struct weir_gate *gate, const struct weir_flow *flow,
                           struct weir_want want)
 {
-    if (flow->live + want.credits <= flow->reserve && gate->live + gate->extra < gate->depth_max) {
+    if (flow->live + want.credits <= flow->reserve && fits_reserve(gate, flow, want)) {
         return false;
     }
     uint32_t taken = gate->live + gate->extra + gate->unused_places;

@@ -130,7 +130,7 @@ int weir_loop_judge_example(struct weir_loop *loop, const struct weir_op *op)
         return r;
     }
     if (op->kind == WEIR_KIND_NONE || op->kind >= WEIR_KIND_COUNT || weir_op_is_timer(op) ||
-        (op->task && op->task->tasks != &loop->tasks)) {
+        (op->task && (op->task->tasks != &loop->tasks || !op->task->open))) {
         return -EINVAL;
     }
     return weir_loop_gate_of(loop, op)->places == 0 ? -EOPNOTSUPP : 0;

@@ -4,7 +4,7 @@
 one at a time, and the storm has to notice each; the engine without them must pass the same seeds.
 
 In the copy all the engine's own checks are compiled out, so that what is found, the shadow model
-has found. Without --long (or WEIR_LONG=1): 50 seeds and two bugs; with it 200 seeds and all."""
+has found. Without --long (or WEIR_LONG=1): 50 seeds and three bugs; with it 200 seeds and all."""
 import os
 import re
 import shutil
@@ -30,7 +30,7 @@ MUTANTS = [
      r'is_ours = loop->backend->table->cancel\(loop->backend, op\) == WEIR_CANCEL_WITHDRAWN;',
      'is_ours = false;'),
     ('publish a cancel before its target', 'engine/loop/cancel.c',
-     r'weir_queue_remove\(&weir_loop_gate_of\(loop, op\)->waiting, op\);\n'
+     r'weir_gate_step_out\(gate, flow, WEIR_LINE_WAITING, op\);\n'
      r'\s*weir_loop_finish_early\(loop, op, weir_op_asked_result\(op\)\);',
      '/* the backend is told, and does not know it yet */'),
     ('publish a cancel before its target, in the backend', 'engine/backend/sim_run.c',
@@ -39,9 +39,31 @@ MUTANTS = [
     ('drop the last event of a batch', 'engine/loop/loop.c',
      r'uint32_t count = \(uint32_t\)carried;',
      'uint32_t count = (uint32_t)carried - (carried > 3);'),
-    ('take the wrong end of the FIFO', 'engine/loop/gate.c',
-     r'struct weir_op \*op = weir_queue_pop\(&gate->waiting\);',
-     'struct weir_op *op = gate->waiting.tail;\n    weir_queue_remove(&gate->waiting, op);'),
+    ('take the wrong end of a line', 'engine/loop/gate.c',
+     r'struct weir_op \*op = flow->lines\[WEIR_LINE_WAITING\]\.head;\n'
+     r'(?=    struct weir_want want = weir_gate_want\(gate, op\);\n    bool is_reserved)',
+     'struct weir_op *op = flow->lines[WEIR_LINE_WAITING].tail;\n'),
+    ('lend a reserve', 'engine/loop/gate.c',
+     r'taken = weir_gate_in_flight\(gate\) \+ gate->unused_credits;',
+     'taken = weir_gate_in_flight(gate);'),
+    ('let one more than the cap of a task go', 'engine/loop/gate.c',
+     r'flow->in_flight \+ want\.credits <= flow->depth;',
+     'flow->in_flight + want.credits <= flow->depth + 1;'),
+    ('keep the bytes of an op that came back', 'engine/loop/gate.c',
+     r'gate->bytes_in_flight -= op->bytes;',
+     'gate->bytes_in_flight -= op->result < 0 ? 0 : op->bytes;'),
+    ('let a full FIFO eat into a reserve', 'engine/loop/gate.c',
+     r'(?<=flow->reserve && )fits_reserve\(gate, flow, want\)\) \{\n        return false',
+     'gate->live + gate->extra < gate->depth_max) {\n        return false'),
+    ('forget a mark that was never told', 'engine/loop/mark.c',
+     r'find\(&loop->gate, 0\)',
+     'find(&loop->gate, UINT64_MAX)'),
+    ('let those who move nothing wait for bytes', 'engine/loop/gate.c',
+     r'most == 0 \|\| more == 0 \|\|',
+     'most == 0 ||'),
+    ('lower the depth below its least', 'engine/loop/steer.c',
+     r'depth > steer->depth_min && depth < gate->depth \? depth : steer->depth_min;',
+     'depth < gate->depth ? depth : steer->depth_min;'),
     ("ignore a slot's generation", 'engine/op/slots.h',
      r'return weir_likely\(slot->\w+ == \w+\) \? slot->op : NULL;',
      'return slot->task ? slot->op : NULL;'),
@@ -57,7 +79,7 @@ MUTANTS = [
      r'bool ended = \*result == 0 \|\| op->moved >= weir_op_bytes\(op\);',
      'bool ended = *result == 0 || 2 * op->moved >= weir_op_bytes(op);'),
 ]
-SHORT = ['take the wrong end of the FIFO', 'fire a deadline after done']
+SHORT = ['take the wrong end of a line', 'lend a reserve', 'fire a deadline after done']
 
 # The engine's checks, its own and assert(), off.
 CHECKS = ('engine/base/check.h', r'if \(weir_unlikely\(!\(condition\)\)\) \{',

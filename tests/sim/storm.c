@@ -26,6 +26,11 @@ uint64_t storm_random(struct storm *storm, uint64_t below)
     return (mixed ^ (mixed >> 31)) % below;
 }
 
+uint64_t storm_one_of(struct storm *storm, const uint64_t *values, size_t count)
+{
+    return values[storm_random(storm, count)];
+}
+
 bool storm_chance(struct storm *storm, enum chance chance)
 {
     return storm_random(storm, 16) < storm->chances[chance];
@@ -121,16 +126,20 @@ static void run(struct storm *storm, const char *program, uint64_t seed, const s
         storm->plan.trace = print_line;
     }
     TAILQ_INIT(&storm->free);
-    for (unsigned i = 0; i < BOUNDS; i++) {
-        TAILQ_INIT(&storm->waiting[i]);
-        TAILQ_INIT(&storm->posts[i]);
-        TAILQ_INIT(&storm->waiters[i]);
+    for (unsigned i = 0; i < BOUNDS * STORM_LINES; i++) {
+        struct line *line = &storm->lines[i / STORM_LINES][i % STORM_LINES];
+        TAILQ_INIT(&line->waiting);
+        TAILQ_INIT(&line->posts);
+        TAILQ_INIT(&line->rooms);
     }
     for (unsigned i = 0; i < STORM_ITEMS; i++) {
         TAILQ_INSERT_TAIL(&storm->free, &storm->items[i], link);
     }
     for (unsigned i = 0; i < STORM_ROOMS; i++) {
         storm->rooms[i].storm = storm;
+    }
+    for (unsigned i = 0; i < STORM_MARKS; i++) {
+        storm->marks[i].storm = storm;
     }
     storm_current = storm;
     storm_run(storm);

@@ -3,8 +3,10 @@
  * storm.h: what the parts of the simulated storm share: a loop in a world, the ops that are live on
  * it, and the shadow model: what the engine must answer, to the op and to the byte.
  *
- * storm_gate.c is the model of admission, posts and hand-back, seen from both sides of the engine:
- * its callers' and its backend's. storm_file.c models files, storm_stream.c streams, storm_fd.c how
+ * storm_gate.c and storm_seam.c are the model of submit, posts and hand-back, seen from both sides
+ * of the engine: its callers' and its backend's. storm_line.c has the books: lines,
+ * places, credits, bytes; storm_count.c compares what is counted. storm_room.c models who is told
+ * how full a gate is, storm_file.c files, storm_name.c names, storm_stream.c streams, storm_fd.c how
  * fds are closed. storm_item.c makes ops, storm_judge.c judges what they bring back, storm_step.c
  * chooses what happens next, storm_run.c opens loops and ends them, storm.c is the program.
  *
@@ -22,7 +24,9 @@
 #define STORM_STREAMS 6
 #define STORM_NAMES 6
 #define STORM_TASKS 3
-#define STORM_ROOMS 4
+#define STORM_LINES (STORM_TASKS + 1) /* of a gate: one a task; the last for ops without one */
+#define STORM_ROOMS 6
+#define STORM_MARKS 3
 #define STORM_ITEMS 512
 #define STORM_FAULTS 6
 #define STORM_FILE_MAX 12288
@@ -107,7 +111,7 @@ struct storm;
 struct item {
     struct weir_op op;
     struct storm *storm;
-    TAILQ_ENTRY(item) link; /* on a FIFO of posts, or of those who wait for a credit; or free */
+    TAILQ_ENTRY(item) link; /* of posts, or of those who wait for a credit, in a line; or free */
     uint64_t serial;
     bool live;
     bool posted;  /* has no place yet */
@@ -116,6 +120,8 @@ struct item {
     bool admitted;
     bool staged; /* the backend has it */
     enum bound bound;
+    unsigned line;
+    uint64_t bytes; /* that budgets count */
     enum came came; /* how the backend gave it back, in this turn */
     int64_t brought;
     bool polled; /* that was only that it is ready */
@@ -164,10 +170,38 @@ struct room {
     struct storm *storm;
     bool waits;
     enum bound bound;
+    unsigned line;
+    uint16_t flags; /* of the op that it named */
+    uint64_t bytes;
     TAILQ_ENTRY(room) link;
 };
 
 TAILQ_HEAD(rooms, room);
+
+struct mark {
+    struct weir_watermark node;
+    struct storm *storm;
+    bool watches;
+    bool above;
+    enum bound bound;
+    uint64_t turn; /* of its last call; 0: none */
+};
+
+/* What one task has at one gate. */
+struct line {
+    struct items waiting; /* for a credit, in order */
+    struct items posts;   /* for a place */
+    struct rooms rooms;
+    unsigned live;   /* with a place */
+    unsigned flying; /* of these, with a credit */
+    uint64_t bytes;  /* of the live ones */
+    uint64_t bytes_flying;
+    /* Its limits; 0: none. */
+    unsigned depth;
+    unsigned reserve;
+    uint64_t bytes_max;
+    uint64_t goal_ns;
+};
 
 /* How often what is drawn: 0 is never. */
 enum weight {
@@ -185,6 +219,8 @@ enum weight {
     WEIGHT_CLOSE,
     WEIGHT_FORGET,
     WEIGHT_ROOM,
+    WEIGHT_MARK,
+    WEIGHT_TASK,
     WEIGHT_WAKE,
     WEIGHT_FORBIDDEN,
     WEIGHT_CRASH,
@@ -204,6 +240,7 @@ enum chance {
     CHANCE_WINDOW,
     CHANCE_NOWAIT,
     CHANCE_ORDERED,
+    CHANCE_ANSWER, /* chosen by the op, not by the loop */
     CHANCES
 };
 
@@ -214,6 +251,9 @@ struct tally {
     uint64_t failed;
     uint64_t cancelled;
     uint64_t expired;
+    uint64_t shed;
+    uint64_t waited_least; /* of posts that came to their places together the order is not known */
+    uint64_t waited_most;
 };
 
 struct storm {
@@ -252,11 +292,14 @@ struct storm {
 
     struct item items[STORM_ITEMS];
     struct items free;
-    struct items waiting[BOUNDS]; /* for a credit, in order */
-    struct items posts[BOUNDS];   /* for a place */
+    struct line lines[BOUNDS][STORM_LINES]; /* timers, and what is nowhere, use the last */
+    const struct item *submitting;
     uint64_t serials;
-    unsigned live[BOUNDS];   /* with a place */
-    unsigned flying[BOUNDS]; /* of these, with a credit */
+    unsigned live[BOUNDS]; /* of all lines */
+    unsigned flying[BOUNDS];
+    unsigned depths[BOUNDS]; /* as lowered: they change at the very end of a turn */
+    uint32_t turn_ops;       /* of the turn's budget, since the last turn let ops through */
+    uint64_t turn_bytes;
     unsigned posted;
     struct tally tally;
     struct tally tallies[STORM_TASKS];
@@ -267,7 +310,9 @@ struct storm {
     unsigned events; /* that the backend gave in it */
     struct weir_task *tasks[STORM_TASKS];
     struct room rooms[STORM_ROOMS];
-    struct rooms waiters[BOUNDS];
+    unsigned places[BOUNDS]; /* for waiters for room, in this turn */
+    struct mark marks[STORM_MARKS];
+    bool mark_moved; /* one of the offload gate's has submitted in this turn */
 
     struct file files[STORM_FILES];
     struct stream streams[STORM_STREAMS];
@@ -289,6 +334,12 @@ bool storm_chance(struct storm *storm, enum chance chance);
 void storm_hash(struct storm *storm, uint64_t value);
 _Noreturn void storm_fail(struct storm *storm, const char *site, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* One of these values. */
+uint64_t storm_one_of(struct storm *storm, const uint64_t *values, size_t count);
+#define ONE_OF(storm, ...)                                                                         \
+    storm_one_of((storm), (const uint64_t[]){__VA_ARGS__},                                         \
+                 sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
 
 #define STORM_CHECK(storm, condition)                                                              \
     do {                                                                                           \
@@ -322,6 +373,39 @@ void gate_compare(struct storm *storm);
 unsigned gate_credits(const struct storm *storm, enum bound bound);
 /* It has a credit now. */
 void gate_pass(struct item *item);
+/* It may have been asked back without the model's knowing when. */
+bool gate_is_unsure(const struct item *item);
+
+/* storm_line.c */
+struct line *line_of(struct storm *storm, enum bound bound, int task);
+void line_enter(struct item *item);
+/* Off the model's lines and counts. */
+void line_leave(struct item *item);
+/* It has a credit: rightly so? */
+void line_admit(struct item *item);
+/* Once asked back it holds its place and waits no more. */
+void line_wait_no_more(struct item *item);
+/* Those who wait and of whom only the engine knew when they ceased to. */
+void line_look(struct storm *storm);
+bool line_has_place(const struct storm *storm, enum bound bound, const struct line *line);
+bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line,
+                     uint64_t bytes);
+/* What budgets count of an op that is not yet accepted. */
+uint64_t line_bytes(const struct item *item, enum bound bound);
+/* Nobody waits who could go; if `in_turn`, within the turn's budget. */
+void line_judge(struct storm *storm, bool in_turn);
+void line_compare(struct storm *storm);
+void line_read_depths(struct storm *storm);
+bool line_refuses(const struct storm *storm, unsigned flags);
+/* Opens a task with random limits. */
+void line_open_task(struct storm *storm, int task);
+
+/* storm_room.c */
+void room_step(struct storm *storm);
+void mark_step(struct storm *storm);
+/* A turn has ended, or is to sleep: who should have been told? */
+void mark_judge(struct storm *storm, bool sleeps);
+void room_judge_sleep(struct storm *storm);
 
 /* storm_seam.c */
 void gate_watch(struct storm *storm);
@@ -391,7 +475,6 @@ uint32_t handle_count_open(const struct storm *storm);
 
 /* storm_step.c */
 void storm_step(struct storm *storm);
-void storm_on_room(struct weir_room *node, int result);
 void storm_window(struct storm *storm, int asleep);
 
 /* The one there is. */

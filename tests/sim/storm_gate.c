@@ -54,51 +54,29 @@ unsigned gate_live(const struct storm *storm)
 
 static void take_place(struct item *item, enum bound bound)
 {
-    struct storm *storm = item->storm;
     item->bound = bound;
     item->live = true;
-    item->born_turn = storm->turn;
-    storm->live[bound]++;
-    if (bound == BOUND_GATE || bound == BOUND_OFFLOAD) {
-        item->waits = true;
-        TAILQ_INSERT_TAIL(&storm->waiting[bound], item, link);
-    }
+    item->born_turn = item->storm->turn;
+    line_enter(item);
 }
 
-static void admit(struct item *item)
-{
-    struct storm *storm = item->storm;
-    TAILQ_REMOVE(&storm->waiting[item->bound], item, link);
-    item->waits = false;
-    item->admitted = true;
-    storm->flying[item->bound]++;
-    if (storm->flying[item->bound] > gate_credits(storm, item->bound)) {
-        item_wrong(item, "more are in flight than there are credits");
-    }
-}
-
-/* Once asked back it holds its place and waits no more. */
-static void wait_no_more(struct item *item)
-{
-    struct storm *storm = item->storm;
-    if (item->waits) {
-        TAILQ_REMOVE(&storm->waiting[item->bound], item, link);
-        item->waits = false;
-    }
-    if (item->posted) {
-        TAILQ_REMOVE(&storm->posts[item->bound], item, link);
-        storm->posted--;
-        item->posted = false;
-        item->bound = BOUND_CALLER; /* neither: it comes from the early list */
-        storm->live[BOUND_CALLER]++;
-    }
-}
-
-/* It may have been asked back without the model's knowing when. */
-static bool is_unsure(const struct item *item)
+bool gate_is_unsure(const struct item *item)
 {
     uint64_t deadline_ns = item->deadline_ns;
-    return item->may_cancel || (deadline_ns != 0 && deadline_ns <= weir_sim_now(item->storm->sim));
+    return item->may_cancel || item->storm->closing ||
+           (deadline_ns != 0 && deadline_ns <= weir_sim_now(item->storm->sim));
+}
+
+/* Straight from submit: nobody may stand there who would go first. */
+static void judge_passing(struct item *item)
+{
+    struct storm *storm = item->storm;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct item *first = TAILQ_FIRST(&storm->lines[item->bound][i].waiting);
+        if (first && first != item) {
+            item_wrong(item, "staged by submit, and others wait");
+        }
+    }
 }
 
 /* It has come as far as the backend: so have all that stood before it, or they wait no more. */
@@ -108,50 +86,27 @@ void gate_pass(struct item *item)
     if (item->admitted) {
         return;
     }
+    line_look(storm);
+    if (item->admitted) {
+        return;
+    }
     if (!item->waits) {
         item_wrong(item, "staged, and it did not wait for that");
     }
-    for (;;) {
-        struct item *first = TAILQ_FIRST(&storm->waiting[item->bound]);
-        bool gone = is_unsure(first) && first->op.state == WEIR_DONE;
-        if (first != item && gone) {
-            wait_no_more(first);
-            continue;
-        }
-        if (first != item && first->op.kind != WEIR_KIND_CLOSE) {
-            item_wrong(item, "staged before one that was there first");
-        }
-        admit(first);
-        if (first == item) {
-            return;
-        }
+    if (TAILQ_FIRST(&storm->lines[item->bound][item->line].waiting) != item) {
+        item_wrong(item, "staged before one of its task that was there first");
     }
+    if (item == storm->submitting) {
+        judge_passing(item);
+    }
+    line_admit(item);
 }
 
-/* Off the model's lists and counts. */
-static void leave(struct item *item)
-{
-    struct storm *storm = item->storm;
-    if (item->posted) {
-        TAILQ_REMOVE(&storm->posts[item->bound], item, link);
-        storm->posted--;
-    } else {
-        storm->live[item->bound]--;
-    }
-    if (item->waits) {
-        TAILQ_REMOVE(&storm->waiting[item->bound], item, link);
-    }
-    if (item->admitted && item->bound <= BOUND_OFFLOAD) {
-        storm->flying[item->bound]--;
-    }
-    item->posted = false;
-    item->waits = false;
-    item->live = false;
-}
+/* --- posts ------------------------------------------------------------------------------------ */
 
-static bool has_place(const struct storm *storm, enum bound bound)
+static bool has_left(const struct item *item)
 {
-    return storm->live[bound] < gate_most(storm, bound);
+    return item->op.state == WEIR_DONE && !item->op.slot && gate_is_unsure(item);
 }
 
 /* Posts that were withdrawn at a moment that only the engine knows. */
@@ -159,8 +114,76 @@ static void drop_withdrawn(struct storm *storm)
 {
     for (unsigned i = 0; i < STORM_ITEMS && storm->posted > 0; i++) {
         struct item *item = &storm->items[i];
-        if (item->posted && is_unsure(item) && item->op.state == WEIR_DONE) {
-            wait_no_more(item);
+        if (item->posted && has_left(item)) {
+            line_wait_no_more(item);
+        }
+    }
+}
+
+static void count_waited(struct item *item, unsigned least, unsigned most)
+{
+    struct storm *storm = item->storm;
+    storm->tally.waited_least += least;
+    storm->tally.waited_most += most;
+    if (item->task >= 0) {
+        storm->tallies[item->task].waited_least += least;
+        storm->tallies[item->task].waited_most += most;
+    }
+}
+
+/* Whether the first of a line of posts has a place now. A gate's has a slot then. */
+static bool has_come(const struct storm *storm, enum bound bound, const struct item *item)
+{
+    return bound == BOUND_TIMERS ? storm->live[bound] < gate_most(storm, bound)
+                                 : item->op.slot != NULL;
+}
+
+static void come_in(struct item *item, bool alone)
+{
+    struct storm *storm = item->storm;
+    struct line *line = &storm->lines[item->bound][item->line];
+    TAILQ_REMOVE(&line->posts, item, link);
+    storm->posted--;
+    item->posted = false;
+    item->inboxed = false;
+    if (item->bound <= BOUND_OFFLOAD) {
+        bool waits = line_would_wait(storm, item->bound, line, line_bytes(item, item->bound));
+        count_waited(item, alone && waits, !alone || waits);
+    }
+    if (alone && !line_has_place(storm, item->bound, line)) {
+        item_wrong(item, "a post has a place, and there was none");
+    }
+    uint64_t born_turn = item->born_turn;
+    take_place(item, item->bound);
+    item->born_turn = born_turn;
+}
+
+/* Lines take turns, which is not modelled: with several the order in which they came is not known.
+ */
+static void move_posts_of(struct storm *storm, enum bound bound)
+{
+    unsigned lines = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct item *first = TAILQ_FIRST(&storm->lines[bound][i].posts);
+        lines += first && has_come(storm, bound, first);
+    }
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        struct line *line = &storm->lines[bound][i];
+        struct item *item;
+        while ((item = TAILQ_FIRST(&line->posts)) && has_come(storm, bound, item)) {
+            come_in(item, lines == 1);
+        }
+    }
+    STORM_CHECK(storm, storm->live[bound] <= gate_most(storm, bound));
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct line *line = &storm->lines[bound][i];
+        struct item *item;
+        TAILQ_FOREACH(item, &line->posts, link)
+        {
+            item->inboxed = false;
+            if (item->op.state != WEIR_POSTED || line_has_place(storm, bound, line)) {
+                item_wrong(item, "a post has no place, and there was one for it");
+            }
         }
     }
 }
@@ -172,23 +195,7 @@ void gate_move_posts(struct storm *storm)
     }
     drop_withdrawn(storm);
     for (enum bound bound = 0; bound < BOUND_CALLER; bound++) {
-        while (!TAILQ_EMPTY(&storm->posts[bound]) && has_place(storm, bound)) {
-            struct item *item = TAILQ_FIRST(&storm->posts[bound]);
-            TAILQ_REMOVE(&storm->posts[bound], item, link);
-            storm->posted--;
-            item->posted = false;
-            item->inboxed = false;
-            uint64_t born_turn = item->born_turn;
-            take_place(item, bound);
-            item->born_turn = born_turn;
-        }
-    }
-    for (enum bound bound = 0; bound < BOUND_CALLER; bound++) {
-        struct item *item;
-        TAILQ_FOREACH(item, &storm->posts[bound], link)
-        {
-            item->inboxed = false;
-        }
+        move_posts_of(storm, bound);
     }
 }
 
@@ -202,6 +209,8 @@ static void count_task(struct item *item, int64_t result)
         both[i]->finished++;
         both[i]->cancelled += result == -ECANCELED;
         both[i]->expired += result == -ETIME;
+        both[i]->shed +=
+            result == -ETIME && !item->admitted && item->ran == 0 && item->bound != BOUND_TIMERS;
         both[i]->failed += result < 0 && result != -ECANCELED && result != -ETIME;
     }
 }
@@ -227,7 +236,7 @@ static void on_item(struct weir_op *op)
     storm->called++;
     storm_hash(storm, item->serial);
     storm_hash(storm, (uint64_t)op->result);
-    leave(item);
+    line_leave(item);
     count_task(item, op->result);
     item_judge(item);
     item_give(item);
@@ -236,7 +245,24 @@ static void on_item(struct weir_op *op)
     }
 }
 
-static int answer_to(const struct storm *storm, const struct item *item, enum bound bound)
+static bool is_full(struct storm *storm, const struct item *item, enum bound bound)
+{
+    const struct line *line = line_of(storm, bound, item->task);
+    if (!line_has_place(storm, bound, line)) {
+        return true;
+    }
+    return bound <= BOUND_OFFLOAD && line_refuses(storm, item->op.flags) &&
+           line_would_wait(storm, bound, line, line_bytes(item, bound));
+}
+
+static bool runs_instead(const struct storm *storm, const struct weir_op *op)
+{
+    bool may =
+        storm->options.flags & WEIR_CALLER_RUNS && !(op->flags & (WEIR_OR_WAIT | WEIR_OR_REFUSE));
+    return op->kind == WEIR_KIND_CALL && (op->flags & WEIR_OR_RUN || may);
+}
+
+static int answer_to(struct storm *storm, const struct item *item, enum bound bound)
 {
     if (storm_is_dead(storm)) {
         return -EOWNERDEAD;
@@ -247,8 +273,7 @@ static int answer_to(const struct storm *storm, const struct item *item, enum bo
     if (bound == BOUND_OFFLOAD && !has_workers(storm)) {
         return -EOPNOTSUPP;
     }
-    bool runs = item->op.kind == WEIR_KIND_CALL && storm->options.flags & WEIR_CALLER_RUNS;
-    return has_place(storm, bound) || runs ? 0 : -EAGAIN;
+    return !is_full(storm, item, bound) || runs_instead(storm, &item->op) ? 0 : -EAGAIN;
 }
 
 void gate_submit(struct item *item)
@@ -256,17 +281,22 @@ void gate_submit(struct item *item)
     struct storm *storm = item->storm;
     enum bound bound = gate_bound(item);
     int wanted = answer_to(storm, item, bound);
-    bool runs = wanted == 0 && !has_place(storm, bound);
+    bool runs = wanted == 0 && is_full(storm, item, bound);
+    bool waits =
+        wanted == 0 && !runs && bound <= BOUND_OFFLOAD &&
+        line_would_wait(storm, bound, line_of(storm, bound, item->task), line_bytes(item, bound));
     item->op.callback = on_item;
     take_place(item, runs ? BOUND_CALLER : bound); /* it may be staged at once */
+    storm->submitting = item;
     int answer = weir_submit(storm->loop, &item->op);
+    storm->submitting = NULL;
     if (answer != wanted) {
         storm_fail(storm, WEIR_SITE, "submit of a %s answered %d and not %d, %u of %u are live",
                    weir_kind_name(item->op.kind), answer, wanted, storm->live[bound],
                    gate_most(storm, bound));
     }
     if (answer < 0) {
-        leave(item);
+        line_leave(item);
         if (answer == -EAGAIN) {
             storm->tally.refused++;
             storm->tallies[item->task < 0 ? 0 : item->task].refused += item->task >= 0;
@@ -275,6 +305,7 @@ void gate_submit(struct item *item)
         return;
     }
     count_submitted(item);
+    count_waited(item, waits, waits);
     storm->caller_ran += runs;
     if (runs != (item->ran == 1)) {
         item_wrong(item, runs ? "its caller did not run it" : "run by submit");
@@ -312,7 +343,9 @@ void gate_post(struct item *item)
     item->born_turn = storm->turn;
     storm->posted++;
     storm->posts_accepted++;
-    TAILQ_INSERT_TAIL(&storm->posts[bound], item, link);
+    bool apart = item->task >= 0 && bound <= BOUND_OFFLOAD;
+    item->line = apart ? (unsigned)item->task : STORM_TASKS;
+    TAILQ_INSERT_TAIL(&storm->lines[bound][item->line].posts, item, link);
     count_submitted(item);
     if (item->op.kind == WEIR_KIND_CLOSE) {
         handle_mark(storm, item->op.fd, item);
@@ -361,7 +394,7 @@ void gate_cancel(struct item *item)
         item->asked = item->asked || (answer == 0 && !over);
         gate_asked(item);
         if (answer == 0) {
-            wait_no_more(item);
+            line_wait_no_more(item);
         }
     } else {
         bool here = storm->in_turn && item->born_turn < storm->turn && (is_brought(item) || due);
@@ -376,7 +409,7 @@ void gate_forget_all(struct storm *storm)
     for (unsigned i = 0; i < STORM_ITEMS; i++) {
         struct item *item = &storm->items[i];
         if (item->live) {
-            leave(item);
+            line_leave(item);
             item_give(item);
             item->op = (struct weir_op){0}; /* it may have been live to the end */
         }
@@ -384,52 +417,17 @@ void gate_forget_all(struct storm *storm)
     for (unsigned i = 0; i < STORM_ROOMS; i++) {
         storm->rooms[i] = (struct room){.storm = storm};
     }
+    for (unsigned i = 0; i < STORM_MARKS; i++) {
+        storm->marks[i] = (struct mark){.storm = storm};
+    }
+    for (unsigned i = 0; i < BOUNDS * STORM_LINES; i++) {
+        struct line *line = &storm->lines[i / STORM_LINES][i % STORM_LINES];
+        TAILQ_INIT(&line->rooms);
+        STORM_EQUAL(storm, line->live + line->flying + line->bytes + line->bytes_flying, 0);
+        line->reserve = 0;
+    }
     for (enum bound bound = 0; bound < BOUNDS; bound++) {
-        TAILQ_INIT(&storm->waiters[bound]);
-        STORM_EQUAL(storm, storm->live[bound], 0);
+        STORM_EQUAL(storm, storm->live[bound] + storm->flying[bound], 0);
     }
     STORM_EQUAL(storm, storm->posted, 0);
-}
-
-static void compare_tasks(struct storm *storm)
-{
-    for (unsigned i = 0; i < STORM_TASKS; i++) {
-        const struct tally *tally = &storm->tallies[i];
-        struct weir_task_counters counters;
-        struct weir_histogram total;
-        STORM_EQUAL(storm, weir_task_counters(storm->tasks[i], &counters), 0);
-        STORM_EQUAL(storm, counters.refused, tally->refused);
-        STORM_EQUAL(storm, counters.finished, tally->finished);
-        STORM_EQUAL(storm, counters.failed, tally->failed);
-        STORM_EQUAL(storm, counters.cancelled, tally->cancelled);
-        STORM_EQUAL(storm, counters.expired, tally->expired);
-        STORM_EQUAL(storm, weir_task_read(storm->tasks[i], WEIR_STAGE_TOTAL, &total), 0);
-        uint64_t most = tally->finished - tally->cancelled;
-        STORM_CHECK(storm, total.count <= most && total.count >= most - tally->expired);
-    }
-}
-
-void gate_compare(struct storm *storm)
-{
-    struct weir_counters counters;
-    unsigned closers = 0; /* these may have a credit and not be staged */
-    for (unsigned i = 0; i < STORM_ITEMS; i++) {
-        const struct item *item = &storm->items[i];
-        closers += item->live && item->op.kind == WEIR_KIND_CLOSE && !item->admitted;
-    }
-    STORM_EQUAL(storm, weir_loop_counters(storm->loop, &counters), 0);
-    STORM_EQUAL(storm, weir_loop_live(storm->loop), gate_live(storm));
-    STORM_EQUAL(storm, counters.submitted, storm->tally.submitted);
-    STORM_EQUAL(storm, counters.finished, storm->tally.finished);
-    STORM_EQUAL(storm, counters.refused, storm->tally.refused);
-    STORM_EQUAL(storm, counters.posts, storm->posts_accepted);
-    STORM_EQUAL(storm, counters.posts_refused, storm->posts_refused);
-    STORM_EQUAL(storm, counters.caller_ran, storm->caller_ran);
-    STORM_EQUAL(storm, counters.timers, storm->live[BOUND_TIMERS]);
-    STORM_EQUAL(storm, counters.offload_in_flight, storm->flying[BOUND_OFFLOAD]);
-    STORM_CHECK(storm, counters.in_flight >= storm->flying[BOUND_GATE]);
-    STORM_CHECK(storm, counters.in_flight <= storm->flying[BOUND_GATE] + closers);
-    STORM_CHECK(storm, counters.in_flight + counters.waiting <= storm->live[BOUND_GATE]);
-    STORM_CHECK(storm, counters.in_flight <= storm->options.depth);
-    compare_tasks(storm);
 }

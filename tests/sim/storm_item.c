@@ -191,6 +191,10 @@ void item_dress(struct item *item)
     } else if (item->op.kind != WEIR_KIND_CALL && storm_chance(storm, CHANCE_INLINE)) {
         item->op.route = WEIR_ROUTE_INLINE;
     }
+    if (item->op.kind != WEIR_KIND_TIMEOUT && storm_chance(storm, CHANCE_ANSWER)) {
+        uint64_t answers = item->op.kind == WEIR_KIND_CALL ? 3 : 2;
+        item->op.flags |= (uint16_t)(WEIR_OR_WAIT << storm_random(storm, answers));
+    }
 }
 
 struct item *item_make(struct storm *storm, enum weight sort)

@@ -33,14 +33,6 @@ bool storm_is_dead(const struct storm *storm)
 
 /* --- the world -------------------------------------------------------------------------------- */
 
-static uint64_t one_of(struct storm *storm, const uint64_t *values, size_t count)
-{
-    return values[storm_random(storm, count)];
-}
-
-#define ONE_OF(storm, ...)                                                                         \
-    one_of((storm), (const uint64_t[]){__VA_ARGS__}, sizeof((const uint64_t[]){__VA_ARGS__}) / 8)
-
 static void draw_fault(struct storm *storm, struct weir_sim_fault *fault)
 {
     static const enum weir_sim_fault_what whats[] = {
@@ -116,13 +108,14 @@ static void draw_weights(struct storm *storm)
         [WEIGHT_LISTENER] = 8,  [WEIGHT_NAME] = 10,       [WEIGHT_NOP] = 10,
         [WEIGHT_CALL] = 10,     [WEIGHT_TIMER] = 10,      [WEIGHT_CANCEL] = 16,
         [WEIGHT_CANCEL_FD] = 2, [WEIGHT_CANCEL_TASK] = 2, [WEIGHT_CLOSE] = 4,
-        [WEIGHT_FORGET] = 3,    [WEIGHT_ROOM] = 5,        [WEIGHT_WAKE] = 3,
-        [WEIGHT_FORBIDDEN] = 2, [WEIGHT_CRASH] = 1,
+        [WEIGHT_FORGET] = 3,    [WEIGHT_ROOM] = 5,        [WEIGHT_MARK] = 4,
+        [WEIGHT_TASK] = 3,      [WEIGHT_WAKE] = 3,        [WEIGHT_FORBIDDEN] = 2,
+        [WEIGHT_CRASH] = 1,
     };
     static const unsigned chances[CHANCES] = {
         [CHANCE_POST] = 8,    [CHANCE_DEADLINE] = 8, [CHANCE_WHOLE] = 12,   [CHANCE_TASK] = 16,
         [CHANCE_OFFLOAD] = 6, [CHANCE_INLINE] = 8,   [CHANCE_INTENDED] = 4, [CHANCE_NESTED] = 10,
-        [CHANCE_WINDOW] = 12, [CHANCE_NOWAIT] = 4,   [CHANCE_ORDERED] = 16,
+        [CHANCE_WINDOW] = 12, [CHANCE_NOWAIT] = 4,   [CHANCE_ORDERED] = 16, [CHANCE_ANSWER] = 12,
     };
     for (unsigned i = 0; i < WEIGHTS; i++) {
         bool used = storm_random(storm, 3) > 0;
@@ -181,7 +174,11 @@ static void draw_options(struct storm *storm)
     options->offload_waiting_max =
         (uint32_t)ONE_OF(storm, 0, 1, options->offload_depth, 2 * options->offload_depth);
     options->posts_max = (uint32_t)ONE_OF(storm, 1, 4, 40);
-    options->flags = storm_random(storm, 3) == 0 ? WEIR_CALLER_RUNS : 0;
+    options->flags = (uint32_t)ONE_OF(storm, 0, 0, 0, WEIR_CALLER_RUNS, WEIR_REFUSES,
+                                      WEIR_REFUSES | WEIR_CALLER_RUNS);
+    options->bytes_max = ONE_OF(storm, 0, 0, 0, 1000, 8192);
+    options->goal_ns = ONE_OF(storm, 0, 0, 0, 1, 100 * WEIR_US, 5 * WEIR_MS);
+    options->depth_min = (uint32_t)ONE_OF(storm, 0, 0, 1, (options->depth + 1) / 2);
 }
 
 static void open_loop(struct storm *storm)
@@ -197,11 +194,8 @@ static void open_loop(struct storm *storm)
     storm->posts_accepted = 0;
     storm->posts_refused = 0;
     storm->caller_ran = 0;
-    for (unsigned i = 0; i < STORM_TASKS; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "task %u", i);
-        const struct weir_task_options task = {.name = name};
-        STORM_EQUAL(storm, weir_task_open(storm->loop, &task, &storm->tasks[i]), 0);
+    for (int i = 0; i < STORM_TASKS; i++) {
+        line_open_task(storm, i);
     }
 }
 

@@ -82,18 +82,10 @@ static void judge_sleep(struct storm *storm, uint64_t until_ns)
     if (storm->rung) {
         storm_fail(storm, WEIR_SITE, "it sleeps with work in an inbox");
     }
-    for (enum bound bound = 0; bound <= BOUND_OFFLOAD && !storm->closing; bound++) {
-        unsigned closers = 0;
-        struct item *other;
-        TAILQ_FOREACH(other, &storm->waiting[bound], link)
-        {
-            closers +=
-                other->op.kind == WEIR_KIND_CLOSE || other->may_cancel || other->deadline_ns != 0;
-        }
-        bool waits = !TAILQ_EMPTY(&storm->waiting[bound]) && closers == 0;
-        if (waits && storm->flying[bound] < gate_credits(storm, bound)) {
-            storm_fail(storm, WEIR_SITE, "it sleeps and could let an op through");
-        }
+    if (!storm->closing) {
+        line_judge(storm, false);
+        room_judge_sleep(storm);
+        mark_judge(storm, true);
     }
     for (unsigned i = 0; i < STORM_ITEMS && !storm->closing; i++) {
         struct item *item = &storm->items[i];
@@ -122,6 +114,9 @@ static int watch_turn(struct weir_backend *backend, uint64_t until_ns, struct we
 {
     struct storm *storm = storm_current;
     posts_move_first(storm);
+    if (!storm->closing && !storm_is_dead(storm)) {
+        line_judge(storm, true);
+    }
     if (until_ns != WEIR_NO_SLEEP) {
         judge_sleep(storm, until_ns);
     }
@@ -174,6 +169,7 @@ void gate_turn_begins(struct storm *storm)
     storm->in_turn = true;
     storm->began = false;
     storm->moved_posts = false;
+    storm->mark_moved = false;
     storm->called = 0;
 }
 
@@ -219,8 +215,10 @@ void gate_turn_ends(struct storm *storm, int called)
         return;
     }
     STORM_EQUAL(storm, called, storm->called);
+    line_read_depths(storm);
     judge_batch(storm);
     judge_patience(storm);
+    mark_judge(storm, false);
 }
 
 /* --- deadlocks -------------------------------------------------------------------------------- */

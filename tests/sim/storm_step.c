@@ -87,56 +87,21 @@ static void forget_one(struct storm *storm)
     }
 }
 
-/* --- room ------------------------------------------------------------------------------------- */
-
-void storm_on_room(struct weir_room *node, int result)
+/* Ends, if nothing of it is live, and begins with other limits. */
+static void renew_task(struct storm *storm)
 {
-    struct room *room = WEIR_CONTAINER(node, struct room, node);
-    struct storm *storm = room->storm;
-    if (!storm->moved_posts) {
-        storm->moved_posts = true;
-        gate_move_posts(storm);
+    int task = (int)storm_random(storm, STORM_TASKS);
+    bool busy = false;
+    for (unsigned i = 0; i < STORM_ITEMS; i++) {
+        busy |= storm->items[i].live && storm->items[i].task == task;
     }
-    STORM_CHECK(storm, room->waits);
-    STORM_CHECK(storm, storm->in_turn);
-    STORM_CHECK(storm, TAILQ_FIRST(&storm->waiters[room->bound]) == room);
-    TAILQ_REMOVE(&storm->waiters[room->bound], room, link);
-    room->waits = false;
-    STORM_EQUAL(storm, result, storm->closing ? -ESHUTDOWN : 0);
-    if (result == 0) {
-        STORM_CHECK(storm, storm->live[room->bound] < gate_most(storm, room->bound));
-        submit(storm, room->bound == BOUND_GATE ? WEIGHT_NOP : WEIGHT_CALL);
-    }
-}
-
-static int64_t never_run(void *argument)
-{
-    (void)argument;
-    return 0;
-}
-
-static void wait_for_room(struct storm *storm)
-{
-    struct room *room = &storm->rooms[storm_random(storm, STORM_ROOMS)];
-    struct weir_op op = {0};
-    if (room->waits && storm_random(storm, 2) == 0) {
-        STORM_EQUAL(storm, weir_withdraw_room(storm->loop, &room->node), 0);
-        TAILQ_REMOVE(&storm->waiters[room->bound], room, link);
-        room->waits = false;
-        return;
-    }
-    enum bound bound = storm_random(storm, 3) == 0 ? BOUND_OFFLOAD : BOUND_GATE;
-    weir_op_nop(&op);
-    if (bound == BOUND_OFFLOAD) {
-        weir_op_call(&op, never_run, NULL);
-    }
-    int wanted = gate_most(storm, bound) == 0 ? -EOPNOTSUPP : room->waits ? -EBUSY : 0;
-    room->node.callback = storm_on_room;
-    STORM_EQUAL(storm, weir_wait_room(storm->loop, &room->node, &op), wanted);
-    if (wanted == 0) {
-        room->waits = true;
-        room->bound = bound;
-        TAILQ_INSERT_TAIL(&storm->waiters[bound], room, link);
+    busy |= !TAILQ_EMPTY(&storm->lines[BOUND_GATE][task].rooms) ||
+            !TAILQ_EMPTY(&storm->lines[BOUND_OFFLOAD][task].rooms);
+    STORM_EQUAL(storm, weir_task_close(storm->tasks[task]), busy ? -EBUSY : 0);
+    gate_move_posts(storm);
+    if (!busy) {
+        storm->tallies[task] = (struct tally){0};
+        line_open_task(storm, task);
     }
 }
 
@@ -194,7 +159,9 @@ void storm_step(struct storm *storm)
         [WEIGHT_CANCEL_TASK] = cancel_task,
         [WEIGHT_CLOSE] = close_one,
         [WEIGHT_FORGET] = forget_one,
-        [WEIGHT_ROOM] = wait_for_room,
+        [WEIGHT_ROOM] = room_step,
+        [WEIGHT_MARK] = mark_step,
+        [WEIGHT_TASK] = renew_task,
         [WEIGHT_WAKE] = wake,
         [WEIGHT_FORBIDDEN] = try_the_forbidden,
         [WEIGHT_CRASH] = crash,

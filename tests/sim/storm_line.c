@@ -1,0 +1,439 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * storm_line.c: the books of the gates as their callers may keep them: a line for each task, its
+ * share of places, credits and bytes, and who may go. Written from the public headers; of the
+ * engine it looks at an op's state alone, where only the engine knows when somebody left a line.
+ */
+#include "storm.h"
+
+#include <engine/loop/loop.h>
+#include <stdio.h>
+
+struct line *line_of(struct storm *storm, enum bound bound, int task)
+{
+    bool apart = task >= 0 && bound <= BOUND_OFFLOAD;
+    return &storm->lines[bound][apart ? task : STORM_TASKS];
+}
+
+static struct line *own_line(struct item *item)
+{
+    return &item->storm->lines[item->bound][item->line];
+}
+
+/* --- arithmetic ------------------------------------------------------------------------------- */
+
+static unsigned reserved(const struct storm *storm, enum bound bound)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        sum += storm->lines[bound][i].reserve;
+    }
+    return sum;
+}
+
+static unsigned beyond(unsigned used, unsigned reserve)
+{
+    return used > reserve ? used - reserve : 0;
+}
+
+/* Places that are taken from what is nobody's. */
+static unsigned lent_places(const struct storm *storm, enum bound bound)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        sum += beyond(storm->lines[bound][i].live, storm->lines[bound][i].reserve);
+    }
+    return sum;
+}
+
+static unsigned lent_credits(const struct storm *storm, enum bound bound)
+{
+    unsigned sum = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        sum += beyond(storm->lines[bound][i].flying, storm->lines[bound][i].reserve);
+    }
+    return sum;
+}
+
+static uint64_t sum_bytes(const struct storm *storm, enum bound bound, bool flying)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct line *line = &storm->lines[bound][i];
+        sum += flying ? line->bytes_flying : line->bytes;
+    }
+    return sum;
+}
+
+/* One larger op passes alone; one that moves nothing has nothing to do with it. */
+static bool fits_budget(uint64_t used, uint64_t more, uint64_t most)
+{
+    return most == 0 || more == 0 || used == 0 || used + more <= most;
+}
+
+static uint64_t budget(const struct storm *storm, enum bound bound)
+{
+    return bound == BOUND_GATE ? storm->options.bytes_max : 0;
+}
+
+void line_read_depths(struct storm *storm)
+{
+    struct weir_op call = {.kind = WEIR_KIND_CALL};
+    for (enum bound bound = 0; bound <= BOUND_OFFLOAD; bound++) {
+        struct weir_gate_state state;
+        const struct weir_op *op = bound == BOUND_OFFLOAD ? &call : NULL;
+        STORM_EQUAL(storm, weir_loop_gate(storm->loop, op, &state), 0);
+        storm->depths[bound] = state.depth;
+    }
+}
+
+bool line_has_place(const struct storm *storm, enum bound bound, const struct line *line)
+{
+    unsigned most = gate_most(storm, bound);
+    return storm->live[bound] < most && (line->live < line->reserve ||
+                                         reserved(storm, bound) + lent_places(storm, bound) < most);
+}
+
+static bool has_reserve(const struct storm *storm, enum bound bound, const struct line *line,
+                        unsigned used)
+{
+    return used < line->reserve && storm->flying[bound] < gate_credits(storm, bound);
+}
+
+bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line, uint64_t bytes)
+{
+    line_look(storm);
+    if (has_reserve(storm, bound, line, line->live)) {
+        return false;
+    }
+    unsigned lent = lent_places(storm, bound);
+    bool full = lent > 0 && reserved(storm, bound) + lent + 1 > storm->depths[bound];
+    bool capped = line->depth != 0 && line->live > 0 && line->live + 1 > line->depth;
+    return full || capped || !fits_budget(line->bytes, bytes, line->bytes_max) ||
+           !fits_budget(sum_bytes(storm, bound, false), bytes, budget(storm, bound));
+}
+
+static bool fits_line(const struct line *line, const struct item *item)
+{
+    bool capped = line->depth != 0 && line->flying > 0 && line->flying + 1 > line->depth;
+    return !capped && fits_budget(line->bytes_flying, item->bytes, line->bytes_max);
+}
+
+static bool fits_gate(struct storm *storm, const struct item *item)
+{
+    enum bound bound = item->bound;
+    unsigned lent = lent_credits(storm, bound);
+    bool full = lent > 0 && reserved(storm, bound) + lent + 1 > storm->depths[bound];
+    return !full && fits_budget(sum_bytes(storm, bound, true), item->bytes, budget(storm, bound));
+}
+
+static bool transfers(const struct item *item)
+{
+    return weir_kind_traits(item->op.kind) & WEIR_KIND_MAY_WHOLE;
+}
+
+uint64_t line_bytes(const struct item *item, enum bound bound)
+{
+    const struct storm *storm = item->storm;
+    bool waits = item->op.kind == WEIR_KIND_RECV || item->op.kind == WEIR_KIND_RECVMSG;
+    const struct line *line = &storm->lines[bound][item->task < 0 ? STORM_TASKS : item->task];
+    bool counts = bound == BOUND_GATE && (budget(storm, bound) | line->bytes_max) != 0;
+    return counts && transfers(item) && !waits ? item->length : 0;
+}
+
+bool line_refuses(const struct storm *storm, unsigned flags)
+{
+    return flags & WEIR_OR_REFUSE ||
+           (storm->options.flags & WEIR_REFUSES && !(flags & (WEIR_OR_WAIT | WEIR_OR_RUN)));
+}
+
+/* --- the way of an op ------------------------------------------------------------------------- */
+
+void line_enter(struct item *item)
+{
+    struct storm *storm = item->storm;
+    bool apart = item->task >= 0 && item->bound <= BOUND_OFFLOAD;
+    item->line = apart ? (unsigned)item->task : STORM_TASKS;
+    struct line *line = own_line(item);
+    storm->live[item->bound]++;
+    line->live++;
+    item->bytes = line_bytes(item, item->bound);
+    line->bytes += item->bytes;
+    if (item->bound <= BOUND_OFFLOAD) {
+        item->waits = true;
+        TAILQ_INSERT_TAIL(&line->waiting, item, link);
+    }
+}
+
+static void spend(struct item *item)
+{
+    struct storm *storm = item->storm;
+    if (item->bound == BOUND_GATE) {
+        storm->turn_ops++;
+        storm->turn_bytes += transfers(item) ? item->length : 0;
+    }
+}
+
+void line_admit(struct item *item)
+{
+    struct storm *storm = item->storm;
+    struct line *line = own_line(item);
+    TAILQ_REMOVE(&line->waiting, item, link);
+    item->waits = false;
+    item->admitted = true;
+    if (has_reserve(storm, item->bound, line, line->flying)) {
+        line->bytes -= item->bytes; /* it passes every budget */
+        item->bytes = 0;
+    } else if (!fits_line(line, item)) {
+        item_wrong(item, "past the caps of its task");
+    } else if (!fits_gate(storm, item)) {
+        item_wrong(item, "past the credits or bytes of its gate, or into another's reserve");
+    }
+    storm->flying[item->bound]++;
+    line->flying++;
+    line->bytes_flying += item->bytes;
+    spend(item);
+    if (storm->flying[item->bound] > gate_credits(storm, item->bound)) {
+        item_wrong(item, "more are in flight than there are credits");
+    }
+}
+
+void line_leave(struct item *item)
+{
+    struct storm *storm = item->storm;
+    struct line *line = own_line(item);
+    item->live = false;
+    if (item->posted) {
+        TAILQ_REMOVE(&line->posts, item, link);
+        storm->posted--;
+        item->posted = false;
+        return;
+    }
+    if (item->waits) {
+        TAILQ_REMOVE(&line->waiting, item, link);
+        item->waits = false;
+    }
+    storm->live[item->bound]--;
+    line->live--;
+    line->bytes -= item->bytes;
+    if (item->admitted && item->bound <= BOUND_OFFLOAD) {
+        storm->flying[item->bound]--;
+        line->flying--;
+        line->bytes_flying -= item->bytes;
+    }
+}
+
+void line_wait_no_more(struct item *item)
+{
+    struct storm *storm = item->storm;
+    if (item->waits) {
+        TAILQ_REMOVE(&own_line(item)->waiting, item, link);
+        item->waits = false;
+    }
+    if (item->posted) {
+        TAILQ_REMOVE(&own_line(item)->posts, item, link);
+        storm->posted--;
+        item->posted = false;
+        item->bound = BOUND_CALLER; /* neither: it comes from the early list */
+        item->line = STORM_TASKS;
+        storm->live[BOUND_CALLER]++;
+        own_line(item)->live++;
+    }
+}
+
+/* A CLOSE that waits for others on its fd has a credit and is not staged. */
+static void look_at(struct item *item)
+{
+    if (item->op.state == WEIR_DONE) {
+        if (!gate_is_unsure(item)) {
+            item_wrong(item, "it waits no more, and nobody asked it back");
+        }
+        line_wait_no_more(item);
+    } else if (item->op.state == WEIR_IN_FLIGHT && item->op.kind == WEIR_KIND_CLOSE) {
+        line_admit(item);
+    }
+}
+
+void line_look(struct storm *storm)
+{
+    for (unsigned i = 0; i < 2 * STORM_LINES; i++) {
+        struct line *line = &storm->lines[i / STORM_LINES][i % STORM_LINES];
+        struct item *next;
+        for (struct item *item = TAILQ_FIRST(&line->waiting); item; item = next) {
+            next = TAILQ_NEXT(item, link);
+            if (item != storm->submitting) {
+                look_at(item);
+            }
+        }
+    }
+}
+
+/* --- who could go ----------------------------------------------------------------------------- */
+
+/* 0: nobody; more: surely somebody. Where the gate has no room for one of those whose turn it may
+ * be, all may rightly wait behind it. */
+struct could {
+    bool reserved;
+    bool all_reserved;
+    bool other;
+    bool all_others;
+};
+
+static bool fits_turn(const struct storm *storm, const struct item *item)
+{
+    uint64_t most = storm->options.admit_bytes_max;
+    most = most ? most : 8u << 20;
+    return item->bound != BOUND_GATE || !transfers(item) || storm->turn_bytes == 0 ||
+           (storm->turn_bytes <= most && item->length <= most - storm->turn_bytes);
+}
+
+static void ask_line(struct storm *storm, struct line *line, bool in_turn, struct could *could)
+{
+    struct item *item = TAILQ_FIRST(&line->waiting);
+    if (!item) {
+        return;
+    }
+    bool in_budget = !in_turn || fits_turn(storm, item);
+    if (has_reserve(storm, item->bound, line, line->flying)) {
+        could->reserved = true;
+        could->all_reserved &= in_budget;
+    } else if (fits_line(line, item)) {
+        could->other = true;
+        could->all_others &= in_budget && fits_gate(storm, item);
+    }
+}
+
+void line_judge(struct storm *storm, bool in_turn)
+{
+    uint32_t ops_max = storm->options.admit_ops_max ? storm->options.admit_ops_max : 256;
+    line_look(storm);
+    for (enum bound bound = 0; bound <= BOUND_OFFLOAD; bound++) {
+        struct could could = {.all_reserved = true, .all_others = true};
+        for (unsigned i = 0; i < STORM_LINES; i++) {
+            ask_line(storm, &storm->lines[bound][i], in_turn, &could);
+        }
+        bool spent = in_turn && bound == BOUND_GATE && storm->turn_ops >= ops_max;
+        bool could_go = could.reserved ? could.all_reserved : could.other && could.all_others;
+        if (could_go && !spent) {
+            storm_fail(storm, WEIR_SITE, "%s an op that could go waits at gate %d",
+                       in_turn ? "after the turn let ops through" : "it sleeps, and", (int)bound);
+        }
+    }
+    if (in_turn) {
+        storm->turn_ops = 0;
+        storm->turn_bytes = 0;
+    }
+}
+
+/* --- limits ----------------------------------------------------------------------------------- */
+
+static bool may_reserve(const struct storm *storm, enum bound bound, const struct line *line)
+{
+    return line->reserve == 0 ||
+           ((line->depth == 0 || line->reserve <= line->depth) &&
+            reserved(storm, bound) < gate_credits(storm, bound) &&
+            line->reserve < gate_credits(storm, bound) - reserved(storm, bound));
+}
+
+static void draw_limits(struct storm *storm, struct weir_task_options *options)
+{
+    uint64_t depth = storm->options.depth;
+    options->share = (uint32_t)ONE_OF(storm, 0, 1, 2, 7, WEIR_SHARE_MAX, WEIR_SHARE_MAX + 1);
+    if (storm_random(storm, 3) == 0) { /* only measured */
+        options->share = 0;
+        return;
+    }
+    options->depth = (uint32_t)ONE_OF(storm, 0, 0, 1, 2, depth);
+    options->reserve = (uint32_t)ONE_OF(storm, 0, 0, 1, 2, depth / 2);
+    options->offload_depth = (uint32_t)ONE_OF(storm, 0, 0, 0, 1, 3);
+    options->offload_reserve = (uint32_t)ONE_OF(storm, 0, 0, 0, 1, 2);
+    options->bytes_max = ONE_OF(storm, 0, 0, 500, 5000);
+    options->goal_ns = ONE_OF(storm, 0, 0, 0, 1, 200 * WEIR_US);
+}
+
+void line_open_task(struct storm *storm, int task)
+{
+    bool workers = storm->options.offload_workers != WEIR_NO_OFFLOAD;
+    char name[16];
+    snprintf(name, sizeof name, "task %d", task);
+    struct weir_task_options options = {.name = name};
+    draw_limits(storm, &options);
+    struct line *main = &storm->lines[BOUND_GATE][task];
+    struct line *offload = &storm->lines[BOUND_OFFLOAD][task];
+    struct line mine = {.depth = options.depth,
+                        .reserve = options.reserve,
+                        .bytes_max = options.bytes_max,
+                        .goal_ns = options.goal_ns};
+    struct line theirs = {.depth = options.offload_depth,
+                          .reserve = options.offload_reserve,
+                          .goal_ns = workers ? options.goal_ns : 0};
+    main->reserve = 0;
+    offload->reserve = 0;
+    bool right = options.share <= WEIR_SHARE_MAX && may_reserve(storm, BOUND_GATE, &mine) &&
+                 (workers ? may_reserve(storm, BOUND_OFFLOAD, &theirs)
+                          : (theirs.depth | theirs.reserve) == 0);
+    int answer = weir_task_open(storm->loop, &options, &storm->tasks[task]);
+    STORM_EQUAL(storm, answer, right ? 0 : -EINVAL);
+    if (!right) {
+        mine = (struct line){0};
+        theirs = mine;
+        options = (struct weir_task_options){.name = name};
+        STORM_EQUAL(storm, weir_task_open(storm->loop, &options, &storm->tasks[task]), 0);
+    }
+    main->depth = mine.depth;
+    main->reserve = mine.reserve;
+    main->bytes_max = mine.bytes_max;
+    main->goal_ns = mine.goal_ns;
+    offload->depth = theirs.depth;
+    offload->reserve = theirs.reserve;
+    offload->goal_ns = theirs.goal_ns;
+    line_read_depths(storm);
+}
+
+/* --- what the gates say ----------------------------------------------------------------------- */
+
+static void compare_depth(struct storm *storm, enum bound bound,
+                          const struct weir_gate_state *state)
+{
+    unsigned least = storm->options.depth_min ? storm->options.depth_min : 1;
+    least = least < state->depth_max ? least : state->depth_max;
+    bool goals = storm->options.goal_ns != 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        goals |= storm->lines[bound][i].goal_ns != 0;
+    }
+    STORM_CHECK(storm, state->depth >= least && state->depth <= state->depth_max);
+    STORM_CHECK(storm, goals || state->depth == state->depth_max);
+    STORM_CHECK(storm,
+                (state->reason == WEIR_DEPTH_AS_OPENED) == (state->depth == state->depth_max));
+    STORM_CHECK(storm, (state->task != NULL) == (state->reason == WEIR_DEPTH_TASK_GOAL));
+}
+
+void line_compare(struct storm *storm)
+{
+    struct weir_op call = {.kind = WEIR_KIND_CALL};
+    bool workers = storm->options.offload_workers != WEIR_NO_OFFLOAD;
+    line_look(storm);
+    for (enum bound bound = 0; bound <= BOUND_OFFLOAD; bound++) {
+        struct weir_gate_state state;
+        const struct weir_op *op = bound == BOUND_OFFLOAD ? &call : NULL;
+        unsigned waiting = 0;
+        for (unsigned i = 0; i < STORM_LINES; i++) {
+            const struct item *item;
+            TAILQ_FOREACH(item, &storm->lines[bound][i].waiting, link)
+            {
+                waiting++;
+            }
+        }
+        STORM_EQUAL(storm, weir_loop_gate(storm->loop, op, &state), 0);
+        STORM_EQUAL(storm, state.places, gate_most(storm, bound));
+        STORM_EQUAL(storm, state.in_flight, storm->flying[bound]);
+        STORM_EQUAL(storm, state.waiting, waiting);
+        STORM_EQUAL(storm, state.reserved, reserved(storm, bound));
+        STORM_EQUAL(storm, state.bytes_in_flight, sum_bytes(storm, bound, true));
+        STORM_EQUAL(storm, state.bytes_max, budget(storm, bound));
+        if (bound == BOUND_GATE || workers) {
+            STORM_EQUAL(storm, state.depth_max, gate_credits(storm, bound));
+            compare_depth(storm, bound, &state);
+        }
+    }
+}
