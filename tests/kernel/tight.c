@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * tight.c: a storm on the smallest gate: depth 4, 8 may wait, and a ring of 16 completions, which is
- * exactly two for each op in flight (its own and its cancel's) and the loop's own. Tasks with a
- * share, a cap and a reserve; ops that say what is to be done when it is full. No op is lost, the
- * kernel has nothing to keep aside, and every refusal seen is counted once.
+ * tight.c: a storm on a small gate: depth 4, 8 may wait, and a ring of 16 completions: two for each
+ * op in flight, its own and its cancel's, and the loop's own. Tasks with a share, a cap and a
+ * reserve; ops that say what is to be done when the gate is full. No op is lost, the kernel has
+ * nothing to keep aside, and every refusal seen is counted once.
  */
 #include "check.h"
 
