@@ -194,6 +194,12 @@ int weir_task_close(struct weir_task *task)
     return r;
 }
 
+/* Of a built-in task: whether an op was ever submitted, refused ones included. */
+static bool was_asked(const struct weir_task *task)
+{
+    return (task->counters.submitted | task->counters.refused) != 0;
+}
+
 struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
 {
     if (weir_loop_check(loop) < 0) {
@@ -201,8 +207,7 @@ struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
     }
     struct weir_task *end = loop->tasks.array + loop->tasks.used;
     for (task = task ? task + 1 : loop->tasks.array; task < end; task++) {
-        if (task->open &&
-            (!task->built_in || task->counters.submitted > 0 || weir_task_live(task) > 0)) {
+        if (task->open && (!task->built_in || was_asked(task))) {
             return task;
         }
     }
