@@ -10,8 +10,8 @@ struct answers {
     struct weir_task *task;
     struct tracked *live;
     struct weir_room *waiting;
-    int64_t values[40];
-    const char *names[40];
+    int64_t values[48];
+    const char *names[48];
     int count;
 };
 
