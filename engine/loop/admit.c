@@ -63,14 +63,32 @@ static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gat
     return op;
 }
 
+/* The next who leaves; who has become late meanwhile is sent back. */
+static struct weir_flow *next_in_time(struct weir_loop *loop, struct weir_gate *gate)
+{
+    struct weir_flow *flow;
+    while ((flow = weir_gate_next(gate)) != NULL) {
+        struct weir_op *op = flow->lines[WEIR_LINE_WAITING].head;
+        if (op->deadline_ns == 0 || op->deadline_ns > weir_loop_exact(loop)) {
+            break;
+        }
+        weir_loop_ask(loop, op, WEIR_ASKED_DEADLINE);
+    }
+    return flow;
+}
+
+/* What is reserved passes the budget too. */
 static void admit_main(struct weir_loop *loop)
 {
     struct weir_gate *gate = &loop->gate;
     uint32_t budget = loop->admit_ops_max - (uint32_t)(loop->leaving_end - loop->leaving);
-    for (; budget > 0; budget--) {
-        struct weir_flow *flow = weir_gate_next(gate);
-        if (!flow || !fits_bytes(loop, flow->lines[WEIR_LINE_WAITING].head)) {
-            break;
+    struct weir_flow *flow;
+    while ((flow = next_in_time(loop, gate)) != NULL) {
+        if (!weir_gate_is_reserved(gate, flow)) {
+            if (budget == 0 || !fits_bytes(loop, flow->lines[WEIR_LINE_WAITING].head)) {
+                break;
+            }
+            budget--;
         }
         struct weir_op *op = let_through(loop, gate, flow);
         if (weir_likely(op->kind != WEIR_KIND_CLOSE) || !weir_loop_close_waits(loop, op)) {
@@ -84,7 +102,7 @@ static void admit_offload(struct weir_loop *loop)
 {
     struct weir_gate *gate = &loop->offload_gate;
     struct weir_flow *flow;
-    while ((flow = weir_gate_next(gate)) != NULL) {
+    while ((flow = next_in_time(loop, gate)) != NULL) {
         weir_loop_stage(loop, let_through(loop, gate, flow));
     }
 }

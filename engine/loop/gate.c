@@ -91,11 +91,12 @@ struct weir_want weir_gate_want(const struct weir_gate *gate, const struct weir_
     uint32_t most = gate->depth_max - gate->reserved;
     uint32_t traits = weir_kind_traits(op->kind);
     bool transfers = traits & WEIR_KIND_MAY_WHOLE && !(traits & WEIR_KIND_WAITS);
+    uint64_t bytes = transfers ? weir_op_bytes(op) : 0;
     return (struct weir_want){
         .credits = op->burst < 2      ? 1
                    : op->burst < most ? op->burst
                                       : most,
-        .bytes = transfers ? weir_op_bytes(op) : 0,
+        .bytes = bytes < WEIR_TRANSFER_MAX ? bytes : WEIR_TRANSFER_MAX,
     };
 }
 
@@ -117,8 +118,14 @@ static bool fits_budget(uint64_t used, uint64_t more, uint64_t most)
 static bool fits_reserve(const struct weir_gate *gate, const struct weir_flow *flow,
                          struct weir_want want)
 {
-    return flow->in_flight + want.credits <= flow->reserve &&
+    return flow->reserve != 0 && flow->in_flight + want.credits <= flow->reserve &&
            weir_gate_in_flight(gate) + want.credits <= gate->depth_max;
+}
+
+bool weir_gate_is_reserved(const struct weir_gate *gate, const struct weir_flow *flow)
+{
+    const struct weir_op *op = flow->lines[WEIR_LINE_WAITING].head;
+    return fits_reserve(gate, flow, weir_gate_want(gate, op));
 }
 
 static bool fits_flow(const struct weir_flow *flow, struct weir_want want)
@@ -140,10 +147,11 @@ static bool fits_gate(const struct weir_gate *gate, struct weir_want want)
 bool weir_gate_would_wait(const struct weir_gate *gate, const struct weir_flow *flow,
                           struct weir_want want)
 {
-    if (flow->live + want.credits <= flow->reserve && fits_reserve(gate, flow, want)) {
+    bool reserves_stand = weir_gate_in_flight(gate) + gate->unused_credits <= gate->depth_max;
+    if (flow->live + want.credits <= flow->reserve && reserves_stand) {
         return false;
     }
-    uint32_t taken = gate->live + gate->extra + gate->unused_places;
+    uint64_t taken = gate->live + gate->extra + gate->extra_wanted + gate->unused_places;
     bool gate_full = taken > gate->reserved && taken + want.credits > gate->depth;
     bool flow_full = flow->depth != 0 && flow->live != 0 && flow->live + want.credits > flow->depth;
     return gate_full || flow_full || !fits_budget(gate->bytes, want.bytes, gate->bytes_max) ||
@@ -191,7 +199,10 @@ void weir_gate_enter(struct weir_gate *gate, struct weir_flow *flow, struct weir
     gate->live++;
     gate->unadmitted++;
     if (op->governed) {
-        op->bytes = counts_bytes(gate, flow) ? weir_gate_want(gate, op).bytes : 0;
+        struct weir_want want = weir_gate_want(gate, op);
+        op->bytes = counts_bytes(gate, flow) ? want.bytes : 0;
+        op->credits = want.credits;
+        gate->extra_wanted += op->credits - 1u;
         count_live(gate, flow, 1);
         gate->bytes += op->bytes;
         flow->bytes += op->bytes;
@@ -237,7 +248,7 @@ struct weir_flow *weir_gate_next(const struct weir_gate *gate)
     for (struct weir_flow *flow = gate->lines[WEIR_LINE_WAITING].head; flow;
          flow = flow->links[WEIR_LINE_WAITING].next) {
         struct weir_want want = weir_gate_want(gate, flow->lines[WEIR_LINE_WAITING].head);
-        if (flow->reserve != 0 && fits_reserve(gate, flow, want)) {
+        if (fits_reserve(gate, flow, want)) {
             return flow;
         }
         bool earlier = !next || (int64_t)(flow->tag - next->tag) < 0;
@@ -269,12 +280,13 @@ struct weir_op *weir_gate_admit(struct weir_gate *gate, struct weir_flow *flow)
 {
     struct weir_op *op = flow->lines[WEIR_LINE_WAITING].head;
     struct weir_want want = weir_gate_want(gate, op);
-    bool is_reserved = flow->reserve != 0 && fits_reserve(gate, flow, want);
+    bool is_reserved = fits_reserve(gate, flow, want);
     if (!is_reserved) {
         serve(gate, flow, want);
     }
     gate->unadmitted--;
     if (op->governed) {
+        gate->extra_wanted -= op->credits - 1u;
         op->credits = want.credits;
         gate->extra += op->credits - 1u;
         count_in_flight(gate, flow, op->credits);
@@ -306,6 +318,8 @@ void weir_gate_release(struct weir_gate *gate, struct weir_flow *flow, struct we
         count_in_flight(gate, flow, -(int64_t)op->credits);
         gate->bytes_in_flight -= op->bytes;
         flow->bytes_in_flight -= op->bytes;
+    } else {
+        gate->extra_wanted -= op->credits - 1u;
     }
     op->governed = 0;
 }

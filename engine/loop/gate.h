@@ -42,6 +42,7 @@ struct weir_gate {
     uint32_t depth;         /* credits that are given out now */
     uint32_t places;        /* depth_max + waiting_max */
     uint32_t extra;         /* credits in flight beyond one for each op */
+    uint64_t extra_wanted;  /* the same of ops that have none yet */
     uint32_t unused_places; /* reserved by tasks, and not taken by their ops */
     uint32_t unused_credits; /* the same */
     uint32_t reserved;       /* by all tasks together */
@@ -83,8 +84,8 @@ static inline uint32_t weir_gate_in_flight(const struct weir_gate *gate)
 /* Below it, `live` says that an op that is not governed has a credit, if nobody waits. */
 static inline uint32_t weir_gate_plain_max(const struct weir_gate *gate)
 {
-    uint32_t taken = gate->unused_places + gate->extra;
-    return gate->depth > taken ? gate->depth - taken : 0;
+    uint64_t taken = gate->unused_places + gate->extra + gate->extra_wanted;
+    return gate->depth > taken ? gate->depth - (uint32_t)taken : 0;
 }
 
 static inline bool weir_gate_has_waiting(const struct weir_gate *gate)
@@ -128,6 +129,8 @@ struct weir_op *weir_gate_take_post(struct weir_gate *gate);
 bool weir_gate_can_take_post(const struct weir_gate *gate);
 /* The flow whose first op is to have credits next; NULL: none may now. */
 struct weir_flow *weir_gate_next(const struct weir_gate *gate);
+/* Whether that op only takes what is reserved for its flow. */
+bool weir_gate_is_reserved(const struct weir_gate *gate, const struct weir_flow *flow);
 /* That op, with its credits. */
 struct weir_op *weir_gate_admit(struct weir_gate *gate, struct weir_flow *flow);
 /* Gives back an op's place, and its credits if it had any. */
@@ -141,7 +144,7 @@ void weir_steer_add(struct weir_steer *steer, struct weir_goal *goal, uint64_t l
 void weir_steer_look(struct weir_gate *gate, uint64_t now_ns);
 /* Changes the depth if the goals say so: once a turn. */
 void weir_steer_judge(struct weir_gate *gate, uint64_t now_ns);
-/* Adds a goal, at the end of the list, or takes it out. */
+/* Adds a goal, or takes it out. */
 void weir_steer_set(struct weir_steer *steer, struct weir_goal *goal);
 void weir_steer_unset(struct weir_gate *gate, struct weir_goal *goal);
 

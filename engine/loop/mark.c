@@ -65,7 +65,7 @@ int weir_watch_gate(struct weir_loop *loop, struct weir_watermark *mark, const s
     mark->loop = loop;
     mark->gate = gate;
     mark->is_above = 0;
-    mark->turn = UINT64_MAX;
+    mark->turn = loop->counters.turns; /* inside one: the next tells it */
     mark->prev = NULL;
     mark->next = gate->marks;
     if (mark->next) {

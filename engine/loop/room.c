@@ -87,12 +87,16 @@ static void announce(struct weir_loop *loop, struct weir_gate *gate)
     uint32_t low = gate->places / LOW_SHARE;
     low = low < 1 ? 1 : low > LOW_MOST ? LOW_MOST : low;
     uint32_t places = gate->places - gate->live;
-    bool above_mark = places < low + gate->unused_places && !gate->room_stood;
+    uint32_t common = places > gate->unused_places ? places - gate->unused_places : 0;
+    if (common < low && !gate->room_stood) {
+        common = 0; /* only who has a reserve */
+    }
     for (; places > 0 && !loop->closing && !is_dead(loop); places--) {
-        struct weir_room *room = find(loop, gate, above_mark);
+        struct weir_room *room = find(loop, gate, common == 0);
         if (!room) {
             break;
         }
+        common -= !has_reserve(room->flow);
         call(room, 0);
     }
     while (loop->closing && gate->lines[WEIR_LINE_ROOM].head && !is_dead(loop)) {

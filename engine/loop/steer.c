@@ -4,10 +4,10 @@
  * band between them in which the depth stays. See docs/decisions/0018-steering.md.
  *
  * A goal is judged by the ops that left since the depth was last changed: every 10 ms that bring
- * 128 of them back, every second at the latest. More than 1 in 100 late: the depth goes down by an
- * eighth, more than 1 in 10: to its half. At most 1 in 100 later than 7/8 of the goal, for every
- * goal, and ops waited for the depth: it goes up by a sixteenth. Knows no clock but what it is
- * told.
+ * 128 of them back, every second at the latest, when one without any is met: who is idle keeps
+ * nobody back. More than 1 in 100 late: the depth goes down by an eighth, more than 1 in 10: to its
+ * half. At most 1 in 100 later than 7/8 of the goal, for every goal, and ops waited for the depth:
+ * it goes up by a sixteenth. Knows no clock but what it is told.
  */
 #include <engine/loop/gate.h>
 
@@ -27,8 +27,9 @@ void weir_steer_set(struct weir_steer *steer, struct weir_goal *goal)
     }
 }
 
-static void begin_window(struct weir_goal *goal)
+static void begin_window(struct weir_goal *goal, uint64_t now_ns)
 {
+    goal->begin_ns = now_ns;
     goal->samples = 0;
     goal->late = 0;
     goal->near = 0;
@@ -40,9 +41,10 @@ static void put_depth(struct weir_gate *gate, uint32_t depth, uint64_t now_ns)
     gate->depth = depth;
     steer->changed_ns = now_ns;
     for (struct weir_goal *goal = steer->goals; goal; goal = goal->next) {
-        begin_window(goal);
+        begin_window(goal, now_ns);
         goal->holds = false;
     }
+    steer->held = false;
     if (depth == gate->depth_max) {
         steer->reason = WEIR_DEPTH_AS_OPENED;
         steer->task = NULL;
@@ -62,6 +64,7 @@ void weir_steer_unset(struct weir_gate *gate, struct weir_goal *goal)
     *at = goal->next;
     if (!steer->goals || (steer->task && steer->task == goal->task)) {
         put_depth(gate, gate->depth_max, steer->changed_ns);
+        steer->held_ns = 0; /* it may be long before somebody looks again */
     }
 }
 
@@ -83,7 +86,7 @@ static enum verdict judge(const struct weir_goal *goal, uint64_t now_ns)
 {
     uint64_t samples = goal->samples;
     uint64_t wanted_ns = samples >= SAMPLES_ENOUGH ? WINDOW_NS : WINDOW_LONGEST_NS;
-    if (samples == 0 || now_ns < goal->begin_ns + wanted_ns) {
+    if (now_ns < goal->begin_ns + wanted_ns) {
         return TOO_EARLY;
     }
     return (uint64_t)goal->late * IN_TEN > samples       ? MISSED_BY_FAR
@@ -128,7 +131,7 @@ void weir_steer_judge(struct weir_gate *gate, uint64_t now_ns)
         }
         if (verdict != TOO_EARLY) {
             goal->holds = verdict == NEARLY;
-            begin_window(goal);
+            begin_window(goal, now_ns);
         }
         any_met |= verdict == MET;
         any_holds |= goal->holds;

@@ -27,7 +27,7 @@ static bool route_fits(const struct weir_op *op)
 
 static bool burst_fits(const struct weir_loop *loop, const struct weir_op *op)
 {
-    return op->burst < 2 || (loop->backend->bursts >> op->kind & 1);
+    return op->burst < 2 || (loop->backend->bursts >> op->kind & 1 && !weir_op_is_offloaded(op));
 }
 
 int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)

@@ -24,7 +24,8 @@ enum weir_line {
  */
 struct weir_goal {
     uint64_t flight_ns;     /* p99 wanted; 0: no goal */
-    uint64_t begin_ns;      /* of the window: when the first of them came back */
+    uint64_t begin_ns;      /* of the window: when the first of them came back, or until then when
+                             * the last one ended */
     uint32_t samples;       /* in it */
     uint32_t late;          /* of these later than wanted */
     uint32_t near;          /* of these later than 7/8 of it, the late ones included */

@@ -78,9 +78,10 @@ struct weir_options {
      * Latency goal, ns: p99 of FLIGHT of all ops but those of kinds that wait for others (ACCEPT,
      * CONNECT, POLL, RECV, RECVMSG, SIGNAL, CHILD); 0: none. While more than 1 in 100 is later, the
      * gate's depth is lowered, to depth_min (0: 1) at least; while it is clearly met and ops wait,
-     * raised again. Judged every 10 ms, or when 128 ops are back. A task may have a goal of its
-     * own, for which the same depth is steered by its ops alone. Each gate steers by the ops that
-     * went through it. weir_loop_gate() shows the depth and the reason.
+     * raised again. Judged when 10 ms have passed and 128 ops are back, or when a second has
+     * passed. A task may have a goal of its own, for which the same depth is steered by its ops
+     * alone. Each gate steers by the ops that went through it. weir_loop_gate() shows the depth and
+     * the reason.
      */
     uint64_t goal_ns;
     uint32_t depth_min;

@@ -18,6 +18,12 @@ static void unwanted_room(struct weir_room *room, int result)
     (void)result;
 }
 
+static void unwanted_mark(struct weir_watermark *mark, int is_above)
+{
+    (void)mark;
+    (void)is_above;
+}
+
 static void unwanted_close(struct weir_loop *loop, int result)
 {
     (void)loop;
@@ -28,6 +34,8 @@ static int ask_for_ops(struct parent *p)
 {
     struct tracked op = {.op.callback = seam_called};
     struct weir_room room = {.callback = unwanted_room};
+    struct weir_watermark mark = {.callback = unwanted_mark, .high = 1};
+    struct weir_gate_state gate;
     weir_op_nop(&op.op);
     child_expect(weir_submit(p->loop, &op.op) == -ECHILD);
     child_expect(weir_loop_post(p->loop, &op.op) == -ECHILD);
@@ -38,6 +46,9 @@ static int ask_for_ops(struct parent *p)
     child_expect(weir_forget(p->loop, 0) == -ECHILD);
     child_expect(weir_wait_room(p->loop, &room, &op.op) == -ECHILD);
     child_expect(weir_withdraw_room(p->loop, p->waiting) == -ECHILD);
+    child_expect(weir_watch_gate(p->loop, &mark, NULL) == -ECHILD);
+    child_expect(weir_unwatch_gate(p->loop, &mark) == -ECHILD);
+    child_expect(weir_loop_gate(p->loop, NULL, &gate) == -ECHILD);
     return 0;
 }
 

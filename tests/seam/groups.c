@@ -3,6 +3,7 @@
  * list. */
 #include "seam.h"
 
+extern const struct seam_group answers_group;
 extern const struct seam_group call_group;
 extern const struct seam_group cancel_group;
 extern const struct seam_group clamp_group;
@@ -13,6 +14,7 @@ extern const struct seam_group deadline_group;
 extern const struct seam_group failed_group;
 extern const struct seam_group fork_group;
 extern const struct seam_group gate_group;
+extern const struct seam_group goals_group;
 extern const struct seam_group handback_group;
 extern const struct seam_group inside_group;
 extern const struct seam_group kinds_files_group;
@@ -34,13 +36,16 @@ extern const struct seam_group refill_group;
 extern const struct seam_group results_group;
 extern const struct seam_group room_group;
 extern const struct seam_group routes_group;
+extern const struct seam_group shares_group;
 extern const struct seam_group signals_group;
 extern const struct seam_group spin_group;
 extern const struct seam_group stuck_group;
+extern const struct seam_group task_limits_group;
 extern const struct seam_group tasks_group;
 extern const struct seam_group threads_group;
 extern const struct seam_group timers_group;
 extern const struct seam_group watch_group;
+extern const struct seam_group watermarks_group;
 extern const struct seam_group whole_group;
 
 /* One a line, in the contract's order. */
@@ -74,6 +79,11 @@ const struct seam_group *const seam_groups[] = {
     &close_calls_group,
     &room_group,
     &gate_group,
+    &answers_group,
+    &shares_group,
+    &task_limits_group,
+    &watermarks_group,
+    &goals_group,
     &offload_gate_group,
     &offload_limits_group,
     &call_group,

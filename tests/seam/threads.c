@@ -10,8 +10,8 @@ struct answers {
     struct weir_task *task;
     struct tracked *live;
     struct weir_room *waiting;
-    int64_t values[40];
-    const char *names[40];
+    int64_t values[48];
+    const char *names[48];
     int count;
 };
 
@@ -38,6 +38,12 @@ static void unwanted_room(struct weir_room *room, int result)
     (void)result;
 }
 
+static void unwanted_mark(struct weir_watermark *mark, int is_above)
+{
+    (void)mark;
+    (void)is_above;
+}
+
 static void unwanted_close(struct weir_loop *loop, int result)
 {
     (void)loop;
@@ -48,6 +54,8 @@ static void ask_what_the_owner_alone_may(struct answers *a)
 {
     struct tracked op = {.op.callback = seam_called};
     struct weir_room room = {.callback = unwanted_room};
+    struct weir_watermark mark = {.callback = unwanted_mark, .high = 1};
+    struct weir_gate_state gate;
     struct weir_task *task = NULL;
     struct weir_counters counters;
     struct weir_facts facts;
@@ -65,6 +73,9 @@ static void ask_what_the_owner_alone_may(struct answers *a)
     ASK(a, weir_loop_live(a->loop));
     ASK(a, weir_wait_room(a->loop, &room, &op.op));
     ASK(a, weir_withdraw_room(a->loop, a->waiting));
+    ASK(a, weir_watch_gate(a->loop, &mark, &op.op));
+    ASK(a, weir_unwatch_gate(a->loop, &mark));
+    ASK(a, weir_loop_gate(a->loop, NULL, &gate));
     ASK(a, weir_loop_close_begin(a->loop, 0, unwanted_close));
     ASK(a, weir_loop_counters(a->loop, &counters));
     ASK(a, weir_loop_facts(a->loop, &facts));

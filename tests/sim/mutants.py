@@ -19,11 +19,11 @@ RUN_SECONDS = 900
 
 # Each: name, file, what stands there (a regular expression that is found once), what then does.
 MUTANTS = [
-    ('skip a credit release', 'engine/loop/loop.c',
+    ('skip a credit release', 'engine/loop/handback.c',
      r'loop->gate\.live--;',
      'loop->gate.live -= loop->counters.finished % 64 != 63;'),
-    ('hand back twice', 'engine/loop/loop.c',
-     r'\n    op->callback\(op\);\n',
+    ('hand back twice', 'engine/loop/handback.c',
+     r'(?<=finished\+\+;)\n    op->callback\(op\);\n',
      '\n    weir_callback *callback = op->callback;\n    callback(op);\n'
      '    if (loop->counters.finished % 128 == 127) {\n        callback(op);\n    }\n'),
     ('lose a cancel', 'engine/loop/cancel.c',
@@ -53,8 +53,8 @@ MUTANTS = [
      r'gate->bytes_in_flight -= op->bytes;',
      'gate->bytes_in_flight -= op->result < 0 ? 0 : op->bytes;'),
     ('let a full FIFO eat into a reserve', 'engine/loop/gate.c',
-     r'(?<=flow->reserve && )fits_reserve\(gate, flow, want\)\) \{\n        return false',
-     'gate->live + gate->extra < gate->depth_max) {\n        return false'),
+     r'(?<=flow->reserve && )reserves_stand(?=\) \{\n        return false)',
+     'gate->live + gate->extra < gate->depth_max'),
     ('forget a mark that was never told', 'engine/loop/mark.c',
      r'find\(&loop->gate, 0\)',
      'find(&loop->gate, UINT64_MAX)'),
