@@ -387,7 +387,7 @@ struct weir_counters {
     uint64_t submitted;
     uint64_t refused;  /* answered -EAGAIN */
     uint64_t waited;   /* found no credit at once, or stood behind one that had not */
-    uint64_t shed;     /* of these: their deadline passed while they waited */
+    uint64_t shed;     /* their deadline passed before they could leave */
     uint64_t finished; /* handed back */
     uint64_t turns;
     uint64_t enters;       /* io_uring_enter(2) calls */

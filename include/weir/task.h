@@ -79,7 +79,7 @@ struct weir_task_counters {
     uint64_t submitted; /* accepted by submit */
     uint64_t refused;   /* answered -EAGAIN by submit: full */
     uint64_t waited;    /* of those submitted: found no credit, or stood behind one that had not */
-    uint64_t shed;      /* of these: their deadline passed while they waited; also in `expired` */
+    uint64_t shed;      /* their deadline passed before they could leave; also in `expired` */
     uint64_t finished;  /* handed back, whatever the result */
     uint64_t failed;    /* of these: with an error of their own */
     uint64_t cancelled; /* of these: with -ECANCELED */

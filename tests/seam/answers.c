@@ -81,6 +81,34 @@ SEAM_TEST(a_loop_that_refuses_lets_those_wait_that_say_so)
     gates_both(refuse_by_default);
 }
 
+static void refuse_what_is_reserved(bool offload)
+{
+    struct weir_options options = gates_options(offload, 3, 3);
+    options.flags = WEIR_REFUSES;
+    struct weir_loop *loop = seam_loop_with(options);
+    struct weir_task_options reserving = {0};
+    *(offload ? &reserving.offload_reserve : &reserving.reserve) = 1;
+    gates_task(loop, reserving);
+    struct guest stays[2];
+    struct guest op;
+    guest_fill(&op, offload, false, NULL);
+    guest_stay(loop, &stays[0], offload, NULL);
+    guest_stay(loop, &stays[1], offload, NULL);
+    expect_refused(loop, &op, 0); /* the third credit is not its own */
+    seam_turns(loop, 2);
+    expect_refused(loop, &op, 0);
+    guest_leave(loop, &stays[0]);
+    expect_taken(loop, &op, 0);
+    guest_leave(loop, &stays[1]);
+    expect_equal(seam_run(loop), 0);
+    seam_end(loop);
+}
+
+SEAM_TEST(an_op_that_refuses_is_refused_what_is_reserved_for_others)
+{
+    gates_both(refuse_what_is_reserved);
+}
+
 SEAM_TEST(an_op_that_refuses_is_refused_at_the_cap_of_its_task)
 {
     struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 8, .waiting_max = 8});
@@ -377,6 +405,7 @@ SEAM_TEST(an_op_that_has_left_and_is_late_is_expired_and_not_shed)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(an_op_that_refuses_is_refused_where_it_would_have_to_wait),
     cmocka_unit_test(a_loop_that_refuses_lets_those_wait_that_say_so),
+    cmocka_unit_test(an_op_that_refuses_is_refused_what_is_reserved_for_others),
     cmocka_unit_test(an_op_that_refuses_is_refused_at_the_cap_of_its_task),
     cmocka_unit_test(a_post_waits_whatever_it_says),
     cmocka_unit_test(a_call_that_says_so_is_run_by_its_caller_once_it_cannot_even_wait),

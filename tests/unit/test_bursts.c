@@ -323,6 +323,29 @@ static void who_would_stand_behind_a_wide_op_is_told_that_it_would_wait(void **s
     assert_int_equal(weir_loop_live(loop), 0);
 }
 
+/* The short way of submit knows of it too. */
+static void beside_a_wide_op_plain_ones_find_what_it_leaves(void **state)
+{
+    (void)state;
+    struct weir_op wide = {0};
+    struct weir_op ops[3] = {{0}};
+    submit(&wide, DEPTH - 2);
+    turn_once(0);
+    loop->refuses = true;
+    for (int i = 0; i < 3; i++) {
+        ops[i].callback = called;
+        weir_op_nop(&ops[i]);
+        assert_int_equal(weir_submit(loop, &ops[i]), i < 2 ? 0 : -EAGAIN);
+    }
+    turn_once(0);
+    assert_int_equal(in_flight(), DEPTH);
+    give(&ops[0], 0, WEIR_LAST);
+    give(&ops[1], 0, WEIR_LAST);
+    give(&wide, 0, WEIR_LAST);
+    turn_once(3);
+    assert_int_equal(weir_loop_live(loop), 0);
+}
+
 int main(void)
 {
 #define BURST_TEST(name) cmocka_unit_test_setup_teardown(name, open_loop, close_loop)
@@ -334,6 +357,7 @@ int main(void)
         BURST_TEST(in_the_callback_of_one_before_the_last_it_has_finished),
         BURST_TEST(credits_of_all_together_never_pass_the_depth),
         BURST_TEST(who_would_stand_behind_a_wide_op_is_told_that_it_would_wait),
+        BURST_TEST(beside_a_wide_op_plain_ones_find_what_it_leaves),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
