@@ -22,7 +22,7 @@ static struct weir_watermark *find(const struct weir_gate *gate, uint64_t but_tu
 
 bool weir_loop_mark_to_tell(const struct weir_loop *loop)
 {
-    return find(&loop->gate, 0) || find(&loop->offload_gate, 0); /* turns count from 1 */
+    return find(&loop->gate, UINT64_MAX) || find(&loop->offload_gate, UINT64_MAX);
 }
 
 static void tell(struct weir_loop *loop, const struct weir_gate *gate)

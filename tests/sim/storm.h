@@ -184,7 +184,7 @@ struct mark {
     bool watches;
     bool above;
     enum bound bound;
-    uint64_t turn; /* of its last call; 0: none */
+    uint64_t turn; /* of its last call, or when it was set */
 };
 
 /* What one task has at one gate. */

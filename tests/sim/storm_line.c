@@ -94,16 +94,16 @@ bool line_has_place(const struct storm *storm, enum bound bound, const struct li
                                          reserved(storm, bound) + lent_places(storm, bound) < most);
 }
 
-static bool has_reserve(const struct storm *storm, enum bound bound, const struct line *line,
-                        unsigned used)
+static bool has_reserve(const struct storm *storm, enum bound bound, const struct line *line)
 {
-    return used < line->reserve && storm->flying[bound] < gate_credits(storm, bound);
+    return line->flying < line->reserve && storm->flying[bound] < gate_credits(storm, bound);
 }
 
 bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line, uint64_t bytes)
 {
     line_look(storm);
-    if (has_reserve(storm, bound, line, line->live)) {
+    unsigned kept = reserved(storm, bound) + lent_credits(storm, bound);
+    if (line->live < line->reserve && kept <= gate_credits(storm, bound)) {
         return false;
     }
     unsigned lent = lent_places(storm, bound);
@@ -181,7 +181,7 @@ void line_admit(struct item *item)
     TAILQ_REMOVE(&line->waiting, item, link);
     item->waits = false;
     item->admitted = true;
-    if (has_reserve(storm, item->bound, line, line->flying)) {
+    if (has_reserve(storm, item->bound, line)) {
         line->bytes -= item->bytes; /* it passes every budget */
         item->bytes = 0;
     } else if (!fits_line(line, item)) {
@@ -294,7 +294,7 @@ static void ask_line(struct storm *storm, struct line *line, bool in_turn, struc
         return;
     }
     bool in_budget = !in_turn || fits_turn(storm, item);
-    if (has_reserve(storm, item->bound, line, line->flying)) {
+    if (has_reserve(storm, item->bound, line)) {
         could->reserved = true;
         could->all_reserved &= in_budget;
     } else if (fits_line(line, item)) {

@@ -192,7 +192,7 @@ static void watch(struct storm *storm, struct mark *mark)
         mark->watches = true;
         mark->bound = bound;
         mark->above = false;
-        mark->turn = 0;
+        mark->turn = storm->turn; /* set in a turn, it is told by the next */
     }
 }
 
