@@ -33,7 +33,7 @@ void gate_plan(const struct gate_run *run, struct trial_plan *ret_plan);
  */
 int gate_try(struct gate_run *run, struct bench *bench, const struct trial_plan *plan,
              const char *what);
-/* "io_uring", or "auto". */
+/* What the latest trial ran on: "io_uring". */
 const char *gate_policy(const struct gate_run *run);
 
 /* The subcommand. The exit code. */

@@ -159,6 +159,7 @@ static int run_load(struct state *state, double seconds, struct trial *trial)
     }
     trial->wall_s = (double)(meter_clock() - rig->begun_ns) / 1e9;
     trial->exhausted = rig->exhausted;
+    trial->offered_s = rig->exhausted ? trial->wall_s : seconds;
     trial->turns = rig->turns;
     for (int i = 0; i < FLOWS_MAX; i++) {
         trial->in_time[i] = rig->flows[i].traffic.finished;
@@ -294,6 +295,10 @@ static void make_trial(struct state *state, const struct trial_plan *plan, struc
     meter_over = 0;
     trial->error = tries[plan->kind](state, plan, trial);
     trial->cut = meter_over != 0;
+    struct weir_facts facts;
+    if (state->rig != NULL && weir_loop_facts(state->rig->loop, &facts) == 0) {
+        snprintf(trial->backend, sizeof trial->backend, "%s", facts.backend);
+    }
 }
 
 static void live_as_bench(void *context, int fd)

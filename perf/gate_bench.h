@@ -66,8 +66,10 @@ struct window {
 struct trial {
     int error; /* nonzero: the message is out already */
     bool cut;  /* ended by Ctrl-C */
+    char backend[16];
     double capacity_per_s;
-    double wall_s;
+    double offered_s; /* how long arrivals came */
+    double wall_s;    /* that, and what the last turn took longer */
     struct traffic traffic[FLOWS_MAX];
     uint64_t in_time[FLOWS_MAX]; /* finished within wall_s; the rest while it drained */
     bool exhausted;              /* the pool had no request left: wall_s is shorter than planned */

@@ -38,15 +38,15 @@ static void add_trial(const struct gate_run *run, struct load_point *point)
     double places = run->options->waiting + run->options->depth;
     double born_p99_s = (double)weir_histogram_percentile(&traffic->born, 99) / 1e9;
     put(point, LOAD_CAPACITY, trial->capacity_per_s);
-    put(point, LOAD_OFFERED, (double)traffic->offered / trial->wall_s);
-    put(point, LOAD_ACCEPTED, (double)traffic->accepted / trial->wall_s);
+    put(point, LOAD_OFFERED, (double)traffic->offered / trial->offered_s);
+    put(point, LOAD_ACCEPTED, (double)traffic->accepted / trial->offered_s);
     put(point, LOAD_FINISHED, finished_per_s);
     put(point, LOAD_REFUSED_SHARE, (double)traffic->refused / (double)traffic->offered);
     put_latency(point, LOAD_INTENDED_P50, &traffic->intended);
     put_latency(point, LOAD_BORN_P50, &traffic->born);
     put(point, LOAD_BOUND_RATIO, born_p99_s * finished_per_s / places);
     put(point, LOAD_RSS_GROWTH, (double)(trial->rss_max - trial->rss_min));
-    put(point, LOAD_SECONDS, trial->wall_s);
+    put(point, LOAD_SECONDS, trial->offered_s);
     point->rss_min =
         point->trials == 0 || trial->rss_min < point->rss_min ? trial->rss_min : point->rss_min;
     point->rss_max = trial->rss_max > point->rss_max ? trial->rss_max : point->rss_max;
