@@ -80,8 +80,7 @@ int gate_try(struct gate_run *run, struct bench *bench, const struct trial_plan 
 
 const char *gate_policy(const struct gate_run *run)
 {
-    return run->trial->backend[0] != '\0' ? run->trial->backend
-                                          : policy_name(run->options->policy);
+    return run->trial->backend[0] != '\0' ? run->trial->backend : policy_name(run->options->policy);
 }
 
 /* --- the experiments -------------------------------------------------------------------------- */

@@ -27,6 +27,7 @@
 #define FRONT_PLACES 4096
 #define FRONT_SHARE 8
 #define FRONT_RESERVE 8
+#define TURN_BYTES (BACK_BLOCK + FRONT_RESERVE * FRONT_BLOCK)
 
 #define LOW_LOAD 0.5 /* of the capacity, in turns with */
 #define HIGH_LOAD 3
@@ -77,6 +78,7 @@ static void plan_ungated(const struct trial_plan *plan, struct rig_plan *ret_pla
     ret_plan->admit_ops_max = plan->pool;
     ret_plan->admit_bytes_max = 1ull << 40;
     ret_plan->flows[FRONT].requests = plan->pool;
+    ret_plan->flows[FRONT].untouched = true;
 }
 
 /*
@@ -92,15 +94,18 @@ static void plan_tasks(const struct trial_plan *plan, struct rig_plan *ret_plan)
     ret_plan->waiting = BACK_OUT + FRONT_PLACES;
     struct flow_plan *front = &ret_plan->flows[FRONT];
     struct flow_plan *back = &ret_plan->flows[BACK];
-    *front = (struct flow_plan){{.name = "foreground"}, FRONT_BLOCK, FRONT_PLACES + 1};
-    *back = (struct flow_plan){{.name = "background"}, BACK_BLOCK, BACK_OUT + 1};
+    front->task.name = "foreground";
+    front->requests = FRONT_PLACES + 1;
+    back->task.name = "background";
+    back->block = BACK_BLOCK;
+    back->requests = BACK_OUT + 1;
     if (plan->sharing == SHARING_ON || plan->sharing == SHARING_GOAL) {
         front->task.share = FRONT_SHARE;
         back->task.share = 1;
     }
     if (plan->sharing == SHARING_ON) {
         front->task.reserve = FRONT_RESERVE;
-        ret_plan->admit_bytes_max = BACK_BLOCK;
+        ret_plan->admit_bytes_max = TURN_BYTES;
     } else if (plan->sharing == SHARING_GOAL) {
         front->task.goal_ns = plan->front_goal_ns;
     }
@@ -148,7 +153,8 @@ static int measure_capacity(struct state *state, const struct trial_plan *plan, 
 static int run_load(struct state *state, double seconds, struct trial *trial)
 {
     struct rig *rig = state->rig;
-    uint64_t now_ns = rig->begun_ns;
+    uint64_t from_ns = meter_clock();
+    uint64_t now_ns = from_ns;
     uint64_t end_ns = after_ns(now_ns, seconds);
     bool goes_on = true;
     watch_rss(state, trial);
@@ -157,7 +163,7 @@ static int run_load(struct state *state, double seconds, struct trial *trial)
         goes_on = rig_work_until(rig, now_ns);
         watch_rss(state, trial);
     }
-    trial->wall_s = (double)(meter_clock() - rig->begun_ns) / 1e9;
+    trial->wall_s = (double)(meter_clock() - from_ns) / 1e9;
     trial->exhausted = rig->exhausted;
     trial->offered_s = rig->exhausted ? trial->wall_s : seconds;
     trial->turns = rig->turns;
@@ -216,6 +222,8 @@ static int try_tasks(struct state *state, const struct trial_plan *plan, struct 
     if (plan->sharing != SHARING_BACK_ALONE) {
         rig_pace(rig, FRONT, FRONT_PART * trial->capacity_per_s);
     }
+    rig_work_until(rig, after_ns(rig->begun_ns, SETTLE * plan->seconds));
+    rig_settle(rig);
     return run_load(state, plan->seconds, trial);
 }
 

@@ -207,19 +207,24 @@ bool rig_work_until(struct rig *rig, uint64_t end_ns)
     }
 }
 
-void rig_begin(struct rig *rig, bool sleeps)
+void rig_settle(struct rig *rig)
 {
-    rig->sleeps = sleeps;
-    rig->exhausted = false;
     rig->turns = (struct weir_histogram){0};
     for (int i = 0; i < FLOWS_MAX; i++) {
         struct flow *flow = &rig->flows[i];
         if (flow->task != NULL) {
-            flow->traffic = (struct traffic){0};
-            flow->counted = (struct weir_task_counters){0};
+            flow->traffic = (struct traffic){.offered = flow->out, .accepted = flow->out};
+            flow->counted = (struct weir_task_counters){.submitted = flow->out};
             weir_task_reset(flow->task);
         }
     }
+}
+
+void rig_begin(struct rig *rig, bool sleeps)
+{
+    rig->sleeps = sleeps;
+    rig->exhausted = false;
+    rig_settle(rig);
     rig->begun_ns = meter_clock();
 }
 

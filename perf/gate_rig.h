@@ -112,6 +112,8 @@ void rig_release(struct rig *rig);
 
 /* Empties all figures, and starts the clock that arrivals count from. Nothing may be out. */
 void rig_begin(struct rig *rig, bool sleeps);
+/* Empties all figures while the load goes on; what is out counts as offered and accepted anew. */
+void rig_settle(struct rig *rig);
 /* From now on. Zero ends it. */
 void rig_pace(struct rig *rig, uint32_t flow, double per_s);
 void rig_keep_out(struct rig *rig, uint32_t flow, uint32_t outstanding);

@@ -12,11 +12,12 @@
 #include "gate_rig.h"
 #include "report.h"
 
-/* Not touched: pages come as they are used. NULL after a message. */
-static void *map(size_t length)
+/* NULL after a message. */
+static void *map(size_t length, bool untouched)
 {
-    void *memory = mmap(NULL, length, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int how = untouched ? MAP_NORESERVE : MAP_POPULATE;
+    void *memory =
+        mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | how, -1, 0);
     if (memory == MAP_FAILED) {
         complain("no memory for %zu bytes of requests: %s; give a smaller --pool", length,
                  strerror(errno));
@@ -52,8 +53,8 @@ static int open_flow(struct rig *rig, uint32_t index, const struct workload *fil
         complain("weir does not open task \"%s\": %s", plan->task.name, strerror(-r));
         return -1;
     }
-    flow->requests = map(requests_length(flow));
-    flow->buffers = map(buffers_length(flow));
+    flow->requests = map(requests_length(flow), plan->untouched);
+    flow->buffers = map(buffers_length(flow), plan->untouched);
     return flow->requests != NULL && flow->buffers != NULL ? 0 : -1;
 }
 
