@@ -26,7 +26,8 @@
 struct flow_plan {
     struct weir_task_options task; /* no name: the flow is not there */
     uint32_t block;                /* bytes of a read */
-    uint32_t requests; /* in the pool, taken at open but touched only as they are used */
+    uint32_t requests;             /* in the pool, taken at open */
+    bool untouched;                /* their memory is touched only as they are used */
 };
 
 /* How a loop is opened. Compared by its bytes: zero it first. */
