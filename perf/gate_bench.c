@@ -21,13 +21,13 @@
 
 /*
  * The foreground has places for all that arrive while the loop is in the longest turn, so that
- * waiting is compared and not refusing. Its reserve covers what arrives in a turn of one background
- * read (some 20 us: two or three); these leave with the next turn, past the budget.
+ * waiting is compared and not refusing. Its reserve covers what arrives in a turn
+ * (some 20 us: two or three); these leave with the next one, past the budget.
  */
 #define FRONT_PLACES 4096
 #define FRONT_SHARE 8
 #define FRONT_RESERVE 8
-#define TURN_BYTES (BACK_BLOCK + FRONT_RESERVE * FRONT_BLOCK)
+#define TURN_BYTES (2 * BACK_BLOCK + FRONT_RESERVE * FRONT_BLOCK)
 
 #define LOW_LOAD 0.5 /* of the capacity, in turns with */
 #define HIGH_LOAD 3
@@ -83,10 +83,12 @@ static void plan_ungated(const struct trial_plan *plan, struct rig_plan *ret_pla
 
 /*
  * Reads from the page cache are done inside the enter call, so a turn is as long as what it lets
- * in. Sharing by the turn: one background read, 128 KiB, each; a foreground op then waits for the
- * read that it found running and for the one beside it, and not for 32 of them. Smaller cannot be,
- * for one op always passes; larger gains nothing, since entering the kernel costs 1 or 2 % of such
- * a read. By the goal: the gate's depth does the same, so it needs no budget.
+ * in. Shares on: two background reads a turn, and the reserve. A foreground op then waits for the
+ * end of the turn that it found running, and for its own: four reads of 128 KiB at most, some 40 us,
+ * where all that may leave (a depth of 32) would be 64 reads. With one read a turn it waits for
+ * half of that, but the background loses a tenth to the entering of the kernel; with three it
+ * gains little more. Latency goal: the gate's depth does the same by itself, so there is neither
+ * budget nor reserve.
  */
 static void plan_tasks(const struct trial_plan *plan, struct rig_plan *ret_plan)
 {

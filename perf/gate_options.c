@@ -170,7 +170,7 @@ static const char doc[] =
     "sweep  0.5 to 3 times the capacity, with the gate and as if there were none\n"
     "hold   twice the capacity for a minute, with and without\n"
     "tasks  a foreground of 4 KiB reads at a tenth of the capacity beside 64 random reads of 128 "
-    "KiB that are always out: alone, together, with shares and a budget of one such read a turn, "
+    "KiB that are always out: alone, together, with shares and a budget of two such reads a turn, "
     "with shares and a latency goal\n"
     "goal   0.5 and 3 times the capacity in turns, with a goal of twice the p99 of FLIGHT at a "
     "tenth of the capacity, and without\n";
