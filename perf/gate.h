@@ -67,7 +67,8 @@ struct load_point {
     uint64_t offered;   /* in all */
     uint64_t accepted;
     uint64_t refused;
-    uint64_t rss_min; /* over all trials */
+    uint64_t cancelled; /* of the accepted */
+    uint64_t rss_min;   /* over all trials */
     uint64_t rss_max;
     struct series series[LOAD_FIGURES];
     struct summary figures[LOAD_FIGURES]; /* valid after load_measure() */

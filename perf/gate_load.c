@@ -53,6 +53,7 @@ static void add_trial(const struct gate_run *run, struct load_point *point)
     point->offered += traffic->offered;
     point->accepted += traffic->accepted;
     point->refused += traffic->refused;
+    point->cancelled += traffic->cancelled;
     point->exhausted += trial->exhausted;
     point->trials++;
 }
@@ -167,12 +168,19 @@ static void print_point(const struct load_point *point)
 static void explain_exhausted(const struct gate_run *run, const struct load *load)
 {
     uint32_t exhausted = 0;
+    uint64_t cancelled = 0;
     for (uint32_t i = 0; i < load->count; i++) {
         exhausted += load->points[i].exhausted;
+        cancelled += load->points[i].cancelled;
     }
     if (exhausted > 0) {
         printf("%u interval%s ended early: all %u requests of the pool were out (--pool)\n",
                exhausted, exhausted == 1 ? "" : "s", run->options->pool);
+    }
+    if (cancelled > 0) {
+        printf("%llu ops were still out 2 s after their interval and were cancelled: from intended "
+               "they count with the age that they had\n",
+               (unsigned long long)cancelled);
     }
 }
 
@@ -221,6 +229,7 @@ static void point_json(struct json *json, const struct load_point *point)
     json_integer(json, "offered", point->offered);
     json_integer(json, "accepted", point->accepted);
     json_integer(json, "refused", point->refused);
+    json_integer(json, "cancelled", point->cancelled);
     json_integer(json, "rss_min_bytes", point->rss_min);
     json_integer(json, "rss_max_bytes", point->rss_max);
     for (int figure = 0; figure < LOAD_FIGURES; figure++) {

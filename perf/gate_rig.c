@@ -13,7 +13,8 @@
 #include "report.h"
 
 #define MESSAGE 64
-#define HANG_NS (10 * (uint64_t)WEIR_S)
+#define DRAIN_NS (2 * (uint64_t)WEIR_S) /* then what is out is cancelled */
+#define HANG_NS (20 * (uint64_t)WEIR_S)
 
 /*
  * Arrivals nearer than this are watched for. A sleeping CPU of a virtual machine takes 25 to 60 us
@@ -50,10 +51,14 @@ static void on_done(struct weir_op *op)
 {
     struct request *request = WEIR_CONTAINER(op, struct request, op);
     struct flow *flow = request->flow;
+    struct rig *rig = flow->rig;
     flow->out--;
     flow->traffic.finished++;
-    if (op->result != (flow->rig->plan.echo ? MESSAGE : (int64_t)flow->work.block)) {
-        flow->rig->error = op->result < 0 ? (int)op->result : -EIO;
+    if (op->result == -ECANCELED && rig->cancels) {
+        flow->traffic.cancelled++;
+        rig->sent--;
+    } else if (op->result != (rig->plan.echo ? MESSAGE : (int64_t)flow->work.block)) {
+        rig->error = op->result < 0 ? (int)op->result : -EIO;
     }
     weir_histogram_record(&flow->traffic.intended, meter_clock() - request->intended_ns);
     give_request(request);
@@ -273,16 +278,31 @@ static bool is_drained(const struct rig *rig)
            (!rig->plan.echo || rig->received == rig->sent);
 }
 
-int rig_end(struct rig *rig)
+/*
+ * Without a gate so much may be out that it would take minutes: the age that it has reached when it
+ * is cancelled is less than its latency would have been.
+ */
+static void drain(struct rig *rig)
 {
+    uint64_t cancel_ns = meter_clock() + DRAIN_NS;
     uint64_t hang_ns = meter_clock() + HANG_NS;
     while (!is_drained(rig) && rig->error == 0) {
         arm_drains(rig);
-        note(rig, weir_loop_turn(rig->loop, WEIR_S));
-        if (meter_clock() > hang_ns) {
+        note(rig, weir_loop_turn(rig->loop, WEIR_S / 10));
+        uint64_t now_ns = meter_clock();
+        if (now_ns > cancel_ns && !rig->cancels) {
+            rig->cancels = true;
+            note(rig, weir_cancel_task(rig->loop, rig->flows[0].task));
+        } else if (now_ns > hang_ns) {
             rig->error = -ETIMEDOUT;
         }
     }
+    rig->cancels = false;
+}
+
+int rig_end(struct rig *rig)
+{
+    drain(rig);
     int r = 0;
     for (int i = 0; i < FLOWS_MAX; i++) {
         struct flow *flow = &rig->flows[i];

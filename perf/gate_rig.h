@@ -52,6 +52,7 @@ struct traffic {
     uint64_t accepted;
     uint64_t refused;
     uint64_t finished;
+    uint64_t cancelled;             /* of these: out for too long after the end */
     struct weir_histogram intended; /* intended start to callback */
     struct weir_histogram born;     /* the engine's TOTAL; valid after rig_end() */
 };
@@ -91,6 +92,7 @@ struct rig {
     bool sleeps; /* between arrivals; else it watches the clock when they are near */
     uint64_t begun_ns;
     bool exhausted; /* a pool had no request left for an arrival */
+    bool cancels;   /* what is out was cancelled */
     int error;      /* of the first op or call that failed */
     struct weir_histogram turns;
 
