@@ -13,13 +13,13 @@
 static const char style[] =
     ":root{color-scheme:light dark}"
     "body{background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif;"
-    "max-width:800px;margin:2rem auto;padding:0 1rem}"
+    "max-width:860px;margin:2rem auto;padding:0 1rem}"
     "h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem}"
     "svg{max-width:100%;height:auto}figure{margin:1rem 0}p,li{max-width:46rem}"
     ".facts{color:var(--soft);font-size:.9rem}"
-    ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:.85rem;"
+    ".wide{overflow-x:auto}table{border-collapse:collapse;font-size:.8rem;"
     "font-variant-numeric:tabular-nums}"
-    "th,td{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--grid);"
+    "th,td{padding:.15rem .45rem;text-align:right;border-bottom:1px solid var(--grid);"
     "white-space:nowrap}th:first-child,td:first-child{text-align:left}th{color:var(--soft);"
     "font-weight:600}";
 
@@ -93,7 +93,7 @@ static void put_points(FILE *file, const struct load *load)
 {
     fputs("<div class=\"wide\"><table><tr><th>load</th><th>gate</th><th>offered/s</th>"
           "<th>finished/s</th><th>refused</th><th>p50</th><th>p99</th><th>p99.9</th>"
-          "<th>p99 from born</th><th>memory grew</th><th>lasted</th></tr>\n",
+          "<th>born p99</th><th>memory</th><th>lasted</th></tr>\n",
           file);
     for (uint32_t i = 0; i < load->count; i++) {
         const struct load_point *point = &load->points[i];

@@ -248,8 +248,8 @@ static void draw_background(FILE *file, const struct gate_results *results, doub
     struct panel panel;
     panel_place(&panel, file, left, ROWS_TOP, width, results->tasks_count * (double)GROUP);
     axis_fit(&panel.x, 0, largest(results, TASK_BACK_PER_S) / gib, false);
-    panel_ticks_x(&panel, UNIT_NONE, "GiB/s");
-    panel_frame(&panel, "Background throughput");
+    panel_ticks_x(&panel, UNIT_NONE, "throughput, GiB/s");
+    panel_frame(&panel, "Background");
     for (uint32_t i = 0; i < results->tasks_count; i++) {
         const struct sharing_row *rows = results->tasks[i].rows;
         for (int row = 0; row < SHARING_COUNT; row++) {
@@ -280,9 +280,9 @@ void draw_tasks(FILE *file, const struct gate_results *results)
                       sharing_name((enum sharing)row));
         }
     }
-    draw_ranges(file, results, 150, 230, TASK_FRONT_P50, TASK_FRONT_P99, "Foreground latency");
-    draw_ranges(file, results, 412, 150, TASK_TURN_P50, TASK_TURN_P99, "Length of a turn");
-    draw_background(file, results, 594, 150);
+    draw_ranges(file, results, 150, 220, TASK_FRONT_P50, TASK_FRONT_P99, "Foreground latency");
+    draw_ranges(file, results, 410, 150, TASK_TURN_P50, TASK_TURN_P99, "Length of a turn");
+    draw_background(file, results, 598, 138);
     plot_text(file, 12, height - 12, "soft", "start",
               "medians of the rounds; latency from the intended start; turns that were not to "
               "sleep");

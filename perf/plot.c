@@ -147,7 +147,8 @@ const char *plot_value(char text[32], double value, enum unit unit)
         snprintf(text, 32, "%.0f %%", 100 * value);
         return text;
     }
-    snprintf(text, 32, "%.3g%s%s", value, *name != '\0' ? " " : "", name);
+    snprintf(text, 32, unit == UNIT_NONE ? "%.4g%s%s" : "%.3g%s%s", value, *name != '\0' ? " " : "",
+             name);
     return text;
 }
 
