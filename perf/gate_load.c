@@ -186,8 +186,10 @@ static void explain_exhausted(const struct gate_run *run, const struct load *loa
 
 static void print_table(const struct gate_run *run, const struct load *load)
 {
-    printf("\n load gate %7s %7s %7s %7s %26s %26s %9s\n", "offered", "accept", "finish", "refused",
-           "from intended: p50 p99 p99.9", "from born: p50 p99 p99.9", "memory");
+    printf("\n%41s%27s%27s\n", "", "from intended start", "from born");
+    printf(" load gate %7s %7s %7s %7s", "offered", "accept", "finish", "refused");
+    printf(" %8s %8s %8s %8s %8s %8s %9s\n", "p50", "p99", "p99.9", "p50", "p99", "p99.9",
+           "memory");
     for (uint32_t i = 0; i < load->count; i++) {
         print_point(&load->points[i]);
     }

@@ -135,21 +135,21 @@ void draw_load(FILE *file, const struct gate_run *run, const struct load *load)
     for (uint32_t i = 0; i < load->count; i++) {
         exhausted += load->points[i].exhausted;
     }
-    plot_begin(file, WIDTH, 520, "Latency and throughput versus offered load, gate on and off");
+    plot_begin(file, WIDTH, 530, "Latency and throughput versus offered load, gate on and off");
     plot_text(file, 84, 24, "title", "start",
               "Latency of what was accepted, and throughput, when more comes than fits");
     double x = plot_legend(file, 84, 48, "line on", "gate on, p99");
-    x = plot_legend(file, x, 48, "line on thin", "p50");
+    x = plot_legend(file, x, 48, "line on thin", "gate on, p50");
     x = plot_legend(file, x, 48, "line off", "gate off, p99");
-    plot_legend(file, x, 48, "line off thin", "p50");
+    plot_legend(file, x, 48, "line off thin", "gate off, p50");
     draw_latency(file, load);
     draw_throughput(file, load);
     if (exhausted > 0) {
-        plot_text(file, 84, 512, "soft", "start",
+        plot_text(file, 84, 520, "soft", "start",
                   "bands: quartiles of the rounds; hollow: ended early, all %u requests were out",
                   run->options->pool);
     } else {
-        plot_text(file, 84, 512, "soft", "start", "bands: quartiles of the rounds");
+        plot_text(file, 84, 520, "soft", "start", "bands: quartiles of the rounds");
     }
     plot_end(file);
 }
@@ -271,7 +271,7 @@ void draw_tasks(FILE *file, const struct gate_results *results)
     plot_text(file, 12, 24, "title", "start",
               "4 KiB reads at a tenth of the capacity beside 64 random reads of 128 KiB");
     double x = plot_legend(file, 12, 48, "line on", "hollow: p50, full: p99");
-    plot_legend(file, x, 48, "line goal", "p99 three times that alone; 0.85 of the background");
+    plot_legend(file, x, 48, "line goal", "wanted: 3 times the p99 alone; 0.85 of the background");
     for (uint32_t i = 0; i < results->tasks_count; i++) {
         plot_text(file, 12, row_middle(i, 0) - ROW / 2.0 - 6, "title", "start", "%s",
                   policy_name(results->tasks[i].policy));
@@ -281,7 +281,7 @@ void draw_tasks(FILE *file, const struct gate_results *results)
         }
     }
     draw_ranges(file, results, 150, 220, TASK_FRONT_P50, TASK_FRONT_P99, "Foreground latency");
-    draw_ranges(file, results, 410, 150, TASK_TURN_P50, TASK_TURN_P99, "Length of a turn");
+    draw_ranges(file, results, 418, 142, TASK_TURN_P50, TASK_TURN_P99, "Length of a turn");
     draw_background(file, results, 598, 138);
     plot_text(file, 12, height - 12, "soft", "start",
               "medians of the rounds; latency from the intended start; turns that were not to "

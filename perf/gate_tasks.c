@@ -183,8 +183,10 @@ void tasks_print(const struct gate_run *run, const struct tasks *tasks)
            format_count(rate, sizeof rate, front[TASK_FRONT_PER_S].median), BACK_OUT);
     printf("depth %u; medians of %u round%s of %.3g s (quartiles)\n\n", run->options->depth,
            tasks->rounds, tasks->rounds == 1 ? "" : "s", run->options->interval_s);
-    printf("%-19s %26s %20s %11s %20s %26s\n", "", "foreground: p50 p99 p99.9", "p99 / alone",
-           "background/s", "/ (alone - foregr.)", "turn: p50 p99 max");
+    printf("%19s%27s%21s%12s%21s%27s\n", "", "foreground", "p99 / alone", "background",
+           "/ (alone - foregr.)", "turn");
+    printf("%19s %8s %8s %8s %32s %29s %8s %8s\n", "", "p50", "p99", "p99.9", "per second", "p50",
+           "p99", "max");
     for (int i = 0; i < SHARING_COUNT; i++) {
         print_row(tasks, (enum sharing)i);
     }
