@@ -84,8 +84,8 @@ static void plan_ungated(const struct trial_plan *plan, struct rig_plan *ret_pla
 /*
  * Reads from the page cache are done inside the enter call, so a turn is as long as what it lets
  * in. Shares on: two background reads a turn, and the reserve. A foreground op then waits for the
- * end of the turn that it found running, and for its own: four reads of 128 KiB at most, some 40 us,
- * where all that may leave (a depth of 32) would be 64 reads. With one read a turn it waits for
+ * end of the turn that it found running, and for its own: four reads of 128 KiB at most, some
+ * 40 us, where all that may leave (a depth of 32) would be 64 reads. With one read a turn it waits for
  * half of that, but the background loses a tenth to the entering of the kernel; with three it
  * gains little more. Latency goal: the gate's depth does the same by itself, so there is neither
  * budget nor reserve.

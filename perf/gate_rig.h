@@ -110,7 +110,8 @@ int rig_open(const struct rig_plan *plan, const struct workload *file, struct ri
 /* NULL: nothing. */
 void rig_close(struct rig *rig);
 
-/* Gives the memory of all requests back to the kernel; they are touched anew. Nothing may be out. */
+/* Gives the memory of all requests back to the kernel: they are touched anew. Nothing may be
+ * out. */
 void rig_release(struct rig *rig);
 
 /* Empties all figures, and starts the clock that arrivals count from. Nothing may be out. */

@@ -454,7 +454,8 @@ def wrong_command_lines_exit_2_and_say_what_to_do():
 def help_lists_every_subcommand():
     done = run("help")
     assert done.returncode == 0
-    for name in ("all", "nop", "file", "echo", "offload", "timer", "compare", "gate", "probe", "help"):
+    names = ("all", "nop", "file", "echo", "offload", "timer", "compare", "gate", "probe", "help")
+    for name in names:
         assert f"\n  {name} " in done.stdout
         if name != "help":
             assert run(name, "--help").returncode == 0
@@ -466,7 +467,7 @@ def ctrl_c_prints_what_there_is():
         ["nop", "--seconds", "600", "--json", "-"],
         ["compare", "--pairs", "2000", "--json", "-"],
         ["echo", "--seconds", "600", "--json", "-"],
-        ["gate", "--hold", "600", "--rounds", "1", "--experiment", "hold", "--json", "-"],
+        ["gate", "--workload", "echo", "--experiment", "hold", "--hold", "600", "--json", "-"],
     ):
         with subprocess.Popen(
             [PERF, *arguments], stdout=subprocess.PIPE, start_new_session=True, text=True
