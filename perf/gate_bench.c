@@ -85,8 +85,8 @@ static void plan_ungated(const struct trial_plan *plan, struct rig_plan *ret_pla
  * Reads from the page cache are done inside the enter call, so a turn is as long as what it lets
  * in. Shares on: two background reads a turn, and the reserve. A foreground op then waits for the
  * end of the turn that it found running, and for its own: four reads of 128 KiB at most, some
- * 40 us, where all that may leave (a depth of 32) would be 64 reads. With one read a turn it waits for
- * half of that, but the background loses a tenth to the entering of the kernel; with three it
+ * 40 us, where all that may leave (a depth of 32) would be 64 reads. With one read a turn it waits
+ * for half of that, but the background loses a tenth to the entering of the kernel; with three it
  * gains little more. Latency goal: the gate's depth does the same by itself, so there is neither
  * budget nor reserve.
  */
@@ -274,11 +274,14 @@ static int try_goal(struct state *state, const struct trial_plan *plan, struct t
     struct rig *rig = state->rig;
     rig_begin(rig, false);
     bool goes_on = true;
+    double multiplier = 0;
     for (uint32_t i = 0; i < plan->windows && goes_on; i++) {
         struct window *window = &trial->windows[i];
-        window->multiplier = i / 2 % 2 == 0 ? LOW_LOAD : HIGH_LOAD;
-        if (i % 2 == 0) {
-            rig_pace(rig, FRONT, window->multiplier * trial->capacity_per_s);
+        /* Jumps before every odd window, but the first one. */
+        window->multiplier = (i + 3) / 2 % 2 == 1 ? LOW_LOAD : HIGH_LOAD;
+        if (window->multiplier != multiplier) {
+            multiplier = window->multiplier;
+            rig_pace(rig, FRONT, multiplier * trial->capacity_per_s);
         }
         goes_on =
             run_window(state, after_ns(rig->begun_ns, i * plan->seconds), plan->seconds, window);

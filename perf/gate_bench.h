@@ -52,7 +52,7 @@ struct trial_plan {
     double multiplier; /* TRIAL_LOAD: of the capacity */
     enum sharing sharing;
     uint64_t front_goal_ns; /* SHARING_GOAL */
-    uint32_t windows;       /* TRIAL_GOAL: the load jumps every two */
+    uint32_t windows;       /* TRIAL_GOAL: the load jumps after the third and every two */
 };
 
 struct window {

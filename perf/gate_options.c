@@ -8,6 +8,8 @@
 
 #include "parse.h"
 
+#define TASKS_DEPTH_MIN 16 /* the foreground reserves eight */
+
 enum gate_key {
     KEY_EXPERIMENT = 0x100,
     KEY_WORKLOAD,
@@ -82,6 +84,17 @@ static error_t parse_size_option(int key, char *text, struct argp_state *state)
     }
 }
 
+static void check_sizes(struct argp_state *state, const struct gate_options *options)
+{
+    if (options->pool <= options->depth + options->waiting) {
+        argp_error(state, "--pool: give more than --depth and --waiting together");
+    }
+    if ((options->experiments & GATE_TASKS) != 0 && options->depth < TASKS_DEPTH_MIN) {
+        argp_error(state, "--depth: tasks need %d at least; give others with --experiment",
+                   TASKS_DEPTH_MIN);
+    }
+}
+
 static error_t parse_option(int key, char *text, struct argp_state *state)
 {
     struct gate_options *options = state->input;
@@ -125,6 +138,9 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
     case KEY_SVG_DIR:
         options->svg_dir = text;
         return 0;
+    case ARGP_KEY_END:
+        check_sizes(state, options);
+        return 0;
     case ARGP_KEY_ARG:
         argp_error(state, "\"%s\" is no option", text);
         return 0;
@@ -146,7 +162,10 @@ static const struct argp_option list[] = {
     {"interval", KEY_INTERVAL, "S", 0, "Of each load in sweep and tasks, seconds (default 0.5)", 0},
     {"hold", KEY_HOLD, "S", 0, "Of hold: seconds, over all rounds (default 60)", 0},
     {"window", KEY_WINDOW, "S", 0,
-     "Of goal: seconds of a window; the load jumps every two, a round is eight (default 1)", 0},
+     "Of goal: seconds of a window; the load jumps every two, a run has nine, of which the first "
+     "is "
+     "not judged (default 1)",
+     0},
     {"depth", KEY_DEPTH, "N", 0, "The gate's depth: ops in flight (default 32)", 1},
     {"waiting", KEY_WAITING, "N", 0, "Ops that may wait beyond that (default 64)", 1},
     {"pool", KEY_POOL, "N", 0,
