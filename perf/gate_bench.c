@@ -277,8 +277,7 @@ static int try_goal(struct state *state, const struct trial_plan *plan, struct t
     double multiplier = 0;
     for (uint32_t i = 0; i < plan->windows && goes_on; i++) {
         struct window *window = &trial->windows[i];
-        /* Jumps before every odd window, but the first one. */
-        window->multiplier = (i + 3) / 2 % 2 == 1 ? LOW_LOAD : HIGH_LOAD;
+        window->multiplier = i < 3 || (i - 1) / 2 % 2 == 0 ? LOW_LOAD : HIGH_LOAD;
         if (window->multiplier != multiplier) {
             multiplier = window->multiplier;
             rig_pace(rig, FRONT, multiplier * trial->capacity_per_s);

@@ -378,7 +378,8 @@ void draw_goal(FILE *file, const struct goal *goal)
     plot_legend(file, x, 48, "line goal", name);
     draw_p99(file, trials, goal->window_s);
     draw_depth(file, trials, goal->window_s);
-    plot_text(file, 84, 452, "soft", "start",
-              "shaded: 3 times the capacity is offered; else 0.5 times");
+    plot_text(
+        file, 84, 452, "soft", "start",
+        "shaded: 3 times the capacity is offered, else 0.5 times; the first window is not judged");
     plot_end(file);
 }
