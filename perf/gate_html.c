@@ -173,9 +173,10 @@ static void put_tasks(FILE *file, const struct gate_results *results)
     fputs("<h2>Two tasks on one loop</h2>\n<figure>", file);
     draw_tasks(file, results);
     fputs("</figure>\n<p>Reads from the page cache are done inside the enter call, so what a turn "
-          "lets in is what the next op waits for.</p>\n"
+          "lets in is what the next op waits for. The rest: what the background moves alone, less "
+          "the foreground's bytes.</p>\n"
           "<div class=\"wide\"><table><tr><th></th><th>foreground p50</th><th>p99</th>"
-          "<th>/ alone</th><th>background/s</th><th>/ (alone - foreground)</th><th>turn p50</th>"
+          "<th>/ alone</th><th>background/s</th><th>of the rest</th><th>turn p50</th>"
           "<th>p99</th><th>max</th></tr>\n",
           file);
     for (uint32_t i = 0; i < results->tasks_count; i++) {

@@ -10,9 +10,9 @@
 
 /*
  * The goal of the foreground's FLIGHT, over its p99 alone: an op finds a turn running, waits for
- * its end, and is in flight for the next one; so half of the three times that are wanted.
+ * its end, and is in flight for the next one; so less than half of the three times that are wanted.
  */
-#define GOAL_OVER_ALONE 1.5
+#define GOAL_OVER_ALONE 1.25
 
 static const char *const keys[TASK_FIGURES] = {
     [TASK_CAPACITY] = "capacity_per_s",
