@@ -239,6 +239,7 @@ static int find_goal(struct state *state, const struct trial_plan *plan, struct 
     rig_work_until(rig, after_ns(rig->begun_ns, plan->seconds));
     rig_take_flight(rig, FRONT, &flight);
     trial->goal_ns = GOAL_FACTOR * weir_histogram_percentile(&flight, 99);
+    trial->goal_ns = trial->goal_ns != 0 ? trial->goal_ns : 1; /* a stalled machine: no sample */
     return rig_end(rig);
 }
 

@@ -41,7 +41,8 @@ static void add_trial(const struct gate_run *run, struct load_point *point)
     put(point, LOAD_OFFERED, (double)traffic->offered / trial->offered_s);
     put(point, LOAD_ACCEPTED, (double)traffic->accepted / trial->offered_s);
     put(point, LOAD_FINISHED, finished_per_s);
-    put(point, LOAD_REFUSED_SHARE, (double)traffic->refused / (double)traffic->offered);
+    put(point, LOAD_REFUSED_SHARE,
+        traffic->offered == 0 ? 0 : (double)traffic->refused / (double)traffic->offered);
     put_latency(point, LOAD_INTENDED_P50, &traffic->intended);
     put_latency(point, LOAD_BORN_P50, &traffic->born);
     put(point, LOAD_BOUND_RATIO, born_p99_s * finished_per_s / places);

@@ -90,8 +90,11 @@ static void add_ratios(struct tasks *tasks, const struct round *round)
     for (int i = SHARING_OFF; i < SHARING_COUNT; i++) {
         double rest = round->back_bytes_per_s[SHARING_BACK_ALONE] - round->front_bytes_per_s[i];
         double alone_ns = round->front_p99_ns[SHARING_FRONT_ALONE];
-        series_add(&tasks->rows[i].series[TASK_FRONT_RATIO], round->front_p99_ns[i] / alone_ns);
-        series_add(&tasks->rows[i].series[TASK_BACK_RATIO], round->back_bytes_per_s[i] / rest);
+        if (alone_ns > 0 && rest > 0) { /* else a stalled machine */
+            double front = round->front_p99_ns[i] / alone_ns;
+            series_add(&tasks->rows[i].series[TASK_FRONT_RATIO], front);
+            series_add(&tasks->rows[i].series[TASK_BACK_RATIO], round->back_bytes_per_s[i] / rest);
+        }
     }
 }
 

@@ -395,8 +395,9 @@ def the_curves_are_drawn_without_anything_from_elsewhere(folder):
         with open(name, encoding="utf-8") as file:
             text = file.read()
         assert "prefers-color-scheme" in text and "<script" not in text
-        for foreign in ("href", "src=", "url(", "@import", "nan", "inf"):
+        for foreign in ("href", "src=", "url(", "@import"):
             assert foreign not in text, f"{name}: {foreign}"
+        assert name == page or ("nan" not in text and "inf" not in text), name
     with open(page, encoding="utf-8") as file:
         assert file.read().count("<svg") == 3
 
