@@ -34,7 +34,8 @@ static double plan_seconds(const struct gate_options *options)
     double rounds = options->rounds;
     double seconds = 0;
     if (experiments & GATE_SWEEP) {
-        seconds += rounds * SWEEP_LOADS * (2 * around_s + 1.7 * options->interval_s);
+        uint32_t loads = SWEEP_LOADS;
+        seconds += rounds * loads * (2 * around_s + 1.7 * options->interval_s);
     }
     if (experiments & GATE_HOLD) {
         seconds += rounds * 2 * around_s + 1.1 * options->hold_s;
@@ -252,7 +253,6 @@ static void free_results(struct gate_results *results)
         tasks_free(&results->tasks[i]);
     }
     goal_free(&results->goal);
-    free(results);
 }
 
 int gate_main(int argc, char **argv)
@@ -278,6 +278,7 @@ int gate_main(int argc, char **argv)
         r |= write_all(&run, results);
         free_results(results);
     }
+    free(results);
     free(run.trial);
     workload_close(&run.file);
     return interrupted ? 130 : r < 0 ? 1 : 0;

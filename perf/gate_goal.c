@@ -53,7 +53,7 @@ static void sum_up(struct goal_mode *mode)
     struct series ratio = {0};
     struct series low = {0};
     struct series high = {0};
-    for (uint32_t i = 0; i < mode->count; i++) {
+    for (uint32_t i = 0; mode->trials != NULL && i < mode->count; i++) {
         const struct goal_trial *trial = &mode->trials[i];
         for (uint32_t k = GOAL_START; k < trial->window_count; k++) {
             const struct window *window = &trial->windows[k];

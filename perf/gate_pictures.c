@@ -352,7 +352,8 @@ static void draw_depth(FILE *file, const struct goal_trial *trials[2], double wi
         uint32_t count = trials[i]->window_count * WINDOW_SAMPLES;
         for (uint32_t k = 0; k < count; k++) {
             x[k] = (k + 1) * window_s / WINDOW_SAMPLES;
-            y[k] = trials[i]->windows[k / WINDOW_SAMPLES].depths[k % WINDOW_SAMPLES];
+            uint32_t window = k / WINDOW_SAMPLES;
+            y[k] = trials[i]->windows[window].depths[k % WINDOW_SAMPLES];
         }
         panel_curve(&panel, x, y, count, i == 0 ? "on" : "off");
     }
