@@ -54,9 +54,9 @@ void plot_text(FILE *file, double x, double y, const char *class_name, const cha
                const char *format, ...)
 {
     va_list arguments;
+    va_start(arguments, format);
     fprintf(file, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\">", class_name, x, y,
             anchor);
-    va_start(arguments, format);
     vfprintf(file, format, arguments);
     va_end(arguments);
     fputs("</text>\n", file);
