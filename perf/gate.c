@@ -42,7 +42,7 @@ static double plan_seconds(const struct gate_options *options)
     }
     if (experiments & GATE_TASKS) {
         double policies = options->policy_name == NULL ? 2 : 1;
-        seconds += policies * rounds * SHARING_COUNT * (around_s + options->interval_s);
+        seconds += policies * rounds * SHARING_COUNT * (around_s + 1.2 * options->interval_s);
     }
     if (experiments & GATE_GOAL) {
         seconds += rounds * 2 * (around_s + (GOAL_WINDOWS + 1) * options->window_s);

@@ -151,7 +151,7 @@ static error_t parse_option(int key, char *text, struct argp_state *state)
 
 static const struct argp_option list[] = {
     {"experiment", KEY_EXPERIMENT, "LIST", 0,
-     "Some of sweep, hold, tasks, goal, with commas; or all (default; about 10 minutes)", 0},
+     "Some of sweep, hold, tasks, goal, with commas; or all (default; about 11 minutes)", 0},
     {"workload", KEY_WORKLOAD, "NAME", 0,
      "Of sweep and hold. file (default): 4 KiB random reads of a file in the page cache; echo: "
      "64-byte messages to a process that computes on each and sends it back",

@@ -170,9 +170,6 @@ static void print_row(const struct tasks *tasks, enum sharing sharing)
            has_back ? format_bytes(figure, sizeof figure, (uint64_t)figures[TASK_BACK_PER_S].median)
                     : "-");
     print_ratio(&figures[TASK_BACK_RATIO]);
-    for (int i = TASK_TURN_P50; i <= TASK_TURN_MAX; i++) {
-        printf(" %8s", format_ns(figure, sizeof figure, figures[i].median));
-    }
     printf("\n");
 }
 
@@ -186,16 +183,18 @@ void tasks_print(const struct gate_run *run, const struct tasks *tasks)
            format_count(rate, sizeof rate, front[TASK_FRONT_PER_S].median), BACK_OUT);
     printf("depth %u; medians of %u round%s of %.3g s (quartiles)\n\n", run->options->depth,
            tasks->rounds, tasks->rounds == 1 ? "" : "s", run->options->interval_s);
-    printf("%19s%27s%21s%12s%21s%27s\n", "", "foreground", "p99 / alone", "background",
-           "/ (alone - foregr.)", "turn");
-    printf("%19s %8s %8s %8s %32s %29s %8s %8s\n", "", "p50", "p99", "p99.9", "per second", "p50",
-           "p99", "max");
+    printf("%19s%27s%21s%12s%21s\n", "", "foreground", "p99 / alone", "background",
+           "/ (alone - foregr.)");
+    printf("%19s %8s %8s %8s %32s\n", "", "p50", "p99", "p99.9", "per second");
     for (int i = 0; i < SHARING_COUNT; i++) {
         print_row(tasks, (enum sharing)i);
     }
-    printf("wanted with shares on: p99 / alone at most 3, background at least 0.85. A turn is "
-           "the time from\nfeeding the loop to the end of its callbacks, of turns that were not "
-           "to sleep.\n\n");
+    printf("wanted with shares on: p99 / alone at most 3, background at least 0.85\n\n");
+    print_latency_heading("turns that were not to sleep", 32);
+    for (int i = 0; i < SHARING_COUNT; i++) {
+        print_latency(sharing_name((enum sharing)i), 32, &tasks->rows[i].turns);
+    }
+    printf("\n");
 }
 
 void tasks_json(struct json *json, const struct tasks *tasks)
