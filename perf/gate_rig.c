@@ -328,14 +328,9 @@ void rig_take_flight(struct rig *rig, uint32_t flow, struct weir_histogram *ret_
     weir_task_reset(rig->flows[flow].task);
 }
 
-/* The engine may not have it yet. */
-extern __typeof__(weir_loop_gate) weir_loop_gate __attribute__((weak));
-
 uint32_t rig_depth(const struct rig *rig)
 {
-    struct weir_gate_state state;
-    if (weir_loop_gate == NULL || weir_loop_gate(rig->loop, NULL, &state) < 0) {
-        return rig->plan.depth;
-    }
+    struct weir_gate_state state = {0};
+    weir_loop_gate(rig->loop, NULL, &state);
     return state.depth;
 }
