@@ -9,10 +9,10 @@
 
 static const char light[] =
     "--paper:#ffffff;--ink:#1f2328;--soft:#59636e;--grid:#e4e7eb;--shade:#f1f3f6;"
-    "--on:#0a60c9;--off:#bf5000;--goal:#16803c;--third:#7a44c4;";
+    "--on:#0a60c9;--off:#bf5000;--goal:#16803c;";
 static const char dark[] =
     "--paper:#0f1318;--ink:#e8ecf1;--soft:#9aa5b1;--grid:#262d36;--shade:#1a2028;"
-    "--on:#63adff;--off:#ff9a4d;--goal:#4cc571;--third:#c09bff;";
+    "--on:#63adff;--off:#ff9a4d;--goal:#4cc571;";
 
 void plot_write_colours(FILE *file)
 {
@@ -28,10 +28,10 @@ void plot_begin(FILE *file, double width, double height, const char *what)
     plot_write_colours(file);
     fputs("text{font:12px system-ui,\"DejaVu Sans\",sans-serif;fill:var(--ink)}"
           "text.title{font-size:14px;font-weight:600}text.soft{fill:var(--soft)}"
-          "text.on{fill:var(--on)}text.off{fill:var(--off)}text.goal{fill:var(--goal)}"
+          ""
           ".paper{fill:var(--paper)}.shade{fill:var(--shade)}"
-          ".frame,.grid,.axis{fill:none;stroke:var(--grid);stroke-width:1}"
-          ".axis{stroke:var(--soft)}.mark{stroke:var(--soft);stroke-dasharray:3 3;fill:none}"
+          ".frame,.grid{fill:none;stroke:var(--grid);stroke-width:1}.mark{stroke:var(--soft);"
+          "stroke-dasharray:3 3;fill:none}"
           ".line{fill:none;stroke-width:2;stroke-linejoin:round;stroke-linecap:round}"
           ".line.on,.dot.on{stroke:var(--on)}.line.off,.dot.off{stroke:var(--off)}"
           ".line.goal{stroke:var(--goal);stroke-dasharray:6 4;stroke-width:1.5}"
@@ -141,11 +141,6 @@ const char *plot_value(char text[32], double value, enum unit unit)
             value /= 1024;
         }
         name = sizes[i];
-    } else if (unit == UNIT_SECONDS) {
-        name = "s";
-    } else if (unit == UNIT_PERCENT) {
-        snprintf(text, 32, "%.0f %%", 100 * value);
-        return text;
     }
     snprintf(text, 32, unit == UNIT_NONE ? "%.4g%s%s" : "%.3g%s%s", value, *name != '\0' ? " " : "",
              name);

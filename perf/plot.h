@@ -53,7 +53,7 @@ void axis_fit(struct axis *axis, double min, double max, bool log);
 void panel_place(struct panel *panel, FILE *file, double left, double top, double width,
                  double height);
 
-enum unit { UNIT_NONE, UNIT_TIME, UNIT_BYTES, UNIT_SECONDS, UNIT_PERCENT };
+enum unit { UNIT_NONE, UNIT_TIME, UNIT_BYTES };
 
 /* The frame, the ticks with their lines, and the names of the axes ("" or NULL: none). */
 void panel_frame(const struct panel *panel, const char *title);
@@ -71,7 +71,7 @@ void panel_band(const struct panel *panel, const double *x, const double *low, c
 void panel_steps(const struct panel *panel, const double *x, const double *y, uint32_t count,
                  double end, const char *class_name);
 void panel_dot(const struct panel *panel, double x, double y, bool hollow, const char *class_name);
-/* From one value to another of the x axis, at full height or around a y in pixels. */
+/* From one value of the x axis to another: at full height, or around a height in pixels. */
 void panel_span(const struct panel *panel, double x1, double x2, const char *class_name);
 void panel_bar(const struct panel *panel, double x1, double x2, double middle, double thickness,
                const char *class_name);
