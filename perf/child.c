@@ -4,13 +4,9 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "echo.h"
@@ -29,33 +25,6 @@ struct request {
     double seconds;
 };
 
-/* All or nothing. 0, or -1: the other end is gone. */
-static int send_all(int fd, const void *data, size_t length)
-{
-    for (size_t done = 0; done < length;) {
-        ssize_t n = write(fd, (const char *)data + done, length - done);
-        if (n > 0) {
-            done += (size_t)n;
-        } else if (errno != EINTR) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
-static int receive_all(int fd, void *data, size_t length)
-{
-    for (size_t done = 0; done < length;) {
-        ssize_t n = read(fd, (char *)data + done, length - done);
-        if (n > 0) {
-            done += (size_t)n;
-        } else if (n == 0 || errno != EINTR) {
-            return -1;
-        }
-    }
-    return 0;
-}
-
 static int answer_tasks(int fd, const struct driver *driver, void *state)
 {
     struct task_row *rows = calloc(TASK_ROWS_MAX, sizeof *rows);
@@ -63,9 +32,9 @@ static int answer_tasks(int fd, const struct driver *driver, void *state)
     if (rows != NULL && driver->tasks != NULL) {
         count = driver->tasks(state, rows, TASK_ROWS_MAX);
     }
-    int r = send_all(fd, &count, sizeof count);
+    int r = process_send(fd, &count, sizeof count);
     if (r == 0) {
-        r = send_all(fd, rows, count * sizeof *rows);
+        r = process_send(fd, rows, count * sizeof *rows);
     }
     free(rows);
     return r;
@@ -76,7 +45,7 @@ static int answer_run(int fd, const struct driver *driver, void *state,
 {
     struct interval interval;
     interval_run(driver, state, plan, &interval);
-    return send_all(fd, &interval, sizeof interval);
+    return process_send(fd, &interval, sizeof interval);
 }
 
 /* Opens a driver and tells the parent how that went; does not come back if it went wrong. */
@@ -85,8 +54,8 @@ static void *open_driver(int fd, const struct driver *driver, struct workload *w
     void *state = NULL;
     char error[ERROR_MAX] = "";
     int r = driver->open(workload, &state, error);
-    if (send_all(fd, &r, sizeof r) < 0 || (r < 0 && send_all(fd, error, sizeof error) < 0) ||
-        r < 0) {
+    if (process_send(fd, &r, sizeof r) < 0 ||
+        (r < 0 && process_send(fd, error, sizeof error) < 0) || r < 0) {
         _exit(1);
     }
     return state;
@@ -98,7 +67,7 @@ static void answer_requests(int fd, const struct driver *driver, void *state,
 {
     struct request request;
     int r = 0;
-    while (r == 0 && receive_all(fd, &request, sizeof request) == 0) {
+    while (r == 0 && process_receive(fd, &request, sizeof request) == 0) {
         if (request.verb == VERB_TASKS) {
             r = answer_tasks(fd, driver, state);
         } else {
@@ -126,8 +95,9 @@ static void pin_to(int which)
     }
 }
 
-static void live_as_engine(const struct child *child, int fd)
+static void live_as_engine(void *context, int fd)
 {
+    const struct child *child = context;
     struct workload *workload = child->workload;
     const struct engine *engine = child->contender->engine;
     const struct driver *driver = engine->drivers[workload->job];
@@ -153,8 +123,9 @@ static void live_as_engine(const struct child *child, int fd)
     }
 }
 
-static void live_as_client(const struct child *child, int fd)
+static void live_as_client(void *context, int fd)
 {
+    const struct child *child = context;
     struct interval_plan plan = {.expected = workload_expected(child->workload)};
     if (clock_getcpuclockid(child->engine.pid, &plan.cpu_clock) != 0) {
         _exit(1);
@@ -167,17 +138,6 @@ static void live_as_client(const struct child *child, int fd)
     client_driver.close(state);
 }
 
-/* Ctrl-C is the parent's affair: it lets the interval end and prints. */
-static void begin_life(pid_t parent)
-{
-    /* Later siblings hold copies of the parent's end, so its closing alone would not end us. */
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) {
-        _exit(1);
-    }
-    signal(SIGINT, SIG_IGN);
-}
-
 static int fail_ended(const struct child *child)
 {
     complain("the process of engine %s ended unexpectedly; run it alone with --engine %s",
@@ -185,49 +145,18 @@ static int fail_ended(const struct child *child)
     return -1;
 }
 
-static void end_process(struct process *process)
-{
-    if (process->pid == 0) {
-        return;
-    }
-    shutdown(process->fd, SHUT_RDWR);
-    close(process->fd);
-    while (waitpid(process->pid, NULL, 0) < 0 && errno == EINTR) {
-    }
-    process->pid = 0;
-}
-
 /* Forks, and waits until what it opens is open. 0, or -1 after a message. */
-static int start_process(struct child *child, void (*live)(const struct child *, int),
-                         struct process *process)
+static int start_process(struct child *child, void (*live)(void *, int), struct process *process)
 {
-    int fds[2];
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0) {
-        complain("no socket pair: %s", strerror(errno));
+    char name[LABEL_MAX];
+    snprintf(name, sizeof name, "engine %s", child->contender->name);
+    if (process_start(name, live, child, process) < 0) {
         return -1;
     }
-    fflush(NULL);
-    pid_t parent = getpid();
-    pid_t pid = fork();
-    if (pid < 0) {
-        complain("cannot start a process for engine %s: %s", child->contender->name,
-                 strerror(errno));
-        close(fds[0]);
-        close(fds[1]);
-        return -1;
-    }
-    if (pid == 0) {
-        begin_life(parent);
-        close(fds[0]);
-        live(child, fds[1]);
-        _exit(0);
-    }
-    close(fds[1]);
-    *process = (struct process){.pid = pid, .fd = fds[0]};
     char error[ERROR_MAX];
     int r = 0;
-    if (receive_all(process->fd, &r, sizeof r) < 0 ||
-        (r < 0 && receive_all(process->fd, error, sizeof error) < 0)) {
+    if (process_receive(process->fd, &r, sizeof r) < 0 ||
+        (r < 0 && process_receive(process->fd, error, sizeof error) < 0)) {
         return fail_ended(child);
     }
     if (r < 0) {
@@ -270,8 +199,8 @@ int child_run(struct child *child, double seconds, uint32_t every, struct interv
 {
     struct request request = {.verb = VERB_RUN, .every = every, .seconds = seconds};
     const struct process *runner = child->client.pid != 0 ? &child->client : &child->engine;
-    if (send_all(runner->fd, &request, sizeof request) < 0 ||
-        receive_all(runner->fd, ret_interval, sizeof *ret_interval) < 0) {
+    if (process_send(runner->fd, &request, sizeof request) < 0 ||
+        process_receive(runner->fd, ret_interval, sizeof *ret_interval) < 0) {
         return fail_ended(child);
     }
     if (ret_interval->error < 0) {
@@ -286,9 +215,9 @@ int child_tasks(struct child *child, struct task_row *ret_rows, size_t max)
 {
     struct request request = {.verb = VERB_TASKS};
     size_t count = 0;
-    if (send_all(child->engine.fd, &request, sizeof request) < 0 ||
-        receive_all(child->engine.fd, &count, sizeof count) < 0 || count > max ||
-        receive_all(child->engine.fd, ret_rows, count * sizeof *ret_rows) < 0) {
+    if (process_send(child->engine.fd, &request, sizeof request) < 0 ||
+        process_receive(child->engine.fd, &count, sizeof count) < 0 || count > max ||
+        process_receive(child->engine.fd, ret_rows, count * sizeof *ret_rows) < 0) {
         return fail_ended(child);
     }
     return (int)count;
@@ -296,6 +225,6 @@ int child_tasks(struct child *child, struct task_row *ret_rows, size_t max)
 
 void child_close(struct child *child)
 {
-    end_process(&child->client);
-    end_process(&child->engine);
+    process_end(&child->client);
+    process_end(&child->engine);
 }

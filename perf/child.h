@@ -9,15 +9,10 @@
 #define PERF_CHILD_H
 
 #include <stdint.h>
-#include <sys/types.h>
 
 #include "engine.h"
 #include "interval.h"
-
-struct process {
-    pid_t pid;
-    int fd;
-};
+#include "process.h"
 
 struct child {
     const struct contender *contender;

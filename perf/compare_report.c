@@ -18,23 +18,14 @@ static void range_json(struct json *json, const char *key, const struct summary 
     json_end(json, '}');
 }
 
-static void quartiles_json(struct json *json, const char *key, const struct summary *summary)
-{
-    json_begin(json, key, '{');
-    json_number(json, "median", summary->median);
-    json_number(json, "q1", summary->q1);
-    json_number(json, "q3", summary->q3);
-    json_end(json, '}');
-}
-
 static void ratio_json(struct json *json, const char *key, const struct ratio *ratio)
 {
     json_begin(json, key, '{');
     json_string(json, "a", ratio->a->name);
     json_string(json, "b", ratio->b->name);
-    quartiles_json(json, "ops_per_s", &ratio->ops_per_s);
-    quartiles_json(json, "cpu_ns_per_op", &ratio->cpu_ns_per_op);
-    quartiles_json(json, "cpu_ns_difference", &ratio->cpu_ns_difference);
+    report_quartiles_json(json, "ops_per_s", &ratio->ops_per_s);
+    report_quartiles_json(json, "cpu_ns_per_op", &ratio->cpu_ns_per_op);
+    report_quartiles_json(json, "cpu_ns_difference", &ratio->cpu_ns_difference);
     json_end(json, '}');
 }
 

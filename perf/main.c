@@ -7,6 +7,7 @@
 
 #include "all.h"
 #include "compare.h"
+#include "gate.h"
 #include "interval.h"
 #include "probe.h"
 #include "run.h"
@@ -26,6 +27,8 @@ static const struct subcommand {
     {"offload", "calls to worker threads and back on one engine", offload_main},
     {"timer", "start, cancel, fire, re-arm; lateness beside clock_nanosleep", timer_main},
     {"compare", "engines against each other, in adjacent pairs of short intervals", compare_main},
+    {"gate", "overload: load that does not wait, with the gate, shares and goals, and without",
+     gate_main},
     {"probe", "what the kernel offers and what a loop runs on", probe_main},
 };
 

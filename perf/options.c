@@ -52,26 +52,6 @@ const char *access_name(enum access access)
     return access_names[access];
 }
 
-static uint32_t number_or_usage(struct argp_state *state, const char *option, const char *text,
-                                uint32_t min, uint32_t max)
-{
-    uint64_t value = 0;
-    if (!parse_size(text, min, max, &value)) {
-        argp_error(state, "%s %s: give a whole number from %u to %u", option, text, min, max);
-    }
-    return (uint32_t)value;
-}
-
-static double seconds_or_usage(struct argp_state *state, const char *option, const char *text)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end != '\0' || !(value >= 0.01 && value <= 86400)) {
-        argp_error(state, "%s %s: give seconds from 0.01 to 86400", option, text);
-    }
-    return value;
-}
-
 static void parse_access(struct argp_state *state, const char *text, struct options *options)
 {
     for (unsigned i = 0; i < sizeof access_names / sizeof *access_names; i++) {
@@ -106,22 +86,22 @@ static error_t parse_measure(int key, char *text, struct argp_state *state)
         }
         return 0;
     case KEY_WORKERS:
-        options->workers = number_or_usage(state, "--workers", text, 1, WEIR_WORKERS_MAX);
+        options->workers = parse_number_or_usage(state, "--workers", text, 1, WEIR_WORKERS_MAX);
         return 0;
     case KEY_DEPTH:
-        options->depth = number_or_usage(state, "--depth", text, 1, WEIR_DEPTH_MAX);
+        options->depth = parse_number_or_usage(state, "--depth", text, 1, WEIR_DEPTH_MAX);
         return 0;
     case KEY_PAIRS:
-        options->pairs = number_or_usage(state, "--pairs", text, 1, 100000);
+        options->pairs = parse_number_or_usage(state, "--pairs", text, 1, 100000);
         return 0;
     case KEY_SECONDS:
-        options->seconds = seconds_or_usage(state, "--seconds", text);
+        options->seconds = parse_seconds_or_usage(state, "--seconds", text);
         return 0;
     case KEY_INTERVAL:
-        options->interval_s = seconds_or_usage(state, "--interval", text);
+        options->interval_s = parse_seconds_or_usage(state, "--interval", text);
         return 0;
     case KEY_EVERY:
-        options->every = number_or_usage(state, "--every", text, 1, 1000000);
+        options->every = parse_number_or_usage(state, "--every", text, 1, 1000000);
         return 0;
     case KEY_FAKE_ENTER:
         options->fake_enter = true;
@@ -178,7 +158,8 @@ static error_t parse_echo(int key, char *text, struct argp_state *state)
     uint64_t value = 0;
     switch (key) {
     case KEY_CONNECTIONS:
-        options->connections = number_or_usage(state, "--connections", text, 1, CONNECTIONS_MAX);
+        options->connections =
+            parse_number_or_usage(state, "--connections", text, 1, CONNECTIONS_MAX);
         return 0;
     case KEY_IDLE:
         options->idle = text;
@@ -211,10 +192,10 @@ static error_t parse_timer(int key, char *text, struct argp_state *state)
     struct options *options = state->input;
     switch (key) {
     case KEY_TIMERS:
-        options->timers = number_or_usage(state, "--timers", text, 1, WEIR_TIMERS_MAX);
+        options->timers = parse_number_or_usage(state, "--timers", text, 1, WEIR_TIMERS_MAX);
         return 0;
     case KEY_SAMPLES:
-        options->samples = number_or_usage(state, "--samples", text, 10, 1000000);
+        options->samples = parse_number_or_usage(state, "--samples", text, 10, 1000000);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -421,7 +402,7 @@ static error_t parse_top(int key, char *text, struct argp_state *state)
     return ARGP_ERR_UNKNOWN;
 }
 
-static uint32_t count_cpus(void)
+uint32_t options_cpus(void)
 {
     cpu_set_t set;
     int count = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
@@ -438,7 +419,7 @@ void options_parse(enum option_set set, int argc, char **argv, struct options *r
     };
     *ret_options = (struct options){
         .job = jobs[set],
-        .workers = count_cpus(),
+        .workers = options_cpus(),
         .pairs = 16,
         .seconds = 2,
         .interval_s = 0.25,

@@ -81,6 +81,9 @@ void options_parse(enum option_set set, int argc, char **argv, struct options *r
 /* The defaults that depend on the job: sizes. After another job was put in. */
 void options_settle(struct options *options);
 
+/* CPUs that this process may use. */
+uint32_t options_cpus(void);
+
 /* "randread", ... */
 const char *access_name(enum access access);
 

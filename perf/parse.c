@@ -2,6 +2,7 @@
 /* perf/parse.c: numbers and their units. */
 #include "parse.h"
 
+#include <argp.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,4 +68,24 @@ bool parse_duration(const char *text, uint64_t max_ns, uint64_t *ret_ns)
         }
     }
     return false;
+}
+
+uint32_t parse_number_or_usage(struct argp_state *state, const char *option, const char *text,
+                               uint32_t min, uint32_t max)
+{
+    uint64_t value = 0;
+    if (!parse_size(text, min, max, &value)) {
+        argp_error(state, "%s %s: give a whole number from %u to %u", option, text, min, max);
+    }
+    return (uint32_t)value;
+}
+
+double parse_seconds_or_usage(struct argp_state *state, const char *option, const char *text)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end != '\0' || !(value >= 0.01 && value <= 86400)) {
+        argp_error(state, "%s %s: give seconds from 0.01 to 86400", option, text);
+    }
+    return value;
 }

@@ -12,6 +12,7 @@
 #include "json.h"
 #include "machine.h"
 #include "options.h"
+#include "series.h"
 #include "workload.h"
 
 void complain(const char *format, ...)
@@ -158,6 +159,15 @@ void report_latency_json(struct json *json, const char *key, const struct weir_h
     json_integer(json, "max", histogram->max);
     json_integer(json, "mean", weir_histogram_mean(histogram));
     json_integer(json, "samples", histogram->count);
+    json_end(json, '}');
+}
+
+void report_quartiles_json(struct json *json, const char *key, const struct summary *summary)
+{
+    json_begin(json, key, '{');
+    json_number(json, "median", summary->median);
+    json_number(json, "q1", summary->q1);
+    json_number(json, "q3", summary->q3);
     json_end(json, '}');
 }
 

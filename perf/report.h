@@ -37,6 +37,7 @@ void print_tasks(const struct task_row *rows, size_t count);
 
 void report_latency_json(struct json *json, const char *key,
                          const struct weir_histogram *histogram);
+void report_quartiles_json(struct json *json, const char *key, const struct summary *summary);
 void report_tasks_json(struct json *json, const char *key, const struct task_row *rows,
                        size_t count);
 /* Depth, and what a file workload does. */

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree
 
 PERF = sys.argv[1]
 HANG_S = 120
@@ -315,6 +316,92 @@ def the_probe_tells_what_was_chosen_and_why():
     assert done.returncode == 0 and "chosen: io_uring" in done.stdout
 
 
+def run_gate(*arguments):
+    return run_json(
+        *("gate", "--rounds", "1", "--interval", "0.05", "--hold", "0.05", "--window", "0.02"),
+        *("--size", "8M", "--pool", "8192"),
+        *(("--policy", "epoll") if WITHOUT_RING else ()),
+        *arguments,
+    )
+
+
+def check_load(load, multipliers):
+    """With the gate and without it, side by side; every arrival has one answer."""
+    points = load["points"]
+    assert load["rounds"] == 1
+    assert [point["multiplier"] for point in points[::2]] == multipliers
+    assert [point["gate"] for point in points] == [True, False] * len(multipliers)
+    for point in points:
+        assert point["trials"] == 1 and point["offered"] > 0, point
+        assert point["offered"] == point["accepted"] + point["refused"], point
+        assert point["rss_min_bytes"] <= point["rss_max_bytes"], point
+        assert point["intended_p50_ns"]["median"] <= point["intended_p99_ns"]["median"], point
+        assert point["born_p50_ns"]["median"] <= point["born_p99_ns"]["median"], point
+        assert point["gate"] or point["refused"] == 0, "nothing refuses without a gate"
+        assert not point["gate"] or point["exhausted"] == point["cancelled"] == 0, point
+
+
+@test
+def overload_is_measured_on_a_file_and_on_an_echo():
+    for workload in ("file", "echo"):
+        document = run_gate("--workload", workload, "--experiment", "sweep,hold")
+        assert document["workload"] == "gate" and document["complete"] is True
+        assert document["options"]["workload"] == workload
+        check_load(document["sweep"], [0.5, 0.75, 1, 1.5, 2, 3])
+        check_load(document["hold"], [2])
+        assert document["tasks"] == [] and "goal" not in document
+
+
+@test
+def two_tasks_share_a_loop_by_five_sets_of_rules():
+    for policy in ("epoll",) if WITHOUT_RING else ("io_uring", "epoll"):
+        (tasks,) = run_gate("--experiment", "tasks", "--policy", policy)["tasks"]
+        assert tasks["policy"] == policy and tasks["rounds"] == 1
+        for rules in ("shares_off", "shares_on", "goal"):
+            assert tasks[rules]["foreground_per_s"]["median"] > 0, rules
+            assert tasks[rules]["background_bytes_per_s"]["median"] > 0, rules
+            assert tasks[rules]["foreground_p99_over_alone"]["median"] > 0, rules
+            check_latency(tasks[rules]["turns_ns"])
+        assert tasks["foreground_alone"]["background_bytes_per_s"]["median"] == 0
+        assert tasks["background_alone"]["foreground_per_s"]["median"] == 0
+
+
+@test
+def a_latency_goal_is_judged_by_windows_beside_a_run_without_it():
+    goal = run_gate("--experiment", "goal")["goal"]
+    for mode in ("with", "without"):
+        (trial,) = goal[mode]["trials"]
+        judged = [window for window in trial["windows"] if window["judged"]]
+        assert goal[mode]["windows"] == len(judged) == len(trial["windows"]) - 1 == 8
+        assert goal[mode]["held"] == sum(window["held"] for window in judged)
+        assert [window["multiplier"] for window in judged] == [0.5, 0.5, 3, 3] * 2
+        for window in trial["windows"]:
+            limit = goal["slack"] * trial["goal_ns"]
+            assert window["held"] == (window["flight_p99_ns"] <= limit), window
+            assert all(1 <= depth <= 32 for depth in window["depths"]), window
+    without = goal["without"]["trials"][0]["windows"]
+    assert all(depth == 32 for window in without for depth in window["depths"])
+
+
+@test
+def the_curves_are_drawn_without_anything_from_elsewhere(folder):
+    page = os.path.join(folder, "gate.html")
+    run_gate("--html", page, "--svg-dir", folder)
+    names = [os.path.join(folder, name + ".svg") for name in ("load", "tasks", "goal")]
+    for name in names:
+        root = xml.etree.ElementTree.parse(name).getroot()
+        assert root.tag.endswith("svg") and len(root) > 20, name
+    for name in (page, *names):
+        with open(name, encoding="utf-8") as file:
+            text = file.read()
+        assert "prefers-color-scheme" in text and "<script" not in text
+        for foreign in ("href", "src=", "url(", "@import"):
+            assert foreign not in text, f"{name}: {foreign}"
+        assert name == page or ("nan" not in text and "inf" not in text), name
+    with open(page, encoding="utf-8") as file:
+        assert file.read().count("<svg") == 3
+
+
 @test
 def json_goes_to_a_file_beside_the_text(folder):
     path = os.path.join(folder, "out.json")
@@ -352,6 +439,14 @@ def wrong_command_lines_exit_2_and_say_what_to_do():
         (["compare", "--engines", "weir"], "two or more"),
         (["compare", "--workload", "steam"], "nop, file, echo or offload"),
         (["timer", "--timers", "0"], "from 1"),
+        (["gate", "--experiment", "sweep,steam"], "sweep,hold,tasks,goal"),
+        (["gate", "--workload", "nop"], "file or echo"),
+        (["gate", "--policy", "steam"], "io_uring or epoll"),
+        (["gate", "--rounds", "0"], "from 1"),
+        (["gate", "--pool", "96"], "more than --depth and --waiting"),
+        (["gate", "--depth", "8", "--experiment", "tasks"], "16 at least"),
+        (["gate", "--hold", "forever"], "seconds"),
+        (["gate", "surplus"], "--help"),
     ):
         done = run(*arguments)
         assert done.returncode == 2, f"{arguments}: exit {done.returncode}"
@@ -363,7 +458,8 @@ def wrong_command_lines_exit_2_and_say_what_to_do():
 def help_lists_every_subcommand():
     done = run("help")
     assert done.returncode == 0
-    for name in ("all", "nop", "file", "echo", "offload", "timer", "compare", "probe", "help"):
+    names = ("all", "nop", "file", "echo", "offload", "timer", "compare", "gate", "probe", "help")
+    for name in names:
         assert f"\n  {name} " in done.stdout
         if name != "help":
             assert run(name, "--help").returncode == 0
@@ -375,6 +471,7 @@ def ctrl_c_prints_what_there_is():
         ["nop", "--seconds", "600", "--json", "-"],
         ["compare", "--pairs", "2000", "--json", "-"],
         ["echo", "--seconds", "600", "--json", "-"],
+        ["gate", "--workload", "echo", "--experiment", "hold", "--hold", "600", "--json", "-"],
     ):
         with subprocess.Popen(
             [PERF, *arguments], stdout=subprocess.PIPE, start_new_session=True, text=True
@@ -383,7 +480,8 @@ def ctrl_c_prints_what_there_is():
             os.killpg(process.pid, signal.SIGINT)
             output, _ = process.communicate(timeout=HANG_S)
             assert process.returncode == 130, f"{arguments}: exit {process.returncode}"
-            assert json.loads(output)["workload"] == ("echo" if "echo" in arguments else "nop")
+            name = arguments[0] if arguments[0] != "compare" else "nop"
+            assert json.loads(output)["workload"] == name
 
 
 @needs_ring
