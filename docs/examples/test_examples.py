@@ -451,7 +451,8 @@ def overloads(folder, why, program):
         expect(f'on {backend} the scrub rests, and ends',
                scrub and int(scrub[1]) == 25
                and re.search(rf'^{size} bytes scrubbed, [1-9]', done.stdout, re.M), done)
-    for arguments, status, word in (([], 2, 'usage:'), ([os.path.join(folder, 'gone')], 1, 'No such'),
+    gone = os.path.join(folder, 'gone')
+    for arguments, status, word in (([], 2, 'usage:'), ([gone], 1, 'No such'),
                                     ([os.devnull], 1, 'shorter than a block')):
         done = run(program, *arguments)
         expect(f'{arguments} are refused', done.returncode == status and word in done.stderr, done)

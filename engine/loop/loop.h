@@ -286,7 +286,7 @@ static inline bool weir_loop_has_rooms(const struct weir_loop *loop)
 /* room.c */
 bool weir_loop_room_to_tell(const struct weir_loop *loop);
 void weir_loop_announce_room(struct weir_loop *loop);
-/* Whether an op may stand for its gate; NULL does for the main one. 0, or as of weir_wait_room(). */
+/* Whether an op may stand for its gate; NULL does for the main one. 0, or as weir_wait_room(). */
 int weir_loop_judge_example(struct weir_loop *loop, const struct weir_op *op);
 
 /* mark.c: watermarks that have been crossed. */

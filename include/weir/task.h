@@ -126,7 +126,8 @@ WEIR_API const char *weir_task_name(const struct weir_task *task);
 
 /*
  * Walks the open tasks of a loop, built-in ones (those that ever had or refused an op) first: the
- * task after `task`, or the first for NULL; NULL at the end, and from a wrong thread. Loop's thread.
+ * task after `task`, or the first for NULL; NULL at the end, and from a wrong thread. Loop's
+ * thread.
  */
 WEIR_API struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task);
 

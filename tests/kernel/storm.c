@@ -61,13 +61,16 @@ static bool comes_at_once(const struct item *item)
            item->op.kind != WEIR_KIND_SPLICE && item->op.kind != WEIR_KIND_CLOSE && !item->posted;
 }
 
-/* An op whose cancel was promised long ago is lost. The time is only a guard, and generous. */
+/* An op whose cancel was promised long ago is lost. The time is only a guard, and generous; while
+ * the machine itself stands still (virtual ones do, for half a minute) it does not pass. */
 static void scan(struct world *world)
 {
     uint64_t now = weir_now(world->loop);
     if (world->turn % 256 != 0 && now < world->scanned_ns + 100 * WEIR_MS) {
         return;
     }
+    uint64_t gap_ns = now - world->scanned_ns;
+    world->patience_ns += world->scanned_ns != 0 && gap_ns > WEIR_S ? gap_ns : 0;
     world->scanned_ns = now;
     for (unsigned i = 0; i < world->places; i++) {
         const struct item *item = world->items[i];
