@@ -119,8 +119,8 @@ static inline uint32_t weir_op_plain_stand(enum weir_state state)
 
 _Static_assert(WEIR_KIND_COUNT < 64, "a bit per kind");
 
-/* Flags, burst, route and what an earlier life left beside them, as one word. The kind is not in it:
- * a helper has just written it, and a wider load would have to wait for that store. */
+/* Flags, burst, route and what an earlier life left beside them, as one word. The kind is not in
+ * it: a helper has just written it, and a wider load would have to wait for that store. */
 _Static_assert(offsetof(struct weir_op, flags) % 8 == 0 &&
                    offsetof(struct weir_op, governed) == offsetof(struct weir_op, flags) + 7,
                "flags, burst, route, attempts, asked_back and governed are one word");

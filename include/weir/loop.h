@@ -311,10 +311,10 @@ struct weir_watermark {
 /*
  * Calls back, at the end of a turn, whenever the level has crossed `high` upwards or `low`
  * downwards since the last call (set in a turn: from the next on): so that an acceptor stops
- * accepting, a reader stops reading, and both go on. Levels between turns count, but a crossing that was undone before the turn's end is
- * not told. The gate is that of `op`, which is only looked at; NULL: the main gate. The callback
- * may submit, and unwatch any watermark. The node is the engine's until it is withdrawn or the
- * loop is gone.
+ * accepting, a reader stops reading, and both go on. Levels between turns count, but a crossing
+ * that was undone before the turn's end is not told. The gate is that of `op`, which is only looked
+ * at; NULL: the main gate. The callback may submit, and unwatch any watermark. The node is the
+ * engine's until it is withdrawn or the loop is gone.
  * 0; -EBUSY: it watches already; -EINVAL: NULL, no callback, low not below high, high above the
  * gate's places, an op without a gate (TIMEOUT); -EOPNOTSUPP: as of weir_wait_room(); -ESHUTDOWN;
  * -EPERM; -ECHILD; the errno of a FAILED loop.
