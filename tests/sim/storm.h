@@ -196,6 +196,8 @@ struct line {
     unsigned flying; /* of these, with a credit */
     uint64_t bytes;  /* of the live ones */
     uint64_t bytes_flying;
+    uint64_t tag; /* the virtual time at which its first is to be served */
+    unsigned share;
     /* Its limits; 0: none. */
     unsigned depth;
     unsigned reserve;
@@ -300,6 +302,8 @@ struct storm {
     unsigned depths[BOUNDS]; /* as lowered: they change at the very end of a turn */
     uint32_t turn_ops;       /* of the turn's budget, since the last turn let ops through */
     uint64_t turn_bytes;
+    uint64_t virtual_time[BOUNDS];
+    bool order_unsure; /* in which tasks are served, from here to the loop's end */
     unsigned posted;
     struct tally tally;
     struct tally tallies[STORM_TASKS];

@@ -155,6 +155,10 @@ void line_enter(struct item *item)
     bool apart = item->task >= 0 && item->bound <= BOUND_OFFLOAD;
     item->line = apart ? (unsigned)item->task : STORM_TASKS;
     struct line *line = own_line(item);
+    line_look(storm);
+    if (TAILQ_EMPTY(&line->waiting) && line->tag < storm->virtual_time[item->bound]) {
+        line->tag = storm->virtual_time[item->bound]; /* who was idle is owed nothing */
+    }
     storm->live[item->bound]++;
     line->live++;
     item->bytes = line_bytes(item, item->bound);
@@ -174,10 +178,48 @@ static void spend(struct item *item)
     }
 }
 
+/* Whether one of another task is to be served first. */
+static bool is_behind(struct item *item)
+{
+    struct storm *storm = item->storm;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct line *line = &storm->lines[item->bound][i];
+        const struct item *first = TAILQ_FIRST(&line->waiting);
+        bool is_reserved = has_reserve(storm, item->bound, line, line->flying);
+        bool may = first && i != item->line && (is_reserved || fits_line(line, first));
+        if (may && (is_reserved || line->tag < own_line(item)->tag)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Ops of the storm are too small to count for more than one. */
+static void serve(struct item *item)
+{
+    struct storm *storm = item->storm;
+    struct line *line = own_line(item);
+    uint64_t *virtual_time = &storm->virtual_time[item->bound];
+    unsigned lines = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        lines += !TAILQ_EMPTY(&storm->lines[item->bound][i].waiting);
+    }
+    if (item != storm->submitting) {
+        *virtual_time = line->tag > *virtual_time ? line->tag : *virtual_time;
+        line->tag += lines > 1 ? (1u << 20) / line->share : 0;
+    }
+}
+
 void line_admit(struct item *item)
 {
     struct storm *storm = item->storm;
     struct line *line = own_line(item);
+    if (!has_reserve(storm, item->bound, line, line->flying)) {
+        if (!storm->order_unsure && is_behind(item)) {
+            item_wrong(item, "served before one of another task whose turn it was");
+        }
+        serve(item);
+    }
     TAILQ_REMOVE(&line->waiting, item, link);
     item->waits = false;
     item->admitted = true;
@@ -250,6 +292,8 @@ static void look_at(struct item *item)
         }
         line_wait_no_more(item);
     } else if (item->op.state == WEIR_IN_FLIGHT && item->op.kind == WEIR_KIND_CLOSE) {
+        item->storm->order_unsure =
+            true; /* whom it has sent away, and when, only the engine knows */
         line_admit(item);
     }
 }
@@ -380,6 +424,10 @@ void line_open_task(struct storm *storm, int task)
         options = (struct weir_task_options){.name = name};
         STORM_EQUAL(storm, weir_task_open(storm->loop, &options, &storm->tasks[task]), 0);
     }
+    main->tag = 0;
+    main->share = options.share ? options.share : 1;
+    offload->tag = 0;
+    offload->share = main->share;
     main->depth = mine.depth;
     main->reserve = mine.reserve;
     main->bytes_max = mine.bytes_max;
