@@ -401,8 +401,11 @@ void line_judge(struct storm *storm, bool in_turn);
 void line_compare(struct storm *storm);
 void line_read_depths(struct storm *storm);
 bool line_refuses(const struct storm *storm, unsigned flags);
-/* Opens a task with random limits. */
-void line_open_task(struct storm *storm, int task);
+/* Credits that tasks have reserved. */
+unsigned line_reserved(const struct storm *storm, enum bound bound);
+
+/* storm_task.c: opens a task with random limits. */
+void task_open(struct storm *storm, int task);
 
 /* storm_room.c */
 void room_step(struct storm *storm);

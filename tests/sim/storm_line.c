@@ -7,7 +7,6 @@
 #include "storm.h"
 
 #include <engine/loop/loop.h>
-#include <stdio.h>
 
 struct line *line_of(struct storm *storm, enum bound bound, int task)
 {
@@ -22,7 +21,7 @@ static struct line *own_line(struct item *item)
 
 /* --- arithmetic ------------------------------------------------------------------------------- */
 
-static unsigned reserved(const struct storm *storm, enum bound bound)
+unsigned line_reserved(const struct storm *storm, enum bound bound)
 {
     unsigned sum = 0;
     for (unsigned i = 0; i < STORM_LINES; i++) {
@@ -90,8 +89,9 @@ void line_read_depths(struct storm *storm)
 bool line_has_place(const struct storm *storm, enum bound bound, const struct line *line)
 {
     unsigned most = gate_most(storm, bound);
-    return storm->live[bound] < most && (line->live < line->reserve ||
-                                         reserved(storm, bound) + lent_places(storm, bound) < most);
+    return storm->live[bound] < most &&
+           (line->live < line->reserve ||
+            line_reserved(storm, bound) + lent_places(storm, bound) < most);
 }
 
 static bool has_reserve(const struct storm *storm, enum bound bound, const struct line *line,
@@ -107,7 +107,7 @@ bool line_would_wait(struct storm *storm, enum bound bound, const struct line *l
         return false;
     }
     unsigned lent = lent_places(storm, bound);
-    bool full = lent > 0 && reserved(storm, bound) + lent + 1 > storm->depths[bound];
+    bool full = lent > 0 && line_reserved(storm, bound) + lent + 1 > storm->depths[bound];
     bool capped = line->depth != 0 && line->live > 0 && line->live + 1 > line->depth;
     return full || capped || !fits_budget(line->bytes, bytes, line->bytes_max) ||
            !fits_budget(sum_bytes(storm, bound, false), bytes, budget(storm, bound));
@@ -123,7 +123,7 @@ static bool fits_gate(struct storm *storm, const struct item *item)
 {
     enum bound bound = item->bound;
     unsigned lent = lent_credits(storm, bound);
-    bool full = lent > 0 && reserved(storm, bound) + lent + 1 > storm->depths[bound];
+    bool full = lent > 0 && line_reserved(storm, bound) + lent + 1 > storm->depths[bound];
     return !full && fits_budget(sum_bytes(storm, bound, true), item->bytes, budget(storm, bound));
 }
 
@@ -369,75 +369,6 @@ void line_judge(struct storm *storm, bool in_turn)
     }
 }
 
-/* --- limits ----------------------------------------------------------------------------------- */
-
-static bool may_reserve(const struct storm *storm, enum bound bound, const struct line *line)
-{
-    return line->reserve == 0 ||
-           ((line->depth == 0 || line->reserve <= line->depth) &&
-            reserved(storm, bound) < gate_credits(storm, bound) &&
-            line->reserve < gate_credits(storm, bound) - reserved(storm, bound));
-}
-
-static void draw_limits(struct storm *storm, struct weir_task_options *options)
-{
-    uint64_t depth = storm->options.depth;
-    options->share = (uint32_t)ONE_OF(storm, 0, 1, 2, 7, WEIR_SHARE_MAX, WEIR_SHARE_MAX + 1);
-    if (storm_random(storm, 3) == 0) { /* only measured */
-        options->share = 0;
-        return;
-    }
-    options->depth = (uint32_t)ONE_OF(storm, 0, 0, 1, 2, depth);
-    options->reserve = (uint32_t)ONE_OF(storm, 0, 0, 1, 2, depth / 2);
-    options->offload_depth = (uint32_t)ONE_OF(storm, 0, 0, 0, 1, 3);
-    options->offload_reserve = (uint32_t)ONE_OF(storm, 0, 0, 0, 1, 2);
-    options->bytes_max = ONE_OF(storm, 0, 0, 500, 5000);
-    options->goal_ns = ONE_OF(storm, 0, 0, 0, 1, 200 * WEIR_US);
-}
-
-void line_open_task(struct storm *storm, int task)
-{
-    bool workers = storm->options.offload_workers != WEIR_NO_OFFLOAD;
-    char name[16];
-    snprintf(name, sizeof name, "task %d", task);
-    struct weir_task_options options = {.name = name};
-    draw_limits(storm, &options);
-    struct line *main = &storm->lines[BOUND_GATE][task];
-    struct line *offload = &storm->lines[BOUND_OFFLOAD][task];
-    struct line mine = {.depth = options.depth,
-                        .reserve = options.reserve,
-                        .bytes_max = options.bytes_max,
-                        .goal_ns = options.goal_ns};
-    struct line theirs = {.depth = options.offload_depth,
-                          .reserve = options.offload_reserve,
-                          .goal_ns = workers ? options.goal_ns : 0};
-    main->reserve = 0;
-    offload->reserve = 0;
-    bool right = options.share <= WEIR_SHARE_MAX && may_reserve(storm, BOUND_GATE, &mine) &&
-                 (workers ? may_reserve(storm, BOUND_OFFLOAD, &theirs)
-                          : (theirs.depth | theirs.reserve) == 0);
-    int answer = weir_task_open(storm->loop, &options, &storm->tasks[task]);
-    STORM_EQUAL(storm, answer, right ? 0 : -EINVAL);
-    if (!right) {
-        mine = (struct line){0};
-        theirs = mine;
-        options = (struct weir_task_options){.name = name};
-        STORM_EQUAL(storm, weir_task_open(storm->loop, &options, &storm->tasks[task]), 0);
-    }
-    main->tag = 0;
-    main->share = options.share ? options.share : 1;
-    offload->tag = 0;
-    offload->share = main->share;
-    main->depth = mine.depth;
-    main->reserve = mine.reserve;
-    main->bytes_max = mine.bytes_max;
-    main->goal_ns = mine.goal_ns;
-    offload->depth = theirs.depth;
-    offload->reserve = theirs.reserve;
-    offload->goal_ns = theirs.goal_ns;
-    line_read_depths(storm);
-}
-
 /* --- what the gates say ----------------------------------------------------------------------- */
 
 static void compare_depth(struct storm *storm, enum bound bound,
@@ -476,7 +407,7 @@ void line_compare(struct storm *storm)
         STORM_EQUAL(storm, state.places, gate_most(storm, bound));
         STORM_EQUAL(storm, state.in_flight, storm->flying[bound]);
         STORM_EQUAL(storm, state.waiting, waiting);
-        STORM_EQUAL(storm, state.reserved, reserved(storm, bound));
+        STORM_EQUAL(storm, state.reserved, line_reserved(storm, bound));
         STORM_EQUAL(storm, state.bytes_in_flight, sum_bytes(storm, bound, true));
         STORM_EQUAL(storm, state.bytes_max, budget(storm, bound));
         if (bound == BOUND_GATE || workers) {

@@ -117,7 +117,7 @@ static void renew_task(struct storm *storm)
     if (!busy) {
         try_the_closed(storm, storm->tasks[task]);
         storm->tallies[task] = (struct tally){0};
-        line_open_task(storm, task);
+        task_open(storm, task);
     }
 }
 
