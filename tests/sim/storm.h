@@ -4,11 +4,12 @@
  * it, and the shadow model: what the engine must answer, to the op and to the byte.
  *
  * storm_gate.c and storm_seam.c are the model of submit, posts and hand-back, seen from both sides
- * of the engine: its callers' and its backend's. storm_line.c has the books: lines, places, credits,
- * bytes; storm_count.c compares what is counted. storm_room.c models who is told how full a gate is,
- * storm_file.c files, storm_name.c names, storm_stream.c streams, storm_fd.c how fds are closed.
- * storm_item.c makes ops, storm_judge.c judges what they bring back, storm_step.c chooses what
- * happens next, storm_run.c opens loops and ends them, storm.c is the program.
+ * of the engine: its callers' and its backend's. storm_line.c has the books: lines, places,
+ * credits, bytes, and whose turn it is; storm_count.c compares what is counted. storm_task.c gives
+ * tasks their limits, storm_room.c models who is told how full a gate is, storm_file.c files,
+ * storm_name.c names, storm_stream.c streams, storm_fd.c how fds are closed. storm_item.c makes
+ * ops, storm_judge.c judges what they bring back, storm_step.c chooses what happens next,
+ * storm_run.c opens loops and ends them, storm.c is the program.
  *
  * Invariant: all is drawn from the seed; no address, no real time, no memory of the C library's.
  */
