@@ -131,6 +131,7 @@ static void run(struct storm *storm, const char *program, uint64_t seed, const s
         TAILQ_INIT(&line->waiting);
         TAILQ_INIT(&line->posts);
         TAILQ_INIT(&line->rooms);
+        line->share = 1;
     }
     for (unsigned i = 0; i < STORM_ITEMS; i++) {
         TAILQ_INSERT_TAIL(&storm->free, &storm->items[i], link);

@@ -5,10 +5,11 @@
  *
  * storm_gate.c and storm_seam.c are the model of submit, posts and hand-back, seen from both sides
  * of the engine: its callers' and its backend's. storm_line.c has the books: lines, places,
- * credits, bytes; storm_count.c compares what is counted. storm_room.c models who is told how full
- * a gate is, storm_file.c files, storm_name.c names, storm_stream.c streams, storm_fd.c how fds are
- * closed. storm_item.c makes ops, storm_judge.c judges what they bring back, storm_step.c chooses what
- * happens next, storm_run.c opens loops and ends them, storm.c is the program.
+ * credits, bytes, and whose turn it is; storm_count.c compares what is counted. storm_task.c gives
+ * tasks their limits, storm_room.c models who is told how full a gate is, storm_file.c files,
+ * storm_name.c names, storm_stream.c streams, storm_fd.c how fds are closed. storm_item.c makes
+ * ops, storm_judge.c judges what they bring back, storm_step.c chooses what happens next,
+ * storm_run.c opens loops and ends them, storm.c is the program.
  *
  * Invariant: all is drawn from the seed; no address, no real time, no memory of the C library's.
  */
@@ -196,6 +197,8 @@ struct line {
     unsigned flying; /* of these, with a credit */
     uint64_t bytes;  /* of the live ones */
     uint64_t bytes_flying;
+    uint64_t tag; /* the virtual time at which its first is to be served */
+    unsigned share;
     /* Its limits; 0: none. */
     unsigned depth;
     unsigned reserve;
@@ -300,6 +303,8 @@ struct storm {
     unsigned depths[BOUNDS]; /* as lowered: they change at the very end of a turn */
     uint32_t turn_ops;       /* of the turn's budget, since the last turn let ops through */
     uint64_t turn_bytes;
+    uint64_t virtual_time[BOUNDS];
+    bool order_unsure; /* in which tasks are served, from here to the loop's end */
     unsigned posted;
     struct tally tally;
     struct tally tallies[STORM_TASKS];
@@ -397,8 +402,11 @@ void line_judge(struct storm *storm, bool in_turn);
 void line_compare(struct storm *storm);
 void line_read_depths(struct storm *storm);
 bool line_refuses(const struct storm *storm, unsigned flags);
-/* Opens a task with random limits. */
-void line_open_task(struct storm *storm, int task);
+/* Credits that tasks have reserved. */
+unsigned line_reserved(const struct storm *storm, enum bound bound);
+
+/* storm_task.c: opens a task with random limits. */
+void task_open(struct storm *storm, int task);
 
 /* storm_room.c */
 void room_step(struct storm *storm);

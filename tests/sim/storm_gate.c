@@ -425,7 +425,10 @@ void gate_forget_all(struct storm *storm)
         TAILQ_INIT(&line->rooms);
         STORM_EQUAL(storm, line->live + line->flying + line->bytes + line->bytes_flying, 0);
         line->reserve = 0;
+        line->tag = 0;
+        storm->virtual_time[i / STORM_LINES] = 0;
     }
+    storm->order_unsure = false;
     for (enum bound bound = 0; bound < BOUNDS; bound++) {
         STORM_EQUAL(storm, storm->live[bound] + storm->flying[bound], 0);
     }

@@ -7,7 +7,6 @@
 #include "storm.h"
 
 #include <engine/loop/loop.h>
-#include <stdio.h>
 
 struct line *line_of(struct storm *storm, enum bound bound, int task)
 {
@@ -22,7 +21,7 @@ static struct line *own_line(struct item *item)
 
 /* --- arithmetic ------------------------------------------------------------------------------- */
 
-static unsigned reserved(const struct storm *storm, enum bound bound)
+unsigned line_reserved(const struct storm *storm, enum bound bound)
 {
     unsigned sum = 0;
     for (unsigned i = 0; i < STORM_LINES; i++) {
@@ -90,8 +89,9 @@ void line_read_depths(struct storm *storm)
 bool line_has_place(const struct storm *storm, enum bound bound, const struct line *line)
 {
     unsigned most = gate_most(storm, bound);
-    return storm->live[bound] < most && (line->live < line->reserve ||
-                                         reserved(storm, bound) + lent_places(storm, bound) < most);
+    return storm->live[bound] < most &&
+           (line->live < line->reserve ||
+            line_reserved(storm, bound) + lent_places(storm, bound) < most);
 }
 
 static bool has_reserve(const struct storm *storm, enum bound bound, const struct line *line)
@@ -107,7 +107,7 @@ bool line_would_wait(struct storm *storm, enum bound bound, const struct line *l
         return false;
     }
     unsigned lent = lent_places(storm, bound);
-    bool full = lent > 0 && reserved(storm, bound) + lent + 1 > storm->depths[bound];
+    bool full = lent > 0 && line_reserved(storm, bound) + lent + 1 > storm->depths[bound];
     bool capped = line->depth != 0 && line->live > 0 && line->live + 1 > line->depth;
     return full || capped || !fits_budget(line->bytes, bytes, line->bytes_max) ||
            !fits_budget(sum_bytes(storm, bound, false), bytes, budget(storm, bound));
@@ -123,7 +123,7 @@ static bool fits_gate(struct storm *storm, const struct item *item)
 {
     enum bound bound = item->bound;
     unsigned lent = lent_credits(storm, bound);
-    bool full = lent > 0 && reserved(storm, bound) + lent + 1 > storm->depths[bound];
+    bool full = lent > 0 && line_reserved(storm, bound) + lent + 1 > storm->depths[bound];
     return !full && fits_budget(sum_bytes(storm, bound, true), item->bytes, budget(storm, bound));
 }
 
@@ -155,6 +155,10 @@ void line_enter(struct item *item)
     bool apart = item->task >= 0 && item->bound <= BOUND_OFFLOAD;
     item->line = apart ? (unsigned)item->task : STORM_TASKS;
     struct line *line = own_line(item);
+    line_look(storm);
+    if (TAILQ_EMPTY(&line->waiting) && line->tag < storm->virtual_time[item->bound]) {
+        line->tag = storm->virtual_time[item->bound]; /* who was idle is owed nothing */
+    }
     storm->live[item->bound]++;
     line->live++;
     item->bytes = line_bytes(item, item->bound);
@@ -174,10 +178,48 @@ static void spend(struct item *item)
     }
 }
 
+/* Whether one of another task is to be served first. */
+static bool is_behind(struct item *item)
+{
+    struct storm *storm = item->storm;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct line *line = &storm->lines[item->bound][i];
+        const struct item *first = TAILQ_FIRST(&line->waiting);
+        bool is_reserved = has_reserve(storm, item->bound, line, line->flying);
+        bool may = first && i != item->line && (is_reserved || fits_line(line, first));
+        if (may && (is_reserved || line->tag < own_line(item)->tag)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Ops of the storm are too small to count for more than one. */
+static void serve(struct item *item)
+{
+    struct storm *storm = item->storm;
+    struct line *line = own_line(item);
+    uint64_t *virtual_time = &storm->virtual_time[item->bound];
+    unsigned lines = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        lines += !TAILQ_EMPTY(&storm->lines[item->bound][i].waiting);
+    }
+    if (item != storm->submitting) {
+        *virtual_time = line->tag > *virtual_time ? line->tag : *virtual_time;
+        line->tag += lines > 1 ? (1u << 20) / line->share : 0;
+    }
+}
+
 void line_admit(struct item *item)
 {
     struct storm *storm = item->storm;
     struct line *line = own_line(item);
+    if (!has_reserve(storm, item->bound, line, line->flying)) {
+        if (!storm->order_unsure && is_behind(item)) {
+            item_wrong(item, "served before one of another task whose turn it was");
+        }
+        serve(item);
+    }
     TAILQ_REMOVE(&line->waiting, item, link);
     item->waits = false;
     item->admitted = true;
@@ -250,6 +292,8 @@ static void look_at(struct item *item)
         }
         line_wait_no_more(item);
     } else if (item->op.state == WEIR_IN_FLIGHT && item->op.kind == WEIR_KIND_CLOSE) {
+        item->storm->order_unsure =
+            true; /* whom it has sent away, and when, only the engine knows */
         line_admit(item);
     }
 }
@@ -325,71 +369,6 @@ void line_judge(struct storm *storm, bool in_turn)
     }
 }
 
-/* --- limits ----------------------------------------------------------------------------------- */
-
-static bool may_reserve(const struct storm *storm, enum bound bound, const struct line *line)
-{
-    return line->reserve == 0 ||
-           ((line->depth == 0 || line->reserve <= line->depth) &&
-            reserved(storm, bound) < gate_credits(storm, bound) &&
-            line->reserve < gate_credits(storm, bound) - reserved(storm, bound));
-}
-
-static void draw_limits(struct storm *storm, struct weir_task_options *options)
-{
-    uint64_t depth = storm->options.depth;
-    options->share = (uint32_t)ONE_OF(storm, 0, 1, 2, 7, WEIR_SHARE_MAX, WEIR_SHARE_MAX + 1);
-    if (storm_random(storm, 3) == 0) { /* only measured */
-        options->share = 0;
-        return;
-    }
-    options->depth = (uint32_t)ONE_OF(storm, 0, 0, 1, 2, depth);
-    options->reserve = (uint32_t)ONE_OF(storm, 0, 0, 1, 2, depth / 2);
-    options->offload_depth = (uint32_t)ONE_OF(storm, 0, 0, 0, 1, 3);
-    options->offload_reserve = (uint32_t)ONE_OF(storm, 0, 0, 0, 1, 2);
-    options->bytes_max = ONE_OF(storm, 0, 0, 500, 5000);
-    options->goal_ns = ONE_OF(storm, 0, 0, 0, 1, 200 * WEIR_US);
-}
-
-void line_open_task(struct storm *storm, int task)
-{
-    bool workers = storm->options.offload_workers != WEIR_NO_OFFLOAD;
-    char name[16];
-    snprintf(name, sizeof name, "task %d", task);
-    struct weir_task_options options = {.name = name};
-    draw_limits(storm, &options);
-    struct line *main = &storm->lines[BOUND_GATE][task];
-    struct line *offload = &storm->lines[BOUND_OFFLOAD][task];
-    struct line mine = {.depth = options.depth,
-                        .reserve = options.reserve,
-                        .bytes_max = options.bytes_max,
-                        .goal_ns = options.goal_ns};
-    struct line theirs = {.depth = options.offload_depth,
-                          .reserve = options.offload_reserve,
-                          .goal_ns = workers ? options.goal_ns : 0};
-    main->reserve = 0;
-    offload->reserve = 0;
-    bool right = options.share <= WEIR_SHARE_MAX && may_reserve(storm, BOUND_GATE, &mine) &&
-                 (workers ? may_reserve(storm, BOUND_OFFLOAD, &theirs)
-                          : (theirs.depth | theirs.reserve) == 0);
-    int answer = weir_task_open(storm->loop, &options, &storm->tasks[task]);
-    STORM_EQUAL(storm, answer, right ? 0 : -EINVAL);
-    if (!right) {
-        mine = (struct line){0};
-        theirs = mine;
-        options = (struct weir_task_options){.name = name};
-        STORM_EQUAL(storm, weir_task_open(storm->loop, &options, &storm->tasks[task]), 0);
-    }
-    main->depth = mine.depth;
-    main->reserve = mine.reserve;
-    main->bytes_max = mine.bytes_max;
-    main->goal_ns = mine.goal_ns;
-    offload->depth = theirs.depth;
-    offload->reserve = theirs.reserve;
-    offload->goal_ns = theirs.goal_ns;
-    line_read_depths(storm);
-}
-
 /* --- what the gates say ----------------------------------------------------------------------- */
 
 static void compare_depth(struct storm *storm, enum bound bound,
@@ -428,7 +407,7 @@ void line_compare(struct storm *storm)
         STORM_EQUAL(storm, state.places, gate_most(storm, bound));
         STORM_EQUAL(storm, state.in_flight, storm->flying[bound]);
         STORM_EQUAL(storm, state.waiting, waiting);
-        STORM_EQUAL(storm, state.reserved, reserved(storm, bound));
+        STORM_EQUAL(storm, state.reserved, line_reserved(storm, bound));
         STORM_EQUAL(storm, state.bytes_in_flight, sum_bytes(storm, bound, true));
         STORM_EQUAL(storm, state.bytes_max, budget(storm, bound));
         if (bound == BOUND_GATE || workers) {

@@ -195,7 +195,7 @@ static void open_loop(struct storm *storm)
     storm->posts_refused = 0;
     storm->caller_ran = 0;
     for (int i = 0; i < STORM_TASKS; i++) {
-        line_open_task(storm, i);
+        task_open(storm, i);
     }
 }
 

@@ -87,6 +87,21 @@ static void forget_one(struct storm *storm)
     }
 }
 
+static void never_called(struct weir_room *room, int result)
+{
+    (void)result;
+    room->callback = NULL;
+}
+
+/* Nobody may name a task that has ended. */
+static void try_the_closed(struct storm *storm, struct weir_task *task)
+{
+    struct weir_op op = {.task = task};
+    struct weir_room room = {.callback = never_called};
+    weir_op_nop(&op);
+    STORM_EQUAL(storm, weir_wait_room(storm->loop, &room, &op), -EINVAL);
+}
+
 /* Ends, if nothing of it is live, and begins with other limits. */
 static void renew_task(struct storm *storm)
 {
@@ -100,8 +115,9 @@ static void renew_task(struct storm *storm)
     STORM_EQUAL(storm, weir_task_close(storm->tasks[task]), busy ? -EBUSY : 0);
     gate_move_posts(storm);
     if (!busy) {
+        try_the_closed(storm, storm->tasks[task]);
         storm->tallies[task] = (struct tally){0};
-        line_open_task(storm, task);
+        task_open(storm, task);
     }
 }
 
