@@ -63,13 +63,24 @@ static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gat
     return op;
 }
 
+/* *now_ns: 0, or what the clock said to who asked first in this turn. */
+static bool is_late(const struct weir_loop *loop, const struct weir_op *op, uint64_t *now_ns)
+{
+    if (weir_likely(op->deadline_ns == 0)) {
+        return false;
+    }
+    *now_ns = *now_ns != 0 ? *now_ns : weir_loop_exact(loop);
+    return op->deadline_ns <= *now_ns;
+}
+
 /* The next who leaves; who has become late meanwhile is sent back. */
-static struct weir_flow *next_in_time(struct weir_loop *loop, struct weir_gate *gate)
+static struct weir_flow *next_in_time(struct weir_loop *loop, struct weir_gate *gate,
+                                      uint64_t *now_ns)
 {
     struct weir_flow *flow;
     while ((flow = weir_gate_next(gate)) != NULL) {
         struct weir_op *op = flow->lines[WEIR_LINE_WAITING].head;
-        if (op->deadline_ns == 0 || op->deadline_ns > weir_loop_exact(loop)) {
+        if (!is_late(loop, op, now_ns)) {
             break;
         }
         weir_loop_ask(loop, op, WEIR_ASKED_DEADLINE);
@@ -83,7 +94,8 @@ static void admit_main(struct weir_loop *loop)
     struct weir_gate *gate = &loop->gate;
     uint32_t budget = loop->admit_ops_max - (uint32_t)(loop->leaving_end - loop->leaving);
     struct weir_flow *flow;
-    while ((flow = next_in_time(loop, gate)) != NULL) {
+    uint64_t now_ns = 0;
+    while ((flow = next_in_time(loop, gate, &now_ns)) != NULL) {
         if (!weir_gate_is_reserved(gate, flow)) {
             if (budget == 0 || !fits_bytes(loop, flow->lines[WEIR_LINE_WAITING].head)) {
                 break;
@@ -102,7 +114,8 @@ static void admit_offload(struct weir_loop *loop)
 {
     struct weir_gate *gate = &loop->offload_gate;
     struct weir_flow *flow;
-    while ((flow = next_in_time(loop, gate)) != NULL) {
+    uint64_t now_ns = 0;
+    while ((flow = next_in_time(loop, gate, &now_ns)) != NULL) {
         weir_loop_stage(loop, let_through(loop, gate, flow));
     }
 }
