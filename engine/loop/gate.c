@@ -137,11 +137,15 @@ static bool fits_flow(const struct weir_flow *flow, struct weir_want want)
 
 /* One that wants more than a lowered depth passes when nothing else is in flight but what is
  * reserved. */
-static bool fits_gate(const struct weir_gate *gate, struct weir_want want)
+static bool fits_depth(const struct weir_gate *gate, struct weir_want want)
 {
     uint32_t taken = weir_gate_in_flight(gate) + gate->unused_credits;
-    bool credits = taken <= gate->reserved || taken + want.credits <= gate->depth;
-    return credits && fits_budget(gate->bytes_in_flight, want.bytes, gate->bytes_max);
+    return taken <= gate->reserved || taken + want.credits <= gate->depth;
+}
+
+static bool fits_bytes(const struct weir_gate *gate, struct weir_want want)
+{
+    return fits_budget(gate->bytes_in_flight, want.bytes, gate->bytes_max);
 }
 
 bool weir_gate_would_wait(const struct weir_gate *gate, const struct weir_flow *flow,
@@ -239,25 +243,43 @@ struct weir_op *weir_gate_take_post(struct weir_gate *gate)
     return op;
 }
 
+static bool is_earlier(const struct weir_flow *flow, const struct weir_flow *than)
+{
+    return !than || (int64_t)(flow->tag - than->tag) < 0;
+}
+
 /* Who only takes what is reserved for it goes first. A flow at its cap lets others pass; where the
- * gate is full for the lowest tag, nobody passes it: else a wide op would wait for ever. */
+ * gate is full for the lowest tag, nobody passes it: else a wide op would wait for ever. But while
+ * that one waits for bytes, who moves none may pass: it may be the RECV that a peer waits for. */
 struct weir_flow *weir_gate_next(const struct weir_gate *gate)
 {
     struct weir_flow *next = NULL;
+    struct weir_flow *light = NULL;
     struct weir_want wants = {0};
+    struct weir_want light_wants = {0};
     for (struct weir_flow *flow = gate->lines[WEIR_LINE_WAITING].head; flow;
          flow = flow->links[WEIR_LINE_WAITING].next) {
         struct weir_want want = weir_gate_want(gate, flow->lines[WEIR_LINE_WAITING].head);
         if (fits_reserve(gate, flow, want)) {
             return flow;
         }
-        bool earlier = !next || (int64_t)(flow->tag - next->tag) < 0;
-        if (earlier && fits_flow(flow, want)) {
+        if (!fits_flow(flow, want)) {
+            continue;
+        }
+        if (is_earlier(flow, next)) {
             next = flow;
             wants = want;
         }
+        if (want.bytes == 0 && is_earlier(flow, light)) {
+            light = flow;
+            light_wants = want;
+        }
     }
-    return next && fits_gate(gate, wants) ? next : NULL;
+    if (next && !fits_bytes(gate, wants)) {
+        next = light;
+        wants = light_wants;
+    }
+    return next && fits_depth(gate, wants) ? next : NULL;
 }
 
 static bool waits_alone(const struct weir_gate *gate)

@@ -102,7 +102,7 @@ static bool has_reserve(const struct storm *storm, enum bound bound, const struc
 bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line, uint64_t bytes)
 {
     line_look(storm);
-    unsigned kept = reserved(storm, bound) + lent_credits(storm, bound);
+    unsigned kept = line_reserved(storm, bound) + lent_credits(storm, bound);
     if (line->live < line->reserve && kept <= gate_credits(storm, bound)) {
         return false;
     }
@@ -178,16 +178,46 @@ static void spend(struct item *item)
     }
 }
 
+/* The first of a line that could go now as far as its task is concerned. */
+static const struct item *could_go(struct storm *storm, enum bound bound, unsigned line)
+{
+    const struct item *first = TAILQ_FIRST(&storm->lines[bound][line].waiting);
+    return first && fits_line(&storm->lines[bound][line], first) ? first : NULL;
+}
+
+/* Who is first of all, or one of several of that tag, waits for bytes: those who move none may
+ * pass. */
+static bool lets_light_ones_pass(struct storm *storm, enum bound bound)
+{
+    uint64_t flying = sum_bytes(storm, bound, true);
+    uint64_t tag = UINT64_MAX;
+    bool waits = false;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct item *item = could_go(storm, bound, i);
+        if (item && storm->lines[bound][i].tag <= tag) {
+            waits &= storm->lines[bound][i].tag == tag;
+            waits |= !fits_budget(flying, item->bytes, budget(storm, bound));
+            tag = storm->lines[bound][i].tag;
+        }
+    }
+    return waits;
+}
+
 /* Whether one of another task is to be served first. */
 static bool is_behind(struct item *item)
 {
     struct storm *storm = item->storm;
+    bool only_light = item->bytes == 0 && lets_light_ones_pass(storm, item->bound);
     for (unsigned i = 0; i < STORM_LINES; i++) {
         const struct line *line = &storm->lines[item->bound][i];
-        const struct item *first = TAILQ_FIRST(&line->waiting);
-        bool is_reserved = has_reserve(storm, item->bound, line, line->flying);
-        bool may = first && i != item->line && (is_reserved || fits_line(line, first));
-        if (may && (is_reserved || line->tag < own_line(item)->tag)) {
+        if (i == item->line || TAILQ_EMPTY(&line->waiting)) {
+            continue;
+        }
+        if (has_reserve(storm, item->bound, line)) {
+            return true;
+        }
+        const struct item *first = could_go(storm, item->bound, i);
+        if (first && line->tag < own_line(item)->tag && !(only_light && first->bytes != 0)) {
             return true;
         }
     }
@@ -214,7 +244,7 @@ void line_admit(struct item *item)
 {
     struct storm *storm = item->storm;
     struct line *line = own_line(item);
-    if (!has_reserve(storm, item->bound, line, line->flying)) {
+    if (!has_reserve(storm, item->bound, line)) {
         if (!storm->order_unsure && is_behind(item)) {
             item_wrong(item, "served before one of another task whose turn it was");
         }
