@@ -140,7 +140,8 @@ struct weir_backend {
     struct weir_slots *slots;
     struct weir_counters *counters;
     uint32_t write_flags;  /* RWF_NOSIGNAL where the kernel has it; set by open */
-    uint64_t bursts;       /* kinds (1ULL << kind) whose ops may have several completions */
+    uint64_t bursts;       /* kinds (1ULL << kind) whose ops may have several completions; stage()
+                            * never answers FINISHED to one */
     bool stages_in_memory; /* stage() writes memory and no more: submit may call it */
     bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
     /* 0, or the errno of one that is gone, with all that it carried: nothing is handed back any

@@ -122,6 +122,7 @@ static int set_limits(struct weir_loop *loop, struct weir_task *task,
         .share = options->share,
         .depth = options->offload_depth,
         .reserve = options->offload_reserve,
+        .bytes_max = options->bytes_max,
         .goal.flight_ns = options->goal_ns,
     };
     bool has_workers = loop->offload_gate.places != 0;

@@ -310,6 +310,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
     weir_gate_init(&loop->offload_gate, WEIR_GATE_OFFLOAD, options->offload_depth,
                    options->offload_waiting_max);
     loop->gate.bytes_max = options->bytes_max;
+    loop->offload_gate.bytes_max = options->bytes_max;
     set_goal(&loop->gate, options);
     set_goal(&loop->offload_gate, options);
     lay_out(loop, options);

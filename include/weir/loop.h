@@ -70,9 +70,10 @@ struct weir_options {
     /* Ops let through per turn, 0: 256; and their bytes, 0: 8 MiB (one larger op passes alone). */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
-    /* Bytes in flight at most, 0: no cap; one larger op passes alone. Counts what READ, WRITE,
-     * their vectors, SEND, SENDMSG and SPLICE are to move, while they are in flight; not the
-     * buffers of RECV and RECVMSG, which may wait for their peers for ever. */
+    /* Bytes in flight at most, at each gate by itself; 0: no cap; one larger op passes alone. Counts
+     * what READ, WRITE, their vectors, SEND, SENDMSG and SPLICE are to move; not the buffers of
+     * RECV and RECVMSG, which may wait for their peers for ever. While the first in order waits for
+     * bytes, ops of other tasks that move none pass it. */
     uint64_t bytes_max;
     /*
      * Latency goal, ns: p99 of FLIGHT of all ops but those of kinds that wait for others (ACCEPT,

@@ -68,7 +68,7 @@ struct weir_task_options {
     /* The same of the offload gate: CALLs and ops routed to OFFLOAD. */
     uint32_t offload_depth;
     uint32_t offload_reserve;
-    /* Bytes in flight at most, 0: no cap; one larger op passes alone. See weir_options.bytes_max
+    /* Bytes in flight at most, at each gate; 0: no cap; one larger op passes alone. See weir_options.bytes_max
      * for what counts. */
     uint64_t bytes_max;
     /* Latency goal, ns: p99 of FLIGHT of the task's ops; 0: none. See weir_options.goal_ns. */

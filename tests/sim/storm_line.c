@@ -72,7 +72,7 @@ static bool fits_budget(uint64_t used, uint64_t more, uint64_t most)
 
 static uint64_t budget(const struct storm *storm, enum bound bound)
 {
-    return bound == BOUND_GATE ? storm->options.bytes_max : 0;
+    return bound <= BOUND_OFFLOAD ? storm->options.bytes_max : 0;
 }
 
 void line_read_depths(struct storm *storm)
@@ -137,7 +137,7 @@ uint64_t line_bytes(const struct item *item, enum bound bound)
     const struct storm *storm = item->storm;
     bool waits = item->op.kind == WEIR_KIND_RECV || item->op.kind == WEIR_KIND_RECVMSG;
     const struct line *line = &storm->lines[bound][item->task < 0 ? STORM_TASKS : item->task];
-    bool counts = bound == BOUND_GATE && (budget(storm, bound) | line->bytes_max) != 0;
+    bool counts = bound <= BOUND_OFFLOAD && (budget(storm, bound) | line->bytes_max) != 0;
     return counts && transfers(item) && !waits ? item->length : 0;
 }
 

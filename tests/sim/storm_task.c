@@ -44,6 +44,7 @@ void task_open(struct storm *storm, int task)
                         .goal_ns = options.goal_ns};
     struct line theirs = {.depth = options.offload_depth,
                           .reserve = options.offload_reserve,
+                          .bytes_max = workers ? options.bytes_max : 0,
                           .goal_ns = workers ? options.goal_ns : 0};
     main->reserve = 0;
     offload->reserve = 0;
@@ -68,6 +69,7 @@ void task_open(struct storm *storm, int task)
     main->goal_ns = mine.goal_ns;
     offload->depth = theirs.depth;
     offload->reserve = theirs.reserve;
+    offload->bytes_max = theirs.bytes_max;
     offload->goal_ns = theirs.goal_ns;
     line_read_depths(storm);
 }
