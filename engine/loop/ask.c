@@ -105,6 +105,7 @@ static void follow_limits(struct weir_loop *loop, const struct weir_task *task, 
 {
     bool goal = task->flows[WEIR_GATE_MAIN].goal.flight_ns != 0;
     loop->onlookers += opened ? goal : -(uint32_t)goal;
+    loop->governs = loop->gate.bytes_max != 0 || loop->gate.steer.goals;
     weir_loop_set_plain(loop);
 }
 

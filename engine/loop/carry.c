@@ -166,18 +166,29 @@ bool weir_loop_has_work(const struct weir_loop *loop)
            weir_loop_mark_to_tell(loop) || closed || loop->failed;
 }
 
+uint64_t weir_loop_due(const struct weir_loop *loop)
+{
+    uint64_t due_ns = weir_heap_next(&loop->heap);
+    if (loop->closed && loop->close_ns < due_ns) {
+        due_ns = loop->close_ns;
+    }
+    if (weir_unlikely(loop->onlookers > 0)) {
+        uint64_t main_ns = weir_steer_due(&loop->gate);
+        uint64_t offload_ns = weir_steer_due(&loop->offload_gate);
+        due_ns = main_ns < due_ns ? main_ns : due_ns;
+        due_ns = offload_ns < due_ns ? offload_ns : due_ns;
+    }
+    return due_ns;
+}
+
 /* How long the turn may sleep: not at all if it has anything to do. */
 static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
 {
     if (weir_loop_has_work(loop)) {
         return WEIR_NO_SLEEP;
     }
-    uint64_t timer_ns = weir_heap_next(&loop->heap);
-    until_ns = timer_ns < until_ns ? timer_ns : until_ns;
-    if (loop->closed && loop->close_ns < until_ns) {
-        until_ns = loop->close_ns;
-    }
-    return until_ns;
+    uint64_t due_ns = weir_loop_due(loop);
+    return due_ns < until_ns ? due_ns : until_ns;
 }
 
 /* Whether to watch before sleeping: with little in flight, and if it has paid of late. */

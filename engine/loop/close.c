@@ -123,6 +123,7 @@ static int drain(struct weir_loop *loop, uint64_t until_ns)
 
 static void tear_down(struct weir_loop *loop)
 {
+    weir_loop_forget_marks(loop);
     weir_loop_close_foreign(loop);
     if (loop->offload) {
         weir_offload_close(loop->offload); /* first: a worker may be about to wake the loop */
@@ -254,6 +255,7 @@ int weir_loop_abandon(struct weir_loop *loop)
     if (loop->in_turn) {
         return -EBUSY;
     }
+    weir_loop_forget_marks(loop);
     if (loop->backend->table->carries_calls) {
         return leave_world(loop);
     }

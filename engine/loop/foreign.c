@@ -8,13 +8,9 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* The timer fires when the heap's earliest entry, or the closing deadline, is due. */
 static void arm_timer(struct weir_loop *loop)
 {
-    uint64_t next_ns = weir_heap_next(&loop->heap);
-    if (loop->closed && loop->close_ns < next_ns) {
-        next_ns = loop->close_ns;
-    }
+    uint64_t next_ns = weir_loop_due(loop);
     if (next_ns > INT64_MAX) {
         next_ns = 0; /* none, or past what the kernel's clock can reach: disarmed */
     } else if (next_ns == 0) {

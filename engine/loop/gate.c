@@ -5,8 +5,8 @@
  * Order: start-time fair queueing. A flow's tag is the virtual time at which its first op is to be
  * served: it moves on by the op's cost over the flow's share. The lowest is next; at equal tags who
  * began to wait first. A flow that begins to wait starts at the gate's virtual time, so that it is
- * owed nothing for having been idle, and owes nothing for what it was lent. What goes through while
- * nobody waits is not counted.
+ * owed nothing for having been idle, and owes nothing for what it was lent: when nobody waits any
+ * more, the virtual time jumps past all tags. What goes through while nobody waits is not counted.
  */
 #include <engine/loop/gate.h>
 
@@ -25,6 +25,12 @@ void weir_gate_init(struct weir_gate *gate, unsigned index, uint32_t depth, uint
 }
 
 /* --- lines ------------------------------------------------------------------------------------ */
+
+/* Tags may wrap. */
+static bool is_before(uint64_t tag, uint64_t than)
+{
+    return (int64_t)(tag - than) < 0;
+}
 
 void weir_gate_append(struct weir_gate *gate, struct weir_flow *flow, enum weir_line line)
 {
@@ -50,8 +56,11 @@ void weir_gate_stand(struct weir_gate *gate, struct weir_flow *flow, enum weir_l
     if (!first) {
         return;
     }
+    if (line == WEIR_LINE_WAITING && !gate->lines[line].head) {
+        gate->virtual_time = gate->last_tag; /* all debts are forgotten */
+    }
     weir_gate_append(gate, flow, line);
-    if (line == WEIR_LINE_WAITING && (int64_t)(flow->tag - gate->virtual_time) < 0) {
+    if (line == WEIR_LINE_WAITING && is_before(flow->tag, gate->virtual_time)) {
         flow->tag = gate->virtual_time;
     }
 }
@@ -72,10 +81,17 @@ static uint32_t unused(uint32_t reserve, uint32_t used)
     return used < reserve ? reserve - used : 0;
 }
 
+static uint32_t over_cap(const struct weir_flow *flow)
+{
+    return flow->depth != 0 && flow->live > flow->depth ? flow->live - flow->depth : 0;
+}
+
 static void count_live(struct weir_gate *gate, struct weir_flow *flow, int more)
 {
     gate->unused_places -= unused(flow->reserve, flow->live);
+    gate->over_cap -= over_cap(flow);
     flow->live += (uint32_t)more;
+    gate->over_cap += over_cap(flow);
     gate->unused_places += unused(flow->reserve, flow->live);
 }
 
@@ -93,11 +109,27 @@ struct weir_want weir_gate_want(const struct weir_gate *gate, const struct weir_
     bool transfers = traits & WEIR_KIND_MAY_WHOLE && !(traits & WEIR_KIND_WAITS);
     uint64_t bytes = transfers ? weir_op_bytes(op) : 0;
     return (struct weir_want){
+        .waits = traits & WEIR_KIND_WAITS,
         .credits = op->burst < 2      ? 1
                    : op->burst < most ? op->burst
                                       : most,
         .bytes = bytes < WEIR_TRANSFER_MAX ? bytes : WEIR_TRANSFER_MAX,
     };
+}
+
+static bool waits(const struct weir_op *op)
+{
+    return weir_kind_traits(op->kind) & WEIR_KIND_WAITS;
+}
+
+static void count_steered(struct weir_gate *gate, struct weir_flow *flow, const struct weir_op *op,
+                          int more)
+{
+    if (!waits(op)) {
+        gate->steered += (uint32_t)more * op->credits;
+        gate->steer.of_loop.out += (uint32_t)more;
+        flow->goal.out += (uint32_t)more;
+    }
 }
 
 static bool counts_bytes(const struct weir_gate *gate, const struct weir_flow *flow)
@@ -135,12 +167,17 @@ static bool fits_flow(const struct weir_flow *flow, struct weir_want want)
     return credits && fits_budget(flow->bytes_in_flight, want.bytes, flow->bytes_max);
 }
 
-/* One that wants more than a lowered depth passes when nothing else is in flight but what is
- * reserved. */
+/* One that wants more than a lowered depth passes when nothing else that it bounds is in flight but
+ * what is reserved. */
 static bool fits_depth(const struct weir_gate *gate, struct weir_want want)
 {
     uint32_t taken = weir_gate_in_flight(gate) + gate->unused_credits;
-    return taken <= gate->reserved || taken + want.credits <= gate->depth;
+    if (taken > gate->reserved && taken + want.credits > gate->depth_max) {
+        return false;
+    }
+    uint32_t steered = gate->steered + gate->unused_credits;
+    return gate->depth == gate->depth_max || want.waits || steered <= gate->reserved ||
+           steered + want.credits <= gate->depth;
 }
 
 static bool fits_bytes(const struct weir_gate *gate, struct weir_want want)
@@ -155,8 +192,12 @@ bool weir_gate_would_wait(const struct weir_gate *gate, const struct weir_flow *
     if (flow->live + want.credits <= flow->reserve && reserves_stand) {
         return false;
     }
-    uint64_t taken = gate->live + gate->extra + gate->extra_wanted + gate->unused_places;
-    bool gate_full = taken > gate->reserved && taken + want.credits > gate->depth;
+    uint64_t taken =
+        gate->live - gate->over_cap + gate->extra + gate->extra_wanted + gate->unused_places;
+    uint64_t steered = gate->steered_live + gate->unused_places;
+    bool gate_full = (taken > gate->reserved && taken + want.credits > gate->depth_max) ||
+                     (gate->depth < gate->depth_max && !want.waits && steered > gate->reserved &&
+                      steered + want.credits > gate->depth);
     bool flow_full = flow->depth != 0 && flow->live != 0 && flow->live + want.credits > flow->depth;
     return gate_full || flow_full || !fits_budget(gate->bytes, want.bytes, gate->bytes_max) ||
            !fits_budget(flow->bytes, want.bytes, flow->bytes_max);
@@ -207,6 +248,7 @@ void weir_gate_enter(struct weir_gate *gate, struct weir_flow *flow, struct weir
         op->bytes = counts_bytes(gate, flow) ? want.bytes : 0;
         op->credits = want.credits;
         gate->extra_wanted += op->credits - 1u;
+        gate->steered_live += !want.waits;
         count_live(gate, flow, 1);
         gate->bytes += op->bytes;
         flow->bytes += op->bytes;
@@ -245,18 +287,31 @@ struct weir_op *weir_gate_take_post(struct weir_gate *gate)
 
 static bool is_earlier(const struct weir_flow *flow, const struct weir_flow *than)
 {
-    return !than || (int64_t)(flow->tag - than->tag) < 0;
+    return !than || is_before(flow->tag, than->tag);
+}
+
+/* One that may be next. */
+struct candidate {
+    struct weir_flow *flow;
+    struct weir_want want;
+};
+
+static void consider(struct candidate *best, struct weir_flow *flow, struct weir_want want)
+{
+    if (is_earlier(flow, best->flow)) {
+        *best = (struct candidate){flow, want};
+    }
 }
 
 /* Who only takes what is reserved for it goes first. A flow at its cap lets others pass; where the
  * gate is full for the lowest tag, nobody passes it: else a wide op would wait for ever. But while
- * that one waits for bytes, who moves none may pass: it may be the RECV that a peer waits for. */
+ * that one waits for bytes, who moves none may pass, and while it waits for a depth that is
+ * lowered, who is not bound by it: it may be the RECV that a peer waits for. */
 struct weir_flow *weir_gate_next(const struct weir_gate *gate)
 {
-    struct weir_flow *next = NULL;
-    struct weir_flow *light = NULL;
-    struct weir_want wants = {0};
-    struct weir_want light_wants = {0};
+    struct candidate next = {0};
+    struct candidate light = {0};
+    struct candidate armed = {0};
     for (struct weir_flow *flow = gate->lines[WEIR_LINE_WAITING].head; flow;
          flow = flow->links[WEIR_LINE_WAITING].next) {
         struct weir_want want = weir_gate_want(gate, flow->lines[WEIR_LINE_WAITING].head);
@@ -266,20 +321,21 @@ struct weir_flow *weir_gate_next(const struct weir_gate *gate)
         if (!fits_flow(flow, want)) {
             continue;
         }
-        if (is_earlier(flow, next)) {
-            next = flow;
-            wants = want;
+        consider(&next, flow, want);
+        if (want.bytes == 0) {
+            consider(&light, flow, want);
         }
-        if (want.bytes == 0 && is_earlier(flow, light)) {
-            light = flow;
-            light_wants = want;
+        if (want.waits) {
+            consider(&armed, flow, want);
         }
     }
-    if (next && !fits_bytes(gate, wants)) {
+    if (next.flow && !fits_bytes(gate, next.want)) {
         next = light;
-        wants = light_wants;
     }
-    return next && fits_depth(gate, wants) ? next : NULL;
+    if (next.flow && !fits_depth(gate, next.want)) {
+        next = armed; /* it moves no bytes either */
+    }
+    return next.flow && fits_depth(gate, next.want) ? next.flow : NULL;
 }
 
 static bool waits_alone(const struct weir_gate *gate)
@@ -289,12 +345,15 @@ static bool waits_alone(const struct weir_gate *gate)
 
 static void serve(struct weir_gate *gate, struct weir_flow *flow, struct weir_want want)
 {
-    if ((int64_t)(flow->tag - gate->virtual_time) > 0) {
+    if (is_before(gate->virtual_time, flow->tag)) {
         gate->virtual_time = flow->tag;
     }
     if (!waits_alone(gate)) {
         uint64_t cost = want.credits + want.bytes / WEIR_SHARE_BYTES;
         flow->tag += cost * TAG_UNIT / flow->share;
+        if (is_before(gate->last_tag, flow->tag)) {
+            gate->last_tag = flow->tag;
+        }
     }
 }
 
@@ -312,6 +371,7 @@ struct weir_op *weir_gate_admit(struct weir_gate *gate, struct weir_flow *flow)
         op->credits = want.credits;
         gate->extra += op->credits - 1u;
         count_in_flight(gate, flow, op->credits);
+        count_steered(gate, flow, op, 1);
         if (is_reserved) { /* it passes the byte budgets */
             gate->bytes -= op->bytes;
             flow->bytes -= op->bytes;
@@ -333,11 +393,13 @@ void weir_gate_release(struct weir_gate *gate, struct weir_flow *flow, struct we
         return;
     }
     count_live(gate, flow, -1);
+    gate->steered_live -= !waits(op);
     gate->bytes -= op->bytes;
     flow->bytes -= op->bytes;
     if (had_credit) {
         gate->extra -= op->credits - 1u;
         count_in_flight(gate, flow, -(int64_t)op->credits);
+        count_steered(gate, flow, op, -1);
         gate->bytes_in_flight -= op->bytes;
         flow->bytes_in_flight -= op->bytes;
     } else {

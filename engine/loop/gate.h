@@ -27,6 +27,7 @@ struct weir_steer {
     struct weir_goal of_loop;
     uint32_t depth_min;
     bool held;           /* since the last judgement ops have waited for the depth */
+    uint32_t peak;       /* most that it bounded at a time since then */
     uint64_t changed_ns; /* when the depth was last changed */
     uint64_t held_ns;    /* since when ops wait for a depth that is lowered; 0: none does */
     uint64_t lowered;
@@ -46,12 +47,17 @@ struct weir_gate {
     uint32_t unused_places; /* reserved by tasks, and not taken by their ops */
     uint32_t unused_credits; /* the same */
     uint32_t reserved;       /* by all tasks together */
+    uint32_t over_cap;       /* live ops that wait for the others of their task to come back */
+    uint32_t steered;        /* credits in flight that a lowered depth bounds: of governed ops, but
+                              * for those that wait for others: armed, they would fill it */
+    uint32_t steered_live;   /* places of those ops */
     uint32_t depth_max;      /* as opened */
     uint32_t index;          /* which of a task's flows stands here */
     uint64_t bytes;          /* of live ops, as far as they count */
     uint64_t bytes_in_flight;
     uint64_t bytes_max; /* 0: none are counted */
     uint64_t virtual_time;
+    uint64_t last_tag; /* that a flow has come to: when nobody waits any more, the virtual time */
     struct weir_flow_list {
         struct weir_flow *head;
         struct weir_flow *tail;
@@ -112,6 +118,7 @@ static inline bool weir_gate_has_place(const struct weir_gate *gate, const struc
 
 /* What an op wants of a gate. */
 struct weir_want {
+    bool waits;       /* for others, maybe for ever: no lowered depth bounds it */
     uint32_t credits; /* at most what a burst may ever find there */
     uint64_t bytes;   /* that budgets and shares count */
 };
@@ -144,6 +151,8 @@ void weir_steer_add(struct weir_steer *steer, struct weir_goal *goal, uint64_t l
 void weir_steer_look(struct weir_gate *gate, uint64_t now_ns);
 /* Changes the depth if the goals say so: once a turn. */
 void weir_steer_judge(struct weir_gate *gate, uint64_t now_ns);
+/* When that may let go who waits; UINT64_MAX: nobody waits for it. */
+uint64_t weir_steer_due(const struct weir_gate *gate);
 /* Adds a goal, or takes it out. */
 void weir_steer_set(struct weir_steer *steer, struct weir_goal *goal);
 void weir_steer_unset(struct weir_gate *gate, struct weir_goal *goal);

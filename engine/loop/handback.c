@@ -77,11 +77,13 @@ static inline void record(struct weir_loop *loop, const struct weir_op *op, stru
     }
 }
 
-/* What a goal hears of an op that was in flight; nothing of what had to wait for others. */
+/* What a goal hears: nothing of what was cancelled, nor of kinds that wait for others, as CLOSE may
+ * for the ops on its fd. */
 static void tell_goals(struct weir_loop *loop, struct weir_gate *gate, struct weir_flow *flow,
-                       const struct weir_op *op)
+                       const struct weir_op *op, int64_t result)
 {
-    if (weir_op_has_credit(op) && !(weir_kind_traits(op->kind) & WEIR_KIND_WAITS)) {
+    bool sampled = weir_op_has_credit(op) && result != -ECANCELED && op->kind != WEIR_KIND_CLOSE;
+    if (sampled && !(weir_kind_traits(op->kind) & WEIR_KIND_WAITS)) {
         uint64_t flight_ns = loop->done_ns > op->left_ns ? loop->done_ns - op->left_ns : 0;
         weir_steer_add(&gate->steer, &gate->steer.of_loop, op->left_ns, flight_ns);
         weir_steer_add(&gate->steer, &flow->goal, op->left_ns, flight_ns);
@@ -111,7 +113,7 @@ static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
     struct weir_flow *flow = weir_gate_flow(gate, task);
     record(loop, op, task, event->result);
     if (gate->steer.goals) {
-        tell_goals(loop, gate, flow, op);
+        tell_goals(loop, gate, flow, op, event->result);
     }
     bool governed = op->governed;
     weir_gate_release(gate, flow, op);

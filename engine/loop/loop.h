@@ -267,6 +267,9 @@ void weir_loop_arm(struct weir_loop *loop, struct weir_op *op, uint64_t at_ns);
 
 /* carry.c: whether a turn would find something to do without the backend, */
 bool weir_loop_has_work(const struct weir_loop *loop);
+/* when there will be: a timer, the end of closing, a judgement of goals for which ops wait,
+ * UINT64_MAX for none; */
+uint64_t weir_loop_due(const struct weir_loop *loop);
 /* and whether another thread has left something. Seq_cst: after the store to the bell. */
 bool weir_loop_is_rung(const struct weir_loop *loop);
 
@@ -292,6 +295,8 @@ int weir_loop_judge_example(struct weir_loop *loop, const struct weir_op *op);
 /* mark.c: watermarks that have been crossed. */
 bool weir_loop_mark_to_tell(const struct weir_loop *loop);
 void weir_loop_tell_marks(struct weir_loop *loop);
+/* Nobody is told any more: the loop ends. */
+void weir_loop_forget_marks(struct weir_loop *loop);
 
 /* foreign.c: leaves the loop so that its fd tells when to turn again. */
 void weir_loop_arm_foreign(struct weir_loop *loop);

@@ -41,6 +41,21 @@ void weir_loop_tell_marks(struct weir_loop *loop)
     tell(loop, &loop->offload_gate);
 }
 
+static void forget(struct weir_gate *gate)
+{
+    while (gate->marks) {
+        struct weir_watermark *mark = gate->marks;
+        gate->marks = mark->next;
+        mark->loop = NULL;
+    }
+}
+
+void weir_loop_forget_marks(struct weir_loop *loop)
+{
+    forget(&loop->gate);
+    forget(&loop->offload_gate);
+}
+
 int weir_watch_gate(struct weir_loop *loop, struct weir_watermark *mark, const struct weir_op *op)
 {
     int r = weir_loop_check(loop);

@@ -4,10 +4,11 @@
  * band between them in which the depth stays. See docs/decisions/0018-steering.md.
  *
  * A goal is judged by the ops that left since the depth was last changed: every 10 ms that bring
- * 128 of them back, every second at the latest, when one without any is met: who is idle keeps
- * nobody back. More than 1 in 100 late: the depth goes down by an eighth, more than 1 in 10: to its
- * half. At most 1 in 100 later than 7/8 of the goal, for every goal, and ops waited for the depth:
- * it goes up by a sixteenth. Knows no clock but what it is told.
+ * 128 of them back, every second at the latest, when one without any is met, unless one is out all
+ * that time: who is idle keeps nobody back. More than 1 in 100 late, and more than one: the depth
+ * goes down by an eighth, more than 1 in 10: to a half, of what was used of it. At most 1 in 100
+ * later than 7/8 of the goal, for every goal since the depth last changed, and ops waited for the
+ * depth: it goes up by a sixteenth. Knows no clock but what it is told.
  */
 #include <engine/loop/gate.h>
 
@@ -42,9 +43,10 @@ static void put_depth(struct weir_gate *gate, uint32_t depth, uint64_t now_ns)
     steer->changed_ns = now_ns;
     for (struct weir_goal *goal = steer->goals; goal; goal = goal->next) {
         begin_window(goal, now_ns);
-        goal->holds = false;
+        goal->met = false;
     }
     steer->held = false;
+    steer->peak = 0;
     if (depth == gate->depth_max) {
         steer->reason = WEIR_DEPTH_AS_OPENED;
         steer->task = NULL;
@@ -62,9 +64,12 @@ void weir_steer_unset(struct weir_gate *gate, struct weir_goal *goal)
         at = &(*at)->next;
     }
     *at = goal->next;
-    if (!steer->goals || (steer->task && steer->task == goal->task)) {
+    if (!steer->goals) {
         put_depth(gate, gate->depth_max, steer->changed_ns);
-        steer->held_ns = 0; /* it may be long before somebody looks again */
+        steer->held_ns = 0;                 /* it may be long before somebody looks again */
+    } else if (steer->task == goal->task) { /* another now answers for the depth */
+        steer->task = steer->goals->task;
+        steer->reason = steer->task ? WEIR_DEPTH_TASK_GOAL : WEIR_DEPTH_LOOP_GOAL;
     }
 }
 
@@ -82,32 +87,39 @@ void weir_steer_add(struct weir_steer *steer, struct weir_goal *goal, uint64_t l
     goal->near += flight_ns > goal->flight_ns - goal->flight_ns / 8;
 }
 
+static uint64_t due_ns(const struct weir_goal *goal)
+{
+    return goal->begin_ns + (goal->samples >= SAMPLES_ENOUGH ? WINDOW_NS : WINDOW_LONGEST_NS);
+}
+
+/* A window without an op is met, unless one is out all that time. One op alone says nothing. */
 static enum verdict judge(const struct weir_goal *goal, uint64_t now_ns)
 {
     uint64_t samples = goal->samples;
-    uint64_t wanted_ns = samples >= SAMPLES_ENOUGH ? WINDOW_NS : WINDOW_LONGEST_NS;
-    if (now_ns < goal->begin_ns + wanted_ns) {
+    if (now_ns < due_ns(goal) || (samples == 0 && goal->out > 0)) {
         return TOO_EARLY;
     }
-    return (uint64_t)goal->late * IN_TEN > samples       ? MISSED_BY_FAR
-           : (uint64_t)goal->late * IN_HUNDRED > samples ? MISSED
-           : (uint64_t)goal->near * IN_HUNDRED > samples ? NEARLY
-                                                         : MET;
+    return goal->late > 1 && (uint64_t)goal->late * IN_TEN > samples       ? MISSED_BY_FAR
+           : goal->late > 1 && (uint64_t)goal->late * IN_HUNDRED > samples ? MISSED
+           : (uint64_t)goal->near * IN_HUNDRED > samples                   ? NEARLY
+                                                                           : MET;
 }
 
+/* From what was used of it: a depth that nobody needed is not to blame. */
 static void lower(struct weir_gate *gate, const struct weir_goal *goal, enum verdict verdict,
                   uint64_t now_ns)
 {
     struct weir_steer *steer = &gate->steer;
-    uint32_t step = verdict == MISSED_BY_FAR ? gate->depth / 2 : gate->depth / 8;
-    uint32_t depth = gate->depth - (step > 0 ? step : 1);
-    depth = depth > steer->depth_min && depth < gate->depth ? depth : steer->depth_min;
+    uint32_t used = steer->held || steer->peak > gate->depth ? gate->depth : steer->peak;
+    uint32_t step = verdict == MISSED_BY_FAR ? used / 2 : used / 8;
+    uint32_t depth = used > 1 ? used - (step > 0 ? step : 1) : gate->depth;
+    depth = depth > steer->depth_min ? depth : steer->depth_min;
     if (depth < gate->depth) {
         steer->lowered++;
         steer->reason = goal->task ? WEIR_DEPTH_TASK_GOAL : WEIR_DEPTH_LOOP_GOAL;
         steer->task = goal->task;
     }
-    put_depth(gate, depth, now_ns);
+    put_depth(gate, depth < gate->depth ? depth : gate->depth, now_ns);
 }
 
 static void raise(struct weir_gate *gate, uint64_t now_ns)
@@ -121,8 +133,7 @@ static void raise(struct weir_gate *gate, uint64_t now_ns)
 void weir_steer_judge(struct weir_gate *gate, uint64_t now_ns)
 {
     struct weir_steer *steer = &gate->steer;
-    bool any_met = false;
-    bool any_holds = false;
+    bool all_met = steer->goals != NULL;
     for (struct weir_goal *goal = steer->goals; goal; goal = goal->next) {
         enum verdict verdict = judge(goal, now_ns);
         if (verdict >= MISSED) {
@@ -130,17 +141,13 @@ void weir_steer_judge(struct weir_gate *gate, uint64_t now_ns)
             return;
         }
         if (verdict != TOO_EARLY) {
-            goal->holds = verdict == NEARLY;
+            goal->met = verdict == MET;
             begin_window(goal, now_ns);
         }
-        any_met |= verdict == MET;
-        any_holds |= goal->holds;
+        all_met &= goal->met;
     }
-    if (any_met) {
-        if (steer->held && !any_holds && gate->depth < gate->depth_max) {
-            raise(gate, now_ns);
-        }
-        steer->held = false;
+    if (all_met && steer->held && gate->depth < gate->depth_max) {
+        raise(gate, now_ns);
     }
 }
 
@@ -150,8 +157,20 @@ void weir_steer_look(struct weir_gate *gate, uint64_t now_ns)
     if (steer->held_ns != 0 && now_ns > steer->held_ns) {
         steer->throttled_ns += now_ns - steer->held_ns;
     }
-    bool held = weir_gate_has_waiting(gate) && gate->depth < gate->depth_max &&
-                weir_gate_in_flight(gate) + gate->unused_credits >= gate->depth;
+    uint32_t used = gate->steered + gate->unused_credits;
+    bool held = weir_gate_has_waiting(gate) && gate->depth < gate->depth_max && used >= gate->depth;
+    steer->peak = used > steer->peak ? used : steer->peak;
     steer->held |= held;
     steer->held_ns = held ? now_ns : 0;
+}
+
+uint64_t weir_steer_due(const struct weir_gate *gate)
+{
+    uint64_t due = UINT64_MAX;
+    for (const struct weir_goal *goal = gate->steer.goals; goal && gate->steer.held_ns != 0;
+         goal = goal->next) {
+        bool stuck = goal->samples == 0 && goal->out > 0;
+        due = !stuck && due_ns(goal) < due ? due_ns(goal) : due;
+    }
+    return due;
 }

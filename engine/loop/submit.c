@@ -45,7 +45,7 @@ int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
     if (op->kind == WEIR_KIND_CALL && !op->arg.call.function) {
         return -EINVAL;
     }
-    if (weir_op_is_offloaded(op) && loop->offload_gate.depth == 0) {
+    if (weir_op_is_offloaded(op) && loop->offload_gate.places == 0) {
         return -EOPNOTSUPP;
     }
     return weir_op_is_timer(op) && op->deadline_ns != 0 ? -EINVAL : 0;

@@ -29,7 +29,8 @@ struct weir_goal {
     uint32_t samples;       /* in it */
     uint32_t late;          /* of these later than wanted */
     uint32_t near;          /* of these later than 7/8 of it, the late ones included */
-    bool holds;             /* the last window did not clearly meet it */
+    bool met;               /* clearly, in a window since the depth last changed */
+    uint32_t out;           /* ops in flight that it will hear of */
     struct weir_task *task; /* whose; NULL: the loop's */
     struct weir_goal *next;
 };

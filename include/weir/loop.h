@@ -70,19 +70,21 @@ struct weir_options {
     /* Ops let through per turn, 0: 256; and their bytes, 0: 8 MiB (one larger op passes alone). */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
-    /* Bytes in flight at most, at each gate by itself; 0: no cap; one larger op passes alone. Counts
-     * what READ, WRITE, their vectors, SEND, SENDMSG and SPLICE are to move; not the buffers of
-     * RECV and RECVMSG, which may wait for their peers for ever. While the first in order waits for
-     * bytes, ops of other tasks that move none pass it. */
+    /* Bytes in flight at most, at each gate by itself; 0: no cap; one larger op passes alone.
+     * Counts what READ, WRITE, their vectors, SEND, SENDMSG and SPLICE are to move; not the buffers
+     * of RECV and RECVMSG, which may wait for their peers for ever. While the first in order waits
+     * for bytes, ops of other tasks that move none pass it. */
     uint64_t bytes_max;
     /*
      * Latency goal, ns: p99 of FLIGHT of all ops but those of kinds that wait for others (ACCEPT,
      * CONNECT, POLL, RECV, RECVMSG, SIGNAL, CHILD); 0: none. While more than 1 in 100 is later, the
      * gate's depth is lowered, to depth_min (0: 1) at least; while it is clearly met and ops wait,
      * raised again. Judged when 10 ms have passed and 128 ops are back, or when a second has
-     * passed. A task may have a goal of its own, for which the same depth is steered by its ops
-     * alone. Each gate steers by the ops that went through it. weir_loop_gate() shows the depth and
-     * the reason.
+     * passed; one late op alone says nothing. What is armed (the kinds above) holds its credits of
+     * `depth`, but none of the lowered one. Cancelled ops do not count. SEND may wait for its peer
+     * too, and counts: give it a task, and the goals to the others. A task may have a goal of its
+     * own, for which the same depth is steered by its ops alone. Each gate steers by the ops that
+     * went through it. weir_loop_gate() shows the depth and the reason.
      */
     uint64_t goal_ns;
     uint32_t depth_min;
@@ -149,8 +151,9 @@ WEIR_API int weir_loop_adopt(struct weir_loop *loop);
  * Submits an op of any kind. Outside a turn it leaves with the next turn; call weir_loop_turn().
  * 0: accepted, its callback will come exactly once. Refused, op untouched and no callback:
  * -EAGAIN: full: depth + waiting_max ops, offload_depth + offload_waiting_max calls, or timers_max
- * timers are live (weir_wait_room()); -EOPNOTSUPP: CALL or route OFFLOAD, and the loop has no
- * workers;
+ * timers are live (weir_wait_room()), places that are reserved for other tasks counted; or there is
+ * no credit at once and op or loop refuses to wait (WEIR_OR_REFUSE, WEIR_REFUSES);
+ * -EOPNOTSUPP: CALL or route OFFLOAD, and the loop has no workers;
  * -EBUSY: the op is live already; -EINVAL: NULL, no callback, unknown kind, flag or route, a flag
  * the kind does not know, a task of another loop, deadline_ns on a timer, a length past a stated
  * limit;
@@ -162,9 +165,9 @@ WEIR_API int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const ch
 /*
  * Submits from any thread (not from a signal handler): the op is the engine's from then on, and its
  * callback comes on the loop's thread. Posts are admitted first in, first out per thread, for each
- * gate. deadline_ns counts from now on; latency counts from the post. The loop must stay open
- * during the call, and something must keep it turning: a loop that waits only for posts needs a
- * weir_loop_hold().
+ * task and gate. deadline_ns counts from now on; latency counts from the post. The loop must stay
+ * open during the call, and something must keep it turning: a loop that waits only for posts needs
+ * a weir_loop_hold().
  * 0: accepted, its callback will come exactly once, it is not refused later. Refused, untouched:
  * -EAGAIN: posts_max posted ops wait for a place; -EBUSY: the op is live; -EINVAL, -EOPNOTSUPP: as
  * of submit; -ESHUTDOWN: closing; -EPERM: not adopted yet, or abandoned; -ECHILD; the errno of a
@@ -438,7 +441,7 @@ struct weir_gate_state {
     uint32_t waiting;             /* ops */
     uint32_t places;              /* ops that may be live: depth_max + waiting_max */
     uint32_t reserved;            /* credits reserved by tasks */
-    uint64_t bytes_in_flight;     /* that count; 0 where no budget is set */
+    uint64_t bytes_in_flight;     /* of ops that a budget counts, the loop's or their task's */
     uint64_t bytes_max;           /* 0: no cap */
     uint64_t lowered;             /* times that a goal has lowered the depth */
     uint64_t raised;              /* times that it was raised again */

@@ -53,7 +53,8 @@ enum weir_stage {
  * op and one more for each 64 KiB that it moves; within a task first in, first out. What a task
  * does not use is lent to the others, and who was idle is owed nothing. Ops without a task wait
  * together, as one task of share 1.
- * depth, bytes_max: caps. An op past them waits, while others pass it.
+ * depth, bytes_max: caps. An op past them waits, while others pass it; those of its own task stand
+ * behind it, also a RECV that the peer of a SEND waits for: give these a task each.
  * reserve: that many of its ops are always accepted, and never wait for others: their places and
  * credits are taken from the loop's, and lent to nobody. They pass every byte budget and every
  * depth that a latency goal has lowered, and leave with the next turn.
@@ -68,8 +69,8 @@ struct weir_task_options {
     /* The same of the offload gate: CALLs and ops routed to OFFLOAD. */
     uint32_t offload_depth;
     uint32_t offload_reserve;
-    /* Bytes in flight at most, at each gate; 0: no cap; one larger op passes alone. See weir_options.bytes_max
-     * for what counts. */
+    /* Bytes in flight at most, at each gate; 0: no cap; one larger op passes alone. See
+     * weir_options.bytes_max for what counts. */
     uint64_t bytes_max;
     /* Latency goal, ns: p99 of FLIGHT of the task's ops; 0: none. See weir_options.goal_ns. */
     uint64_t goal_ns;

@@ -159,6 +159,43 @@ SEAM_TEST(ops_that_wait_for_their_peers_say_nothing_to_a_goal)
     seam_end(loop);
 }
 
+/* Idle connections hold credits for ever: they must not be those of a lowered depth. */
+SEAM_TEST(armed_ops_do_not_fill_a_depth_that_a_goal_has_lowered)
+{
+    struct weir_options options = options_of(false);
+    options.goal_ns = 1;
+    struct weir_loop *loop = seam_loop_with(options);
+    struct seam_pair pairs[3];
+    struct tracked armed[3] = {0};
+    for (int i = 0; i < 3; i++) {
+        pairs[i] = seam_socketpair(SOCK_STREAM);
+    }
+    for (int i = 0; i < 2; i++) {
+        weir_op_recv(&armed[i].op, pairs[i].in, armed[i].data, 1, 0);
+        seam_submit(loop, &armed[i]);
+    }
+    cycle_begin(loop, false, NULL);
+    turn_until_depth(loop, false, 1);
+    for (int i = 0; i < 8; i++) { /* the others go on, one at a time */
+        unsigned calls = cycle.works[i].call.calls;
+        seam_await_count(loop, &cycle.works[i].call.calls, calls + 1);
+    }
+    expect(gates_state(loop, false).waiting > 0);
+    weir_op_recv(&armed[2].op, pairs[2].in, armed[2].data, 1, 0);
+    armed[2].op.task = gates_task(loop, (struct weir_task_options){0});
+    seam_submit(loop, &armed[2]); /* nor does it wait for them */
+    seam_turns(loop, 1);
+    expect(gates_state(loop, false).in_flight >= 3);
+    for (int i = 0; i < 3; i++) {
+        seam_write(pairs[i].out, "x", 1);
+        seam_await(loop, &armed[i]);
+        seam_forget_pair(loop, &pairs[i]);
+    }
+    expect_equal(gates_state(loop, false).depth, 1);
+    cycle_end(loop);
+    seam_end(loop);
+}
+
 SEAM_TEST(a_reserve_passes_a_depth_that_a_goal_has_lowered)
 {
     struct weir_options options = options_of(false);
@@ -246,6 +283,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_goal_that_is_always_missed_lowers_the_depth_to_its_least_and_says_so),
     cmocka_unit_test(a_goal_that_is_always_met_leaves_the_depth_as_it_was_opened),
     cmocka_unit_test(ops_that_wait_for_their_peers_say_nothing_to_a_goal),
+    cmocka_unit_test(armed_ops_do_not_fill_a_depth_that_a_goal_has_lowered),
     cmocka_unit_test(a_reserve_passes_a_depth_that_a_goal_has_lowered),
     cmocka_unit_test(the_goal_of_a_task_is_judged_by_its_own_ops_and_ends_with_it),
     cmocka_unit_test(depth_min_is_taken_up_to_the_depth_and_not_past_it),

@@ -4,12 +4,8 @@
  * it, and the shadow model: what the engine must answer, to the op and to the byte.
  *
  * storm_gate.c and storm_seam.c are the model of submit, posts and hand-back, seen from both sides
- * of the engine: its callers' and its backend's. storm_line.c has the books: lines, places,
- * credits, bytes, and whose turn it is; storm_count.c compares what is counted. storm_task.c gives
- * tasks their limits, storm_room.c models who is told how full a gate is, storm_file.c files,
- * storm_name.c names, storm_stream.c streams, storm_fd.c how fds are closed. storm_item.c makes
- * ops, storm_judge.c judges what they bring back, storm_step.c chooses what happens next,
- * storm_run.c opens loops and ends them, storm.c is the program.
+ * of the engine: its callers' and its backend's; storm_line.c has the books of its gates, and
+ * storm_count.c compares what is counted. The other files are named after what they model.
  *
  * Invariant: all is drawn from the seed; no address, no real time, no memory of the C library's.
  */
@@ -122,6 +118,7 @@ struct item {
     bool staged; /* the backend has it */
     enum bound bound;
     unsigned line;
+    bool steered;   /* a lowered depth bounds it */
     uint64_t bytes; /* that budgets count */
     enum came came; /* how the backend gave it back, in this turn */
     int64_t brought;
@@ -193,9 +190,10 @@ struct line {
     struct items waiting; /* for a credit, in order */
     struct items posts;   /* for a place */
     struct rooms rooms;
-    unsigned live;   /* with a place */
-    unsigned flying; /* of these, with a credit */
-    uint64_t bytes;  /* of the live ones */
+    unsigned live;                    /* with a place */
+    unsigned flying;                  /* of these, with a credit */
+    unsigned steered, steered_flying; /* the same of ops that a lowered depth bounds */
+    uint64_t bytes;                   /* of the live ones */
     uint64_t bytes_flying;
     uint64_t tag; /* the virtual time at which its first is to be served */
     unsigned share;
@@ -304,6 +302,7 @@ struct storm {
     uint32_t turn_ops;       /* of the turn's budget, since the last turn let ops through */
     uint64_t turn_bytes;
     uint64_t virtual_time[BOUNDS];
+    uint64_t last_tag[BOUNDS];
     bool order_unsure; /* in which tasks are served, from here to the loop's end */
     unsigned posted;
     struct tally tally;
@@ -393,8 +392,11 @@ void line_wait_no_more(struct item *item);
 /* Those who wait and of whom only the engine knew when they ceased to. */
 void line_look(struct storm *storm);
 bool line_has_place(const struct storm *storm, enum bound bound, const struct line *line);
-bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line,
-                     uint64_t bytes);
+bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line, uint64_t bytes,
+                     bool armed);
+bool line_is_armed(const struct item *item); /* waits for others, maybe for ever */
+uint64_t line_sum_bytes(const struct storm *storm, enum bound bound, bool flying);
+bool line_has_goals(const struct storm *storm);
 /* What budgets count of an op that is not yet accepted. */
 uint64_t line_bytes(const struct item *item, enum bound bound);
 /* Nobody waits who could go; if `in_turn`, within the turn's budget. */

@@ -77,3 +77,46 @@ void gate_compare(struct storm *storm)
     compare_waited(storm, &storm->tally, counters.waited);
     compare_tasks(storm);
 }
+
+/* --- what the gates say ----------------------------------------------------------------------- */
+
+static void compare_depth(struct storm *storm, const struct weir_gate_state *state)
+{
+    unsigned least = storm->options.depth_min ? storm->options.depth_min : 1;
+    least = least < state->depth_max ? least : state->depth_max;
+    STORM_CHECK(storm, state->depth >= least && state->depth <= state->depth_max);
+    STORM_CHECK(storm, line_has_goals(storm) || state->depth == state->depth_max);
+    STORM_CHECK(storm,
+                (state->reason == WEIR_DEPTH_AS_OPENED) == (state->depth == state->depth_max));
+    STORM_CHECK(storm, (state->task != NULL) == (state->reason == WEIR_DEPTH_TASK_GOAL));
+}
+
+void line_compare(struct storm *storm)
+{
+    struct weir_op call = {.kind = WEIR_KIND_CALL};
+    bool workers = storm->options.offload_workers != WEIR_NO_OFFLOAD;
+    line_look(storm);
+    for (enum bound bound = 0; bound <= BOUND_OFFLOAD; bound++) {
+        struct weir_gate_state state;
+        const struct weir_op *op = bound == BOUND_OFFLOAD ? &call : NULL;
+        unsigned waiting = 0;
+        for (unsigned i = 0; i < STORM_LINES; i++) {
+            const struct item *item;
+            TAILQ_FOREACH(item, &storm->lines[bound][i].waiting, link)
+            {
+                waiting++;
+            }
+        }
+        STORM_EQUAL(storm, weir_loop_gate(storm->loop, op, &state), 0);
+        STORM_EQUAL(storm, state.places, gate_most(storm, bound));
+        STORM_EQUAL(storm, state.in_flight, storm->flying[bound]);
+        STORM_EQUAL(storm, state.waiting, waiting);
+        STORM_EQUAL(storm, state.reserved, line_reserved(storm, bound));
+        STORM_EQUAL(storm, state.bytes_in_flight, line_sum_bytes(storm, bound, true));
+        STORM_EQUAL(storm, state.bytes_max, storm->options.bytes_max);
+        if (bound == BOUND_GATE || workers) {
+            STORM_EQUAL(storm, state.depth_max, gate_credits(storm, bound));
+            compare_depth(storm, &state);
+        }
+    }
+}

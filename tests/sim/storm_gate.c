@@ -147,7 +147,8 @@ static void come_in(struct item *item, bool alone)
     item->posted = false;
     item->inboxed = false;
     if (item->bound <= BOUND_OFFLOAD) {
-        bool waits = line_would_wait(storm, item->bound, line, line_bytes(item, item->bound));
+        bool waits = line_would_wait(storm, item->bound, line, line_bytes(item, item->bound),
+                                     line_is_armed(item));
         count_waited(item, alone && waits, !alone || waits);
     }
     if (alone && !line_has_place(storm, item->bound, line)) {
@@ -252,7 +253,7 @@ static bool is_full(struct storm *storm, const struct item *item, enum bound bou
         return true;
     }
     return bound <= BOUND_OFFLOAD && line_refuses(storm, item->op.flags) &&
-           line_would_wait(storm, bound, line, line_bytes(item, bound));
+           line_would_wait(storm, bound, line, line_bytes(item, bound), line_is_armed(item));
 }
 
 static bool runs_instead(const struct storm *storm, const struct weir_op *op)
@@ -282,9 +283,9 @@ void gate_submit(struct item *item)
     enum bound bound = gate_bound(item);
     int wanted = answer_to(storm, item, bound);
     bool runs = wanted == 0 && is_full(storm, item, bound);
-    bool waits =
-        wanted == 0 && !runs && bound <= BOUND_OFFLOAD &&
-        line_would_wait(storm, bound, line_of(storm, bound, item->task), line_bytes(item, bound));
+    bool waits = wanted == 0 && !runs && bound <= BOUND_OFFLOAD &&
+                 line_would_wait(storm, bound, line_of(storm, bound, item->task),
+                                 line_bytes(item, bound), line_is_armed(item));
     item->op.callback = on_item;
     take_place(item, runs ? BOUND_CALLER : bound); /* it may be staged at once */
     storm->submitting = item;
@@ -427,6 +428,7 @@ void gate_forget_all(struct storm *storm)
         line->reserve = 0;
         line->tag = 0;
         storm->virtual_time[i / STORM_LINES] = 0;
+        storm->last_tag[i / STORM_LINES] = 0;
     }
     storm->order_unsure = false;
     for (enum bound bound = 0; bound < BOUNDS; bound++) {

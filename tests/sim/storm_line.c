@@ -54,7 +54,7 @@ static unsigned lent_credits(const struct storm *storm, enum bound bound)
     return sum;
 }
 
-static uint64_t sum_bytes(const struct storm *storm, enum bound bound, bool flying)
+uint64_t line_sum_bytes(const struct storm *storm, enum bound bound, bool flying)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < STORM_LINES; i++) {
@@ -99,18 +99,49 @@ static bool has_reserve(const struct storm *storm, enum bound bound, const struc
     return line->flying < line->reserve && storm->flying[bound] < gate_credits(storm, bound);
 }
 
-bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line, uint64_t bytes)
+bool line_is_armed(const struct item *item)
+{
+    return weir_kind_traits(item->op.kind) & WEIR_KIND_WAITS;
+}
+
+/* What a line takes of the gate, when those over its cap are not counted. */
+static unsigned wanting(const struct line *line)
+{
+    return line->depth != 0 && line->live > line->depth ? line->depth : line->live;
+}
+
+/* Whether a lowered depth has room for one more, of those that are live, or in flight. */
+static bool fits_lowered(const struct storm *storm, enum bound bound, bool flying)
+{
+    unsigned used = 0;
+    unsigned free = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct line *line = &storm->lines[bound][i];
+        used += flying ? line->steered_flying : line->steered;
+        free += beyond(line->reserve, flying ? line->flying : line->live);
+    }
+    return storm->depths[bound] == gate_credits(storm, bound) ||
+           used + free <= line_reserved(storm, bound) || used + free + 1 <= storm->depths[bound];
+}
+
+bool line_would_wait(struct storm *storm, enum bound bound, const struct line *line, uint64_t bytes,
+                     bool armed)
 {
     line_look(storm);
     unsigned kept = line_reserved(storm, bound) + lent_credits(storm, bound);
     if (line->live < line->reserve && kept <= gate_credits(storm, bound)) {
         return false;
     }
-    unsigned lent = lent_places(storm, bound);
-    bool full = lent > 0 && line_reserved(storm, bound) + lent + 1 > storm->depths[bound];
+    unsigned lent = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        const struct line *each = &storm->lines[bound][i];
+        lent += beyond(wanting(each), each->reserve);
+    }
+    bool full = (lent > 0 && line_reserved(storm, bound) + lent + 1 > gate_credits(storm, bound)) ||
+                !(armed || fits_lowered(storm, bound, false));
     bool capped = line->depth != 0 && line->live > 0 && line->live + 1 > line->depth;
     return full || capped || !fits_budget(line->bytes, bytes, line->bytes_max) ||
-           !fits_budget(sum_bytes(storm, bound, false), bytes, budget(storm, bound));
+           !fits_budget(line_sum_bytes(storm, bound, false), bytes, budget(storm, bound));
 }
 
 static bool fits_line(const struct line *line, const struct item *item)
@@ -123,8 +154,10 @@ static bool fits_gate(struct storm *storm, const struct item *item)
 {
     enum bound bound = item->bound;
     unsigned lent = lent_credits(storm, bound);
-    bool full = lent > 0 && line_reserved(storm, bound) + lent + 1 > storm->depths[bound];
-    return !full && fits_budget(sum_bytes(storm, bound, true), item->bytes, budget(storm, bound));
+    bool full = (lent > 0 && line_reserved(storm, bound) + lent + 1 > gate_credits(storm, bound)) ||
+                !(line_is_armed(item) || fits_lowered(storm, bound, true));
+    return !full &&
+           fits_budget(line_sum_bytes(storm, bound, true), item->bytes, budget(storm, bound));
 }
 
 static bool transfers(const struct item *item)
@@ -135,7 +168,7 @@ static bool transfers(const struct item *item)
 uint64_t line_bytes(const struct item *item, enum bound bound)
 {
     const struct storm *storm = item->storm;
-    bool waits = item->op.kind == WEIR_KIND_RECV || item->op.kind == WEIR_KIND_RECVMSG;
+    bool waits = line_is_armed(item);
     const struct line *line = &storm->lines[bound][item->task < 0 ? STORM_TASKS : item->task];
     bool counts = bound <= BOUND_OFFLOAD && (budget(storm, bound) | line->bytes_max) != 0;
     return counts && transfers(item) && !waits ? item->length : 0;
@@ -149,6 +182,31 @@ bool line_refuses(const struct storm *storm, unsigned flags)
 
 /* --- the way of an op ------------------------------------------------------------------------- */
 
+/* Lines with somebody in them. */
+static unsigned count_waiting(const struct storm *storm, enum bound bound)
+{
+    unsigned lines = 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        lines += !TAILQ_EMPTY(&storm->lines[bound][i].waiting);
+    }
+    return lines;
+}
+
+bool line_has_goals(const struct storm *storm)
+{
+    bool goals = storm->options.goal_ns != 0;
+    for (unsigned i = 0; i < STORM_LINES; i++) {
+        goals |= storm->lines[BOUND_GATE][i].goal_ns != 0;
+    }
+    return goals;
+}
+
+static bool is_governed(const struct storm *storm, const struct line *line)
+{
+    return storm->options.bytes_max != 0 || line_has_goals(storm) ||
+           (line->depth | line->reserve) != 0 || line->bytes_max != 0;
+}
+
 void line_enter(struct item *item)
 {
     struct storm *storm = item->storm;
@@ -156,11 +214,16 @@ void line_enter(struct item *item)
     item->line = apart ? (unsigned)item->task : STORM_TASKS;
     struct line *line = own_line(item);
     line_look(storm);
+    if (count_waiting(storm, item->bound) == 0) {
+        storm->virtual_time[item->bound] = storm->last_tag[item->bound]; /* nobody owes either */
+    }
     if (TAILQ_EMPTY(&line->waiting) && line->tag < storm->virtual_time[item->bound]) {
         line->tag = storm->virtual_time[item->bound]; /* who was idle is owed nothing */
     }
     storm->live[item->bound]++;
     line->live++;
+    item->steered = is_governed(storm, line) && !line_is_armed(item);
+    line->steered += item->steered;
     item->bytes = line_bytes(item, item->bound);
     line->bytes += item->bytes;
     if (item->bound <= BOUND_OFFLOAD) {
@@ -189,7 +252,7 @@ static const struct item *could_go(struct storm *storm, enum bound bound, unsign
  * pass. */
 static bool lets_light_ones_pass(struct storm *storm, enum bound bound)
 {
-    uint64_t flying = sum_bytes(storm, bound, true);
+    uint64_t flying = line_sum_bytes(storm, bound, true);
     uint64_t tag = UINT64_MAX;
     bool waits = false;
     for (unsigned i = 0; i < STORM_LINES; i++) {
@@ -230,13 +293,11 @@ static void serve(struct item *item)
     struct storm *storm = item->storm;
     struct line *line = own_line(item);
     uint64_t *virtual_time = &storm->virtual_time[item->bound];
-    unsigned lines = 0;
-    for (unsigned i = 0; i < STORM_LINES; i++) {
-        lines += !TAILQ_EMPTY(&storm->lines[item->bound][i].waiting);
-    }
+    uint64_t *last_tag = &storm->last_tag[item->bound];
     if (item != storm->submitting) {
         *virtual_time = line->tag > *virtual_time ? line->tag : *virtual_time;
-        line->tag += lines > 1 ? (1u << 20) / line->share : 0;
+        line->tag += count_waiting(storm, item->bound) > 1 ? (1u << 20) / line->share : 0;
+        *last_tag = line->tag > *last_tag ? line->tag : *last_tag;
     }
 }
 
@@ -245,7 +306,8 @@ void line_admit(struct item *item)
     struct storm *storm = item->storm;
     struct line *line = own_line(item);
     if (!has_reserve(storm, item->bound, line)) {
-        if (!storm->order_unsure && is_behind(item)) {
+        bool lowered = storm->depths[item->bound] < gate_credits(storm, item->bound);
+        if (!storm->order_unsure && !lowered && is_behind(item)) {
             item_wrong(item, "served before one of another task whose turn it was");
         }
         serve(item);
@@ -263,6 +325,7 @@ void line_admit(struct item *item)
     }
     storm->flying[item->bound]++;
     line->flying++;
+    line->steered_flying += item->steered;
     line->bytes_flying += item->bytes;
     spend(item);
     if (storm->flying[item->bound] > gate_credits(storm, item->bound)) {
@@ -287,10 +350,12 @@ void line_leave(struct item *item)
     }
     storm->live[item->bound]--;
     line->live--;
+    line->steered -= item->steered;
     line->bytes -= item->bytes;
     if (item->admitted && item->bound <= BOUND_OFFLOAD) {
         storm->flying[item->bound]--;
         line->flying--;
+        line->steered_flying -= item->steered;
         line->bytes_flying -= item->bytes;
     }
 }
@@ -396,53 +461,5 @@ void line_judge(struct storm *storm, bool in_turn)
     if (in_turn) {
         storm->turn_ops = 0;
         storm->turn_bytes = 0;
-    }
-}
-
-/* --- what the gates say ----------------------------------------------------------------------- */
-
-static void compare_depth(struct storm *storm, enum bound bound,
-                          const struct weir_gate_state *state)
-{
-    unsigned least = storm->options.depth_min ? storm->options.depth_min : 1;
-    least = least < state->depth_max ? least : state->depth_max;
-    bool goals = storm->options.goal_ns != 0;
-    for (unsigned i = 0; i < STORM_LINES; i++) {
-        goals |= storm->lines[bound][i].goal_ns != 0;
-    }
-    STORM_CHECK(storm, state->depth >= least && state->depth <= state->depth_max);
-    STORM_CHECK(storm, goals || state->depth == state->depth_max);
-    STORM_CHECK(storm,
-                (state->reason == WEIR_DEPTH_AS_OPENED) == (state->depth == state->depth_max));
-    STORM_CHECK(storm, (state->task != NULL) == (state->reason == WEIR_DEPTH_TASK_GOAL));
-}
-
-void line_compare(struct storm *storm)
-{
-    struct weir_op call = {.kind = WEIR_KIND_CALL};
-    bool workers = storm->options.offload_workers != WEIR_NO_OFFLOAD;
-    line_look(storm);
-    for (enum bound bound = 0; bound <= BOUND_OFFLOAD; bound++) {
-        struct weir_gate_state state;
-        const struct weir_op *op = bound == BOUND_OFFLOAD ? &call : NULL;
-        unsigned waiting = 0;
-        for (unsigned i = 0; i < STORM_LINES; i++) {
-            const struct item *item;
-            TAILQ_FOREACH(item, &storm->lines[bound][i].waiting, link)
-            {
-                waiting++;
-            }
-        }
-        STORM_EQUAL(storm, weir_loop_gate(storm->loop, op, &state), 0);
-        STORM_EQUAL(storm, state.places, gate_most(storm, bound));
-        STORM_EQUAL(storm, state.in_flight, storm->flying[bound]);
-        STORM_EQUAL(storm, state.waiting, waiting);
-        STORM_EQUAL(storm, state.reserved, line_reserved(storm, bound));
-        STORM_EQUAL(storm, state.bytes_in_flight, sum_bytes(storm, bound, true));
-        STORM_EQUAL(storm, state.bytes_max, budget(storm, bound));
-        if (bound == BOUND_GATE || workers) {
-            STORM_EQUAL(storm, state.depth_max, gate_credits(storm, bound));
-            compare_depth(storm, bound, &state);
-        }
     }
 }

@@ -29,7 +29,7 @@ static bool has_room(struct storm *storm, const struct room *room)
     const struct line *line = &storm->lines[room->bound][room->line];
     return line_has_place(storm, room->bound, line) &&
            !(line_refuses(storm, room->flags) &&
-             line_would_wait(storm, room->bound, line, room->bytes));
+             line_would_wait(storm, room->bound, line, room->bytes, false));
 }
 
 /* One like that which it named, and no larger. */

@@ -200,6 +200,7 @@ static bool step_admit(void)
     }
     uint32_t kept_before = world.gate.unused_credits;
     uint32_t in_flight_before = weir_gate_in_flight(&world.gate);
+    uint32_t steered_before = world.gate.steered;
     bool reserved = fits_its_reserve(flow);
     struct item *item = WEIR_CONTAINER(gate_world_admit(&world), struct item, op);
     item->was_reserved = reserved;
@@ -212,7 +213,10 @@ static bool step_admit(void)
     if (!reserved) { /* it took nothing that is kept for others, and keeps the depth */
         uint32_t taken = in_flight_before + kept_before;
         assert_true(weir_gate_in_flight(&world.gate) + world.gate.unused_credits <= DEPTH);
-        assert_true(taken < world.gate.depth || taken <= world.gate.reserved);
+        assert_true(taken < DEPTH || taken <= world.gate.reserved);
+        uint32_t steered = steered_before + kept_before;
+        bool bound = item->op.governed && item->op.kind != WEIR_KIND_RECV;
+        assert_true(!bound || steered < world.gate.depth || steered <= world.gate.reserved);
     }
     return true;
 }

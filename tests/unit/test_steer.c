@@ -36,6 +36,13 @@ static void fly(struct weir_goal *goal, unsigned count, uint64_t flight_ns)
     }
 }
 
+/* All of the depth was in use. */
+static void judge_at(uint64_t at_ns)
+{
+    world.gate.steer.peak = world.gate.depth;
+    weir_steer_judge(&world.gate, at_ns);
+}
+
 /* A window of them: 200 ops, that many of them late. */
 static void pass_window(struct weir_goal *goal, unsigned late, unsigned near)
 {
@@ -44,7 +51,7 @@ static void pass_window(struct weir_goal *goal, unsigned late, unsigned near)
     fly(goal, near, NEAR_NS + 1);
     fly(goal, 200 - late - near, NEAR_NS);
     now_ns += WINDOW_NS;
-    weir_steer_judge(&world.gate, now_ns);
+    judge_at(now_ns);
 }
 
 /* Somebody waits, and the depth is in use. */
@@ -53,9 +60,9 @@ static void hold_back(struct weir_op *waiting, bool holds)
     if (holds) {
         weir_op_nop(waiting);
         gate_world_enter(&world, waiting);
-        world.gate.live += world.gate.depth; /* in flight */
+        world.gate.steered += world.gate.depth; /* in flight */
         weir_steer_look(&world.gate, now_ns);
-        world.gate.live -= world.gate.depth;
+        world.gate.steered -= world.gate.depth;
         gate_world_cancel(&world, waiting);
         gate_world_hand_back(&world, waiting);
     }
@@ -166,11 +173,46 @@ static void ops_that_left_before_the_last_change_say_nothing(void **state)
         weir_steer_add(&world.gate.steer, of_loop, changed_ns - 1, now_ns - changed_ns + 1);
     }
     now_ns += 2 * WINDOW_NS;
-    weir_steer_judge(&world.gate, now_ns);
+    judge_at(now_ns);
     assert_int_equal(world.gate.depth, 32);
     assert_int_equal(of_loop->samples, 0);
     weir_steer_add(&world.gate.steer, of_loop, changed_ns, now_ns - changed_ns);
     assert_int_equal(of_loop->samples, 1);
+}
+
+static void one_late_op_says_nothing_nor_does_a_depth_that_nobody_used(void **state)
+{
+    (void)state;
+    open_world(64, 1);
+    now_ns += 2 * GOAL_NS;
+    fly(of_loop, 1, 2 * GOAL_NS);
+    judge_at(now_ns + 1000000000);
+    assert_int_equal(world.gate.depth, 64);
+    now_ns += 2000000000;
+    fly(of_loop, 200, 2 * GOAL_NS);
+    world.gate.steer.peak = 1;
+    weir_steer_judge(&world.gate, now_ns + WINDOW_NS);
+    assert_int_equal(world.gate.depth, 64); /* one at a time: no depth is lower */
+    now_ns += 2 * GOAL_NS + WINDOW_NS;
+    fly(of_loop, 200, 2 * GOAL_NS);
+    world.gate.steer.peak = 10;
+    weir_steer_judge(&world.gate, now_ns + WINDOW_NS);
+    assert_int_equal(world.gate.depth, 5); /* half of what was used */
+}
+
+static void a_second_without_an_op_is_met_unless_one_is_out(void **state)
+{
+    (void)state;
+    struct weir_op waiting = {0};
+    open_world(64, 1);
+    pass_window(of_loop, 200, 0);
+    hold_back(&waiting, true);
+    of_loop->out = 1;
+    judge_at(now_ns + 2000000000);
+    assert_int_equal(world.gate.depth, 32);
+    of_loop->out = 0;
+    judge_at(now_ns + 2000000000);
+    assert_int_equal(world.gate.depth, 34);
 }
 
 static void a_window_is_10_ms_and_128_ops_or_one_second(void **state)
@@ -179,18 +221,18 @@ static void a_window_is_10_ms_and_128_ops_or_one_second(void **state)
     open_world(64, 1);
     now_ns += 2 * GOAL_NS;
     fly(of_loop, 127, 2 * GOAL_NS);
-    weir_steer_judge(&world.gate, now_ns + WINDOW_NS);
+    judge_at(now_ns + WINDOW_NS);
     assert_int_equal(world.gate.depth, 64); /* too few */
     fly(of_loop, 1, 2 * GOAL_NS);
-    weir_steer_judge(&world.gate, now_ns + WINDOW_NS - 1);
+    judge_at(now_ns + WINDOW_NS - 1);
     assert_int_equal(world.gate.depth, 64); /* too early */
-    weir_steer_judge(&world.gate, now_ns + WINDOW_NS);
+    judge_at(now_ns + WINDOW_NS);
     assert_int_equal(world.gate.depth, 32);
     now_ns += 10 * WINDOW_NS;
-    fly(of_loop, 1, 2 * GOAL_NS);
-    weir_steer_judge(&world.gate, now_ns + 999999999);
+    fly(of_loop, 2, 2 * GOAL_NS);
+    judge_at(now_ns + 999999999);
     assert_int_equal(world.gate.depth, 32);
-    weir_steer_judge(&world.gate, now_ns + 1000000000);
+    judge_at(now_ns + 1000000000);
     assert_int_equal(world.gate.depth, 16); /* few, but all there were */
 }
 
@@ -231,7 +273,7 @@ static void one_goal_missed_is_enough_to_lower_and_all_must_be_met_to_raise(void
     gate_world_end_task(&world, task);
 }
 
-static void a_task_that_ends_takes_its_goal_and_what_it_did_to_the_depth_along(void **state)
+static void a_task_that_ends_leaves_the_depth_to_the_goals_that_stay(void **state)
 {
     (void)state;
     open_world(64, 1);
@@ -243,11 +285,11 @@ static void a_task_that_ends_takes_its_goal_and_what_it_did_to_the_depth_along(v
     assert_int_equal(world.gate.depth, 32);
     assert_ptr_equal(world.gate.steer.task, task);
     gate_world_end_task(&world, task);
-    assert_int_equal(world.gate.depth, 64);
-    assert_int_equal(world.gate.steer.reason, WEIR_DEPTH_AS_OPENED);
+    assert_int_equal(world.gate.depth, 32);
+    assert_int_equal(world.gate.steer.reason, WEIR_DEPTH_LOOP_GOAL);
     assert_null(world.gate.steer.task);
     pass_window(of_loop, 200, 0); /* the loop's is still there */
-    assert_int_equal(world.gate.depth, 32);
+    assert_int_equal(world.gate.depth, 16);
     weir_steer_unset(&world.gate, of_loop);
     assert_int_equal(world.gate.depth, 64);
     pass_window(of_loop, 200, 0);
@@ -267,12 +309,12 @@ static void a_goal_whose_ops_have_ceased_to_come_lets_the_depth_rise(void **stat
     for (unsigned i = 0; i < 99; i++) {
         hold_back(&waiting, true);
         now_ns += WINDOW_NS;
-        weir_steer_judge(&world.gate, now_ns);
+        judge_at(now_ns);
         assert_int_equal(world.gate.depth, 32);
     }
     hold_back(&waiting, true);
     now_ns += WINDOW_NS;
-    weir_steer_judge(&world.gate, now_ns);
+    judge_at(now_ns);
     assert_int_equal(world.gate.depth, 34);
     gate_world_end_task(&world, task);
 }
@@ -286,28 +328,28 @@ static void throttled_is_the_time_that_ops_waited_for_a_lowered_depth(void **sta
     open_world(8, 1);
     weir_op_nop(&op);
     gate_world_enter(&world, &op);
-    world.gate.live += 8;
+    world.gate.steered += 8;
     weir_steer_look(&world.gate, now_ns);
     weir_steer_look(&world.gate, now_ns += 100);
     assert_int_equal(world.gate.steer.throttled_ns, 0); /* the depth is as opened */
-    world.gate.live -= 8;
+    world.gate.steered -= 8;
     pass_window(of_loop, 200, 0);
-    world.gate.live += 4;
+    world.gate.steered += 4;
     weir_steer_look(&world.gate, now_ns);
     weir_steer_look(&world.gate, now_ns += 100);
     weir_steer_look(&world.gate, now_ns += 50);
     assert_int_equal(world.gate.steer.throttled_ns, 150);
-    world.gate.live -= 1; /* a credit is free */
+    world.gate.steered -= 1; /* a credit is free */
     weir_steer_look(&world.gate, now_ns += 7);
     weir_steer_look(&world.gate, now_ns += 1000);
     assert_int_equal(world.gate.steer.throttled_ns, 157);
-    world.gate.live += 1;
+    world.gate.steered += 1;
     weir_steer_look(&world.gate, now_ns);
     weir_steer_unset(&world.gate, of_loop); /* nobody looks from here on */
     weir_steer_set(&world.gate.steer, of_loop);
     weir_steer_look(&world.gate, now_ns += 5000);
     assert_int_equal(world.gate.steer.throttled_ns, 157);
-    world.gate.live -= 4;
+    world.gate.steered -= 4;
     assert_ptr_equal(gate_world_admit(&world), &op);
     gate_world_hand_back(&world, &op);
 }
@@ -322,9 +364,11 @@ int main(void)
         STEER_TEST(between_seven_eighths_and_the_goal_the_depth_stays),
         STEER_TEST(who_waited_before_the_depth_went_down_does_not_raise_it),
         STEER_TEST(ops_that_left_before_the_last_change_say_nothing),
+        STEER_TEST(one_late_op_says_nothing_nor_does_a_depth_that_nobody_used),
+        STEER_TEST(a_second_without_an_op_is_met_unless_one_is_out),
         STEER_TEST(a_window_is_10_ms_and_128_ops_or_one_second),
         STEER_TEST(one_goal_missed_is_enough_to_lower_and_all_must_be_met_to_raise),
-        STEER_TEST(a_task_that_ends_takes_its_goal_and_what_it_did_to_the_depth_along),
+        STEER_TEST(a_task_that_ends_leaves_the_depth_to_the_goals_that_stay),
         STEER_TEST(a_goal_whose_ops_have_ceased_to_come_lets_the_depth_rise),
         STEER_TEST(throttled_is_the_time_that_ops_waited_for_a_lowered_depth),
     };
