@@ -30,6 +30,7 @@ struct weir_steer {
     uint32_t peak;       /* most that it bounded at a time since then */
     uint64_t changed_ns; /* when the depth was last changed */
     uint64_t held_ns;    /* since when ops wait for a depth that is lowered; 0: none does */
+    uint64_t moved_ns;   /* since when they do and nothing has come back */
     uint64_t lowered;
     uint64_t raised;
     uint64_t throttled_ns;

@@ -84,6 +84,7 @@ static void tell_goals(struct weir_loop *loop, struct weir_gate *gate, struct we
 {
     bool sampled = weir_op_has_credit(op) && result != -ECANCELED && op->kind != WEIR_KIND_CLOSE;
     if (sampled && !(weir_kind_traits(op->kind) & WEIR_KIND_WAITS)) {
+        gate->steer.moved_ns = loop->done_ns;
         uint64_t flight_ns = loop->done_ns > op->left_ns ? loop->done_ns - op->left_ns : 0;
         weir_steer_add(&gate->steer, &gate->steer.of_loop, op->left_ns, flight_ns);
         weir_steer_add(&gate->steer, &flow->goal, op->left_ns, flight_ns);

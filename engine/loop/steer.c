@@ -8,7 +8,8 @@
  * that time: who is idle keeps nobody back. More than 1 in 100 late, and more than one: the depth
  * goes down by an eighth, more than 1 in 10: to a half, of what was used of it. At most 1 in 100
  * later than 7/8 of the goal, for every goal since the depth last changed, and ops waited for the
- * depth: it goes up by a sixteenth. Knows no clock but what it is told.
+ * depth: it goes up by a sixteenth. While nothing at all comes back and ops wait, it goes up by one
+ * each second. Knows no clock but what it is told.
  */
 #include <engine/loop/gate.h>
 
@@ -130,9 +131,32 @@ static void raise(struct weir_gate *gate, uint64_t now_ns)
     put_depth(gate, gate->depth + (step < room ? step : room), now_ns);
 }
 
+/* Who is out may never come back (a SEND to a peer that is gone) and hold what others wait for: one
+ * more may go each second. Unlike other changes this one leaves the windows as they are: what was
+ * in flight before is still heard. */
+static void creep(struct weir_gate *gate, uint64_t now_ns)
+{
+    struct weir_steer *steer = &gate->steer;
+    steer->moved_ns = now_ns;
+    steer->raised++;
+    gate->depth++;
+    if (gate->depth == gate->depth_max) {
+        steer->reason = WEIR_DEPTH_AS_OPENED;
+        steer->task = NULL;
+    }
+}
+
+static uint64_t creep_ns(const struct weir_gate *gate)
+{
+    return gate->steer.held_ns != 0 ? gate->steer.moved_ns + WINDOW_LONGEST_NS : UINT64_MAX;
+}
+
 void weir_steer_judge(struct weir_gate *gate, uint64_t now_ns)
 {
     struct weir_steer *steer = &gate->steer;
+    if (now_ns >= creep_ns(gate) && gate->depth < gate->depth_max) {
+        creep(gate, now_ns);
+    }
     bool all_met = steer->goals != NULL;
     for (struct weir_goal *goal = steer->goals; goal; goal = goal->next) {
         enum verdict verdict = judge(goal, now_ns);
@@ -161,12 +185,15 @@ void weir_steer_look(struct weir_gate *gate, uint64_t now_ns)
     bool held = weir_gate_has_waiting(gate) && gate->depth < gate->depth_max && used >= gate->depth;
     steer->peak = used > steer->peak ? used : steer->peak;
     steer->held |= held;
+    if (held && steer->held_ns == 0 && now_ns > steer->moved_ns) {
+        steer->moved_ns = now_ns;
+    }
     steer->held_ns = held ? now_ns : 0;
 }
 
 uint64_t weir_steer_due(const struct weir_gate *gate)
 {
-    uint64_t due = UINT64_MAX;
+    uint64_t due = creep_ns(gate);
     for (const struct weir_goal *goal = gate->steer.goals; goal && gate->steer.held_ns != 0;
          goal = goal->next) {
         bool stuck = goal->samples == 0 && goal->out > 0;

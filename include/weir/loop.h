@@ -80,7 +80,8 @@ struct weir_options {
      * CONNECT, POLL, RECV, RECVMSG, SIGNAL, CHILD); 0: none. While more than 1 in 100 is later, the
      * gate's depth is lowered, to depth_min (0: 1) at least; while it is clearly met and ops wait,
      * raised again. Judged when 10 ms have passed and 128 ops are back, or when a second has
-     * passed; one late op alone says nothing. What is armed (the kinds above) holds its credits of
+     * passed; one late op alone says nothing. While nothing comes back and ops wait, one more goes
+     * each second. What is armed (the kinds above) holds its credits of
      * `depth`, but none of the lowered one. Cancelled ops do not count. SEND may wait for its peer
      * too, and counts: give it a task, and the goals to the others. A task may have a goal of its
      * own, for which the same depth is steered by its ops alone. Each gate steers by the ops that

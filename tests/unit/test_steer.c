@@ -215,6 +215,35 @@ static void a_second_without_an_op_is_met_unless_one_is_out(void **state)
     assert_int_equal(world.gate.depth, 34);
 }
 
+static void while_nothing_comes_back_and_ops_wait_one_more_goes_each_second(void **state)
+{
+    (void)state;
+    struct weir_op op = {0};
+    open_world(8, 1);
+    pass_window(of_loop, 200, 0);
+    pass_window(of_loop, 200, 0);
+    pass_window(of_loop, 200, 0);
+    assert_int_equal(world.gate.depth, 1);
+    weir_op_nop(&op);
+    gate_world_enter(&world, &op);
+    of_loop->out = 1;
+    world.gate.steered += 1; /* it is out, and stays */
+    uint64_t changed_ns = world.gate.steer.changed_ns;
+    weir_steer_look(&world.gate, now_ns);
+    assert_int_equal(weir_steer_due(&world.gate), now_ns + 1000000000);
+    weir_steer_judge(&world.gate, now_ns + 999999999);
+    assert_int_equal(world.gate.depth, 1);
+    weir_steer_judge(&world.gate, now_ns += 1000000000);
+    assert_int_equal(world.gate.depth, 2);
+    assert_int_equal(world.gate.steer.changed_ns, changed_ns); /* when it comes it is heard */
+    weir_steer_judge(&world.gate, now_ns + 999999999);
+    assert_int_equal(world.gate.depth, 2);
+    world.gate.steered -= 1;
+    of_loop->out = 0;
+    assert_ptr_equal(gate_world_admit(&world), &op);
+    gate_world_hand_back(&world, &op);
+}
+
 static void a_window_is_10_ms_and_128_ops_or_one_second(void **state)
 {
     (void)state;
@@ -366,6 +395,7 @@ int main(void)
         STEER_TEST(ops_that_left_before_the_last_change_say_nothing),
         STEER_TEST(one_late_op_says_nothing_nor_does_a_depth_that_nobody_used),
         STEER_TEST(a_second_without_an_op_is_met_unless_one_is_out),
+        STEER_TEST(while_nothing_comes_back_and_ops_wait_one_more_goes_each_second),
         STEER_TEST(a_window_is_10_ms_and_128_ops_or_one_second),
         STEER_TEST(one_goal_missed_is_enough_to_lower_and_all_must_be_met_to_raise),
         STEER_TEST(a_task_that_ends_leaves_the_depth_to_the_goals_that_stay),
