@@ -196,6 +196,49 @@ SEAM_TEST(armed_ops_do_not_fill_a_depth_that_a_goal_has_lowered)
     seam_end(loop);
 }
 
+/* Nothing else ends the sleep: the loop itself has to let one more go. */
+SEAM_TEST(an_op_that_never_comes_back_does_not_stop_the_others)
+{
+    struct weir_options options = options_of(false);
+    options.goal_ns = 1;
+    struct weir_loop *loop = seam_loop_with(options);
+    struct guest stuck;
+    struct tracked nop = {0};
+    cycle_begin(loop, false, NULL);
+    turn_until_depth(loop, false, 1);
+    cycle_end(loop);
+    guest_stay(loop, &stuck, false, NULL);
+    seam_turns(loop, 1);
+    expect_equal(gates_state(loop, false).depth, 1);
+    weir_op_nop(&nop.op);
+    seam_submit(loop, &nop);
+    seam_await(loop, &nop);
+    guest_leave(loop, &stuck);
+    seam_end(loop);
+}
+
+SEAM_TEST(cancelled_ops_say_nothing_to_a_goal)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.depth = 8, .goal_ns = 1});
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked ops[4] = {0};
+    for (int round = 0; round < 50; round++) {
+        for (int i = 0; i < 4; i++) {
+            weir_op_read(&ops[i].op, pipe.in, ops[i].data, 1, WEIR_CURRENT);
+            seam_submit(loop, &ops[i]);
+        }
+        seam_turns(loop, 1);
+        expect_equal(weir_cancel_fd(loop, pipe.in), 4);
+        for (int i = 0; i < 4; i++) {
+            seam_await(loop, &ops[i]);
+        }
+    }
+    turn_for(loop, 20 * WEIR_MS);
+    expect_equal(gates_state(loop, false).lowered, 0);
+    seam_forget_pair(loop, &pipe);
+    seam_end(loop);
+}
+
 SEAM_TEST(a_reserve_passes_a_depth_that_a_goal_has_lowered)
 {
     struct weir_options options = options_of(false);
@@ -284,6 +327,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_goal_that_is_always_met_leaves_the_depth_as_it_was_opened),
     cmocka_unit_test(ops_that_wait_for_their_peers_say_nothing_to_a_goal),
     cmocka_unit_test(armed_ops_do_not_fill_a_depth_that_a_goal_has_lowered),
+    cmocka_unit_test(an_op_that_never_comes_back_does_not_stop_the_others),
+    cmocka_unit_test(cancelled_ops_say_nothing_to_a_goal),
     cmocka_unit_test(a_reserve_passes_a_depth_that_a_goal_has_lowered),
     cmocka_unit_test(the_goal_of_a_task_is_judged_by_its_own_ops_and_ends_with_it),
     cmocka_unit_test(depth_min_is_taken_up_to_the_depth_and_not_past_it),

@@ -330,7 +330,25 @@ SEAM_TEST(watching_is_refused_as_the_header_says)
     seam_end(other);
 }
 
+static void never_told(struct weir_watermark *mark, int is_above)
+{
+    (void)mark;
+    (void)is_above;
+    expect(false);
+}
+
+SEAM_TEST(one_of_a_loop_that_is_gone_may_watch_another)
+{
+    struct weir_watermark mark = {.callback = never_told, .high = 2, .low = 1};
+    for (int i = 0; i < 2; i++) {
+        struct weir_loop *loop = seam_loop();
+        expect_equal(weir_watch_gate(loop, &mark, NULL), 0);
+        seam_end(loop);
+    }
+}
+
 static const struct CMUnitTest tests[] = {
+    cmocka_unit_test(one_of_a_loop_that_is_gone_may_watch_another),
     cmocka_unit_test(a_mark_is_told_once_when_it_is_reached_and_once_when_the_low_one_is),
     cmocka_unit_test(a_crossing_between_turns_is_told_by_the_next_which_does_not_sleep),
     cmocka_unit_test(the_gates_have_marks_of_their_own),
