@@ -14,6 +14,7 @@
 #include <engine/op/flow.h>
 #include <stdbool.h>
 #include <weir/op.h>
+#include <weir/snapshot.h>
 #include <weir/task.h>
 
 #define WEIR_NO_SAMPLE UINT64_MAX
@@ -31,15 +32,19 @@ struct weir_task {
     uint64_t run;               /* ops in it; 0: none is open */
     uint64_t run_from_ns;       /* what they have in common: when latency counts from, */
     uint64_t run_left_ns;       /* when they left, */
+    uint64_t run_bytes;         /* and what they moved, together */
     struct weir_sample sample;  /* and so all durations */
     struct weir_task *next_run; /* the next task with a run */
 
     bool open;
     bool built_in;
-    char name[WEIR_TASK_NAME_MAX + 1];
-    uint64_t epoch;                     /* odd while a reset is under way */
+    uint64_t name[(WEIR_TASK_NAME_MAX + 1) / sizeof(uint64_t)]; /* characters: weir_task_name() */
+    uint64_t epoch; /* odd while it is opened or reset */
+    uint32_t backtrace_every;
+    uint32_t backtrace_left; /* ops until the next */
     struct weir_task_counters counters; /* since open; `live` is not kept but derived */
     struct weir_task_counters at_reset; /* what they were at the last reset */
+    struct weir_task_errors errors;     /* since open */
     struct weir_flow flows[WEIR_GATE_COUNT];
     struct weir_histogram stages[WEIR_STAGE_COUNT];
 };
@@ -69,6 +74,16 @@ void weir_tasks_flush(struct weir_tasks *tasks);
 
 /* Writes the samples of one op, and counts it as finished. */
 void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times);
+
+/* Any thread: all of a task but its row's label, of one epoch. False: it is not open, or built in
+ * and never had an op, then nothing is written but scratch. */
+bool weir_task_copy(const struct weir_task *task, struct weir_snapshot_task *ret_row);
+/* Places that may hold open tasks: array[0] up to it. Any thread. */
+uint32_t weir_tasks_used(const struct weir_tasks *tasks);
+/* Any thread; the task is open. */
+void weir_task_copy_name(const struct weir_task *task, char ret_name[WEIR_TASK_NAME_MAX + 1]);
+/* Which place of the array. */
+uint32_t weir_task_index(const struct weir_task *task);
 
 static inline uint64_t weir_task_live(const struct weir_task *task)
 {

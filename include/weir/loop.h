@@ -25,15 +25,19 @@
 #include <weir/op.h>
 #include <weir/policy.h>
 #include <weir/sim.h>
+#include <weir/task.h>
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
+struct weir_observer;
+
 #define WEIR_DEPTH_MAX 32764 /* half the kernel's 65536 completion entries, less 4 */
 #define WEIR_TIMERS_MAX (1u << 24)
 #define WEIR_WAITING_MAX (1u << 20)
 #define WEIR_MEMORY_MAX (1ULL << 40)
+#define WEIR_RECORDER_MAX (1u << 24)
 
 /* weir_options.flags */
 enum weir_loop_flags {
@@ -46,6 +50,11 @@ enum weir_loop_flags {
     /* Submit answers -EAGAIN to an op that cannot have a credit at once, unless the op says
      * WEIR_OR_WAIT; without this flag it may wait, as long as the FIFO has a place. */
     WEIR_REFUSES = 1u << 2,
+    /* Keeps a copy of every live op, and of the loop's numbers as of its last turn, that other
+     * threads may read at any time, also while the loop is stuck in a callback: weir_loop_inspect(),
+     * weir_snapshot_add(), and slow ops of a watchdog. Costs each op some time, see
+     * docs/measurements.md. */
+    WEIR_INSPECTABLE = 1u << 3,
 };
 
 /* weir_options.offload_workers: no offload ring at all. */
@@ -125,6 +134,14 @@ struct weir_options {
     const struct weir_probe *probe;
     /* Of WEIR_SIM alone. */
     struct weir_sim_options sim;
+
+    /* Told of every op, in the loop's thread: weir/observe.h; the table must live as long as the
+     * loop. NULL: nobody is. */
+    const struct weir_observer *observer;
+    /* Events that the flight recorder holds, see weir/observe.h: to WEIR_RECORDER_MAX; 0: none. */
+    uint32_t recorder_events;
+    /* Keeps the stack that submitted every so manieth op; 0: of none. Needs WEIR_INSPECTABLE. */
+    uint32_t backtrace_every;
 
     void *user;                     /* what weir_loop_user() answers */
     struct weir_decision *decision; /* filled on success and on failure; NULL: not wanted */
@@ -331,17 +348,23 @@ WEIR_API int weir_unwatch_gate(struct weir_loop *loop, struct weir_watermark *ma
 
 /* --- closing ---------------------------------------------------------------------------------- */
 
-/* One op that did not come back, as it was submitted. */
+#define WEIR_FRAMES_MAX 16
+
+/* One live op, as it was submitted. A value: nothing of it is the op's memory. */
 struct weir_live {
-    struct weir_op *op;
-    const char *task;  /* its task's name */
-    const char *kind;  /* "write" */
-    const char *state; /* "at gate", "in flight", "done" */
-    const char *site;  /* "file.c:12", where it was submitted */
-    int32_t fd;        /* -1: none */
+    const struct weir_op *op; /* which; not to be looked into in another thread */
+    const char *kind;         /* "write" */
+    const char *state;        /* "posted", "at gate", "in flight", "done" */
+    const char *site;         /* "file.c:12", where it was submitted */
+    char task[WEIR_TASK_NAME_MAX + 1];
+    int32_t fd; /* -1: none */
     uint64_t offset;
     uint64_t length;
-    uint64_t age_ns;
+    uint64_t age_ns;     /* since it was submitted */
+    uint64_t flight_ns;  /* since it left; 0: it has not */
+    uint32_t frame_count;
+    void *frames[WEIR_FRAMES_MAX]; /* the stack that submitted it, if it was kept: return
+                                    * addresses, the innermost first */
 };
 
 struct weir_report {

@@ -65,7 +65,10 @@ struct weir_decision {
 /* What a loop runs on. Sizes in bytes. */
 struct weir_facts {
     const char *backend; /* "io_uring", "epoll" or "sim"; a literal */
-    char kernel[72];     /* uname's release */
+    /* Why that one, for people: "asked for by options.policy", "by WEIR_POLICY", "the best that
+     * works here", or the hint of the better one that was rejected. */
+    char reason[WEIR_HINT_MAX];
+    char kernel[72]; /* uname's release */
     const char *clock;   /* what stamps are read from: "tsc", "monotonic" or "virtual"; a literal */
 
     uint32_t depth_asked;  /* weir_options.depth, defaults filled in */

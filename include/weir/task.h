@@ -13,6 +13,15 @@
  *   WEIR_STAGE_DELIVERY  done -> called      time behind other callbacks of the same turn
  *   WEIR_STAGE_TOTAL     intended -> called  what the user of the service feels
  *
+ * and, of ops that a worker of the offload ring (or a simulated one) has carried out, the two parts
+ * of their FLIGHT that the loop does not see, with its own stamps, CLOCK_MONOTONIC, `begun` and
+ * `ended` by the worker:
+ *
+ *   WEIR_STAGE_QUEUE     left -> begun       time behind other calls
+ *   WEIR_STAGE_RUN       begun -> ended      the function, or the blocking system call
+ *
+ * FLIGHT - QUEUE - RUN is the way back to the loop.
+ *
  * A timer has no WAIT; its FLIGHT is its lateness (due -> done), its TOTAL is due -> called. Ops
  * that were cancelled are counted, not sampled; ops that missed their deadline after they had left
  * are both.
@@ -41,6 +50,8 @@ enum weir_stage {
     WEIR_STAGE_FLIGHT,
     WEIR_STAGE_DELIVERY,
     WEIR_STAGE_TOTAL,
+    WEIR_STAGE_QUEUE,
+    WEIR_STAGE_RUN,
     WEIR_STAGE_COUNT
 };
 
@@ -74,6 +85,9 @@ struct weir_task_options {
     uint64_t bytes_max;
     /* Latency goal, ns: p99 of FLIGHT of the task's ops; 0: none. See weir_options.goal_ns. */
     uint64_t goal_ns;
+    /* Keeps the stack that submitted every so manieth op of the task; 0: of none. Needs
+     * WEIR_INSPECTABLE, -EINVAL without; see weir/observe.h. */
+    uint32_t backtrace_every;
 };
 
 struct weir_task_counters {
@@ -85,6 +99,9 @@ struct weir_task_counters {
     uint64_t failed;    /* of these: with an error of their own */
     uint64_t cancelled; /* of these: with -ECANCELED */
     uint64_t expired;   /* of these: with -ETIME, past their deadline */
+    uint64_t bytes;     /* moved by finished transfers: READ, WRITE and their vectors, RECV, SEND,
+                         * their messages, SPLICE; of a WHOLE op that failed, what moved before */
+    uint64_t continued; /* short transfers of WHOLE ops that were staged again */
     uint64_t live;      /* accepted and not handed back: submitted - finished since open, not since
                     * reset */
 };
@@ -118,6 +135,22 @@ WEIR_API int weir_task_read(const struct weir_task *task, enum weir_stage stage,
 WEIR_API int weir_task_counters(const struct weir_task *task,
                                 struct weir_task_counters *ret_counters);
 
+#define WEIR_ERRORS_MAX 16 /* different errnos that a task tells apart */
+
+/* Of the `failed` ops of a task, how many failed with what, since open. */
+struct weir_task_errors {
+    uint32_t count; /* entries used */
+    struct {
+        int32_t error; /* negative errno */
+        uint64_t times;
+    } errors[WEIR_ERRORS_MAX]; /* in the order of their first times */
+    uint64_t others;           /* with errnos that found no entry, and values of CALLs that are
+                                * no errno */
+};
+
+/* Copies them. Any thread, as weir_task_read(). 0; -EINVAL: NULL; -ECHILD. */
+WEIR_API int weir_task_errors(const struct weir_task *task, struct weir_task_errors *ret_errors);
+
 /* Empties histograms and counters (all but `live`) and starts a new epoch. Loop's thread.
  * 0; -EINVAL: NULL; -EPERM; -ECHILD. */
 WEIR_API int weir_task_reset(struct weir_task *task);
@@ -132,7 +165,7 @@ WEIR_API const char *weir_task_name(const struct weir_task *task);
  */
 WEIR_API struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task);
 
-/* "wait", "flight", "delivery", "total"; NULL for no such stage. */
+/* "wait", "flight", "delivery", "total", "queue", "run"; NULL for no such stage. */
 WEIR_API const char *weir_stage_name(enum weir_stage stage);
 
 #ifdef __cplusplus

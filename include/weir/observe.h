@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir/observe.h: what a loop is at: its live ops, an observer that is told of each op, and the
+ * flight recorder. Histograms and counters are in weir/task.h, all of them together, and the
+ * formats that others read, in weir/snapshot.h; stalls in weir/watchdog.h.
+ */
+#ifndef WEIR_OBSERVE_H
+#define WEIR_OBSERVE_H
+
+#include <weir/loop.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * Lists the live ops, oldest first, at most `max` of them. In the loop's thread all of them (timers
+ * are only counted, weir_counters.timers). In any other thread those behind a gate, as of now, also
+ * while the loop is stuck in a callback or a system call; what is on its way between two states is
+ * listed in one of them. Loop and tasks must stay open during the call.
+ * The number of live ops found, which may be more than max (then the oldest are listed); -EINVAL:
+ * NULL with max > 0; -EPERM: another thread, and the loop was not opened WEIR_INSPECTABLE;
+ * -EOPNOTSUPP: another thread, of a loop in a simulated world; -ECHILD.
+ */
+WEIR_API int64_t weir_loop_inspect(const struct weir_loop *loop, struct weir_live *ret_ops,
+                                   size_t max);
+
+/*
+ * Told of every op of a loop (weir_options.observer), always in the loop's thread: a service's own
+ * instrumentation, without wrapping calls. Entries may be NULL. An entry may look at the op, and
+ * must not submit, cancel, post, turn or close, nor keep the op. at_ns are stamps, see
+ * weir/task.h. In this order, for every op that is accepted:
+ */
+struct weir_observer {
+    /* Accepted. Of a posted op: when the loop took it from its inbox. */
+    void (*submitted)(void *context, const struct weir_op *op, uint64_t at_ns);
+    /* The gate let it through. Not of timers, nor of those who never leave. */
+    void (*left)(void *context, const struct weir_op *op, uint64_t at_ns);
+    /* It is back; op->result is not valid yet. */
+    void (*done)(void *context, const struct weir_op *op, int64_t result, uint64_t at_ns);
+    /* The last thing before its callback; op->result is valid. */
+    void (*handed_back)(void *context, const struct weir_op *op, uint64_t at_ns);
+    /* Submit answered `error`: the op is the caller's, and untouched. May be called outside a turn,
+     * as submitted may. Not of posts, and not of what was no op of this loop's thread. */
+    void (*refused)(void *context, const struct weir_op *op, int error);
+    void *context;
+};
+
+/* Writes `size` bytes somewhere. 0, or a negative errno that ends the writing and is answered. */
+typedef int weir_writer(void *context, const char *text, size_t size);
+
+/*
+ * The flight recorder: the last weir_options.recorder_events things that befell ops of the loop
+ * (submitted, left, done, handed back, refused), 32 bytes each, newest over oldest.
+ *
+ * Dumps it as Chrome trace JSON, which ui.perfetto.dev and chrome://tracing open: an async slice an
+ * op (begin "b", end "e") in a row for its task, with kind, fd and result; inside it the stages;
+ * and a counter of ops live and in flight. An op whose beginning was overwritten begins at the
+ * oldest event; one that is live ends at the dump, marked "live". Any thread, also while the loop
+ * is stuck; events that are overwritten meanwhile are left out. Allocates (malloc) meanwhile.
+ * 0; -EINVAL: NULL; -ENODATA: opened without recorder_events; -ENOMEM; -ECHILD; what the writer
+ * answered.
+ */
+WEIR_API int weir_loop_trace(const struct weir_loop *loop, weir_writer *writer, void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * weir/snapshot.h: the numbers of any number of loops at one moment, and the formats that others
+ * read: Prometheus text, JSON, HdrHistogram logs and percentile files.
+ *
+ * A snapshot is taken without stopping anybody, by any thread. Rows are kept by label and task: two
+ * loops added under one label are merged task by task (by name), which is exact. The difference of
+ * two snapshots is an interval.
+ *
+ * A snapshot belongs to whoever opened it: one thread at a time. Opening and writing allocate;
+ * nothing of that is a loop's.
+ */
+#ifndef WEIR_SNAPSHOT_H
+#define WEIR_SNAPSHOT_H
+
+#include <weir/loop.h>
+#include <weir/observe.h>
+#include <weir/task.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct weir_snapshot;
+
+#define WEIR_LABEL_MAX 47 /* bytes, without the NUL */
+
+/* A row: one task under one label. */
+struct weir_snapshot_task {
+    char label[WEIR_LABEL_MAX + 1];
+    char task[WEIR_TASK_NAME_MAX + 1];
+    struct weir_task_counters counters;
+    struct weir_task_errors errors;
+    struct weir_histogram stages[WEIR_STAGE_COUNT];
+    uint64_t epoch; /* resets seen, of all merged */
+};
+
+/* What was added under one label. */
+struct weir_snapshot_loop {
+    char label[WEIR_LABEL_MAX + 1];
+    uint32_t loops; /* merged into it */
+    char backend[16];     /* of the last one added */
+    char reason[240];     /* why that, as weir_facts.reason */
+    uint64_t memory_total;
+    /* Sums, as of each loop's last turn where another thread asks; all 0 if one of the loops is
+     * neither the calling thread's nor WEIR_INSPECTABLE (has_state 0). */
+    uint8_t has_state;
+    struct weir_counters counters;
+    struct weir_gate_state gates[2];  /* the main one, the offload one; numbers summed */
+    struct weir_histogram turns;      /* as weir_loop_times() */
+    struct weir_histogram callbacks;
+};
+
+/* Memory for at most tasks_max rows (0: 128; about 50 KiB each, touched only as used) and loops_max
+ * labels (0: 16). 0; -EINVAL: NULL, more than 65536 rows or labels; -ENOMEM. Any thread. */
+WEIR_API int weir_snapshot_open(uint32_t tasks_max, uint32_t loops_max,
+                                struct weir_snapshot **ret_snapshot);
+/* NULL too. */
+WEIR_API void weir_snapshot_close(struct weir_snapshot *snapshot);
+/* Empty again. */
+WEIR_API void weir_snapshot_clear(struct weir_snapshot *snapshot);
+/* A copy of `from`. 0; -EINVAL: NULL; -ENOSPC: it does not fit. */
+WEIR_API int weir_snapshot_copy(struct weir_snapshot *into, const struct weir_snapshot *from);
+
+/*
+ * Adds a loop under a label of 1 to WEIR_LABEL_MAX bytes. Any thread; the loop must stay open
+ * during the call. 0; -EINVAL: NULL, no label; -ENAMETOOLONG; -ENOSPC: no more rows or labels
+ * (nothing was added); -EOPNOTSUPP: another thread, of a loop in a simulated world; -ECHILD.
+ */
+WEIR_API int weir_snapshot_add(struct weir_snapshot *snapshot, const struct weir_loop *loop,
+                               const char *label);
+
+/*
+ * Makes `snapshot` what happened since `earlier`: counters and histograms are differences, what is
+ * "now" (live, in flight, depths) stays. A row that was not there, or was reset meanwhile, stays as
+ * it is. An interval's `max` is the largest value's bucket's, exact only if it is that since open.
+ * 0; -EINVAL: NULL.
+ */
+WEIR_API int weir_snapshot_subtract(struct weir_snapshot *snapshot,
+                                    const struct weir_snapshot *earlier);
+
+/* When the first loop was added, and, of an interval, when it began (else 0): CLOCK_REALTIME, ns. */
+WEIR_API uint64_t weir_snapshot_taken_ns(const struct weir_snapshot *snapshot);
+WEIR_API uint64_t weir_snapshot_since_ns(const struct weir_snapshot *snapshot);
+/* The rows, NULL past the last; sorted by label, then task. Valid until the next change. */
+WEIR_API const struct weir_snapshot_task *weir_snapshot_task(const struct weir_snapshot *snapshot,
+                                                             uint32_t index);
+WEIR_API const struct weir_snapshot_loop *weir_snapshot_loop(const struct weir_snapshot *snapshot,
+                                                             uint32_t index);
+
+enum weir_format {
+    /* Prometheus text exposition 0.0.4: weir_* metrics, seconds and bytes, labels loop, task,
+     * stage, errno, gate, backend. */
+    WEIR_FORMAT_PROMETHEUS,
+    WEIR_FORMAT_JSON,
+    /* HdrHistogram interval log, version 1.2, histograms in V2 compressed encoding: a line for each
+     * task and stage that has samples, Tag=label.task.stage. Needs zlib at build time. */
+    WEIR_FORMAT_HLOG,
+};
+
+/* Writes all of it. 0; -EINVAL: NULL, no such format; -ENOMEM; -EOPNOTSUPP: built without zlib;
+ * what the writer answered. */
+WEIR_API int weir_snapshot_write(const struct weir_snapshot *snapshot, enum weir_format format,
+                                 weir_writer *writer, void *context);
+
+/* Writes one histogram as a percentile distribution, .hgrm (HdrHistogram's text form), values in
+ * microseconds. As weir_snapshot_write(). */
+WEIR_API int weir_histogram_write_hgrm(const struct weir_histogram *histogram, weir_writer *writer,
+                                       void *context);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
