@@ -122,6 +122,7 @@ struct weir_sim_run {
     enum weir_sim_fault_what fault; /* that struck; 0: none */
     int error;                      /* of it */
     uint64_t delay_ns;              /* of it */
+    uint64_t begun_ns;              /* when a worker began it */
     struct weir_sim_try attempt;
 };
 

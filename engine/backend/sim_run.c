@@ -70,6 +70,9 @@ void weir_sim_finish(struct weir_sim_run *run, int64_t result)
     struct weir_sim *sim = run->loop->sim;
     weir_sim_trace(sim, "is", run, result);
     run->result = result;
+    if (run->worker != 0) {
+        weir_slots_note_work(run->loop->base.slots, run->op->slot, run->begun_ns, sim->now_ns);
+    }
     take_off(run);
     weir_sim_try_end(sim, &run->attempt);
     weir_sim_list(&run->loop->finished, run, WEIR_SIM_FINISHED);
@@ -265,6 +268,7 @@ void weir_sim_begin(struct weir_sim_run *run)
 {
     struct weir_sim *sim = run->loop->sim;
     uint64_t ns = duration_of(sim, run);
+    run->begun_ns = sim->now_ns;
     if (sends(run)) {
         run->attempt.way_ns = weir_sim_draw(sim, WEIR_SIM_DIE_TIME, &sim->plan.network);
     }

@@ -15,7 +15,8 @@ void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct w
         loop->counters.waited++;
         weir_relaxed_add(&task->counters.waited, 1);
     }
-    op->governed = loop->governs || flow->governed || op->burst > 1;
+    bool governed = flow->governed || op->burst > 1;
+    op->governed = (uint8_t)(loop->governs | (governed ? WEIR_GOVERNED : 0));
     weir_op_move(op, WEIR_AT_GATE);
     weir_slots_take(&loop->slots, op, task, site);
     weir_gate_enter(gate, flow, op);
@@ -60,6 +61,9 @@ static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gat
     struct weir_op *op = weir_gate_admit(gate, flow);
     op->left_ns = loop->stamp_ns;
     weir_op_move(op, WEIR_IN_FLIGHT);
+    if (weir_unlikely(loop->tell.any)) {
+        weir_tell_left(&loop->tell, op, op->slot->task, loop->stamp_ns);
+    }
     return op;
 }
 

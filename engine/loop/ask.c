@@ -72,22 +72,8 @@ int weir_loop_gate(const struct weir_loop *loop, const struct weir_op *op,
     }
     const struct weir_gate *gate =
         op && weir_op_is_offloaded(op) ? &loop->offload_gate : &loop->gate;
-    const struct weir_steer *steer = &gate->steer;
-    *ret_state = (struct weir_gate_state){
-        .depth = gate->depth,
-        .depth_max = gate->depth_max,
-        .reason = steer->reason,
-        .task = steer->task,
-        .in_flight = weir_gate_in_flight(gate),
-        .waiting = count_waiting(gate),
-        .places = gate->places,
-        .reserved = gate->reserved,
-        .bytes_in_flight = gate->bytes_in_flight,
-        .bytes_max = gate->bytes_max,
-        .lowered = steer->lowered,
-        .raised = steer->raised,
-        .throttled_ns = steer->throttled_ns,
-    };
+    *ret_state = weir_loop_describe_gate(gate);
+    ret_state->waiting = count_waiting(gate);
     return 0;
 }
 
@@ -105,7 +91,8 @@ static void follow_limits(struct weir_loop *loop, const struct weir_task *task, 
 {
     bool goal = task->flows[WEIR_GATE_MAIN].goal.flight_ns != 0;
     loop->onlookers += opened ? goal : -(uint32_t)goal;
-    loop->governs = loop->gate.bytes_max != 0 || loop->gate.steer.goals;
+    bool governed = loop->gate.bytes_max != 0 || loop->gate.steer.goals;
+    loop->governs = (uint8_t)((loop->governs & WEIR_OBSERVED) | (governed ? WEIR_GOVERNED : 0));
     weir_loop_set_plain(loop);
 }
 
@@ -162,7 +149,9 @@ int weir_task_open(struct weir_loop *loop, const struct weir_task_options *optio
     if (r < 0) {
         return r;
     }
-    r = set_limits(loop, task, options);
+    task->backtrace_every = options->backtrace_every;
+    r = options->backtrace_every != 0 && !loop->inspectable ? -EINVAL
+                                                            : set_limits(loop, task, options);
     if (r < 0) {
         weir_tasks_close(task);
         return r;
@@ -196,12 +185,6 @@ int weir_task_close(struct weir_task *task)
     return r;
 }
 
-/* Of a built-in task: whether an op was ever submitted, refused ones included. */
-static bool was_asked(const struct weir_task *task)
-{
-    return (task->counters.submitted | task->counters.refused) != 0;
-}
-
 struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
 {
     if (weir_loop_check(loop) < 0) {
@@ -209,7 +192,7 @@ struct weir_task *weir_task_next(struct weir_loop *loop, struct weir_task *task)
     }
     struct weir_task *end = loop->tasks.array + loop->tasks.used;
     for (task = task ? task + 1 : loop->tasks.array; task < end; task++) {
-        if (task->open && (!task->built_in || was_asked(task))) {
+        if (task->open && (!task->built_in || weir_task_was_asked(task))) {
             return task;
         }
     }

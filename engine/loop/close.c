@@ -37,56 +37,13 @@ static void begin(struct weir_loop *loop)
     }
 }
 
-/* Oldest first. Shell's sort: in place, for a list that is short when it matters. */
-static void sort_report(struct weir_live *ops, size_t count)
-{
-    for (size_t gap = count / 2; gap > 0; gap /= 2) {
-        for (size_t i = gap; i < count; i++) {
-            struct weir_live moving = ops[i];
-            size_t at = i;
-            for (; at >= gap && ops[at - gap].age_ns < moving.age_ns; at -= gap) {
-                ops[at] = ops[at - gap];
-            }
-            ops[at] = moving;
-        }
-    }
-}
-
 /* Names what is live. Only ops with slots can be: timers come back when asked. */
 static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
 {
-    static const char *const states[] = {
-        [WEIR_WITH_CALLER] = "with caller",
-        [WEIR_AT_GATE] = "at gate",
-        [WEIR_IN_FLIGHT] = "in flight",
-        [WEIR_DONE] = "done",
-    };
-    if (!ret_report) {
-        return;
+    if (ret_report) {
+        ret_report->ops = loop->report;
+        ret_report->count = weir_loop_list(loop, loop->report, loop->slots.count);
     }
-    uint64_t now_ns = weir_loop_exact(loop);
-    size_t count = 0;
-    for (uint32_t i = 0; i < loop->slots.count; i++) {
-        const struct weir_slot *slot = &loop->slots.slots[i];
-        if (!slot->task) {
-            continue;
-        }
-        bool bytes = weir_kind_traits(slot->op->kind) & WEIR_KIND_BYTES;
-        loop->report[count++] = (struct weir_live){
-            .op = slot->op,
-            .task = slot->task->name,
-            .kind = weir_kind_name(slot->op->kind),
-            .state = states[slot->op->state],
-            .site = slot->site,
-            .fd = loop->slots.fds[i],
-            .offset = bytes ? slot->op->arg.io.offset : 0,
-            .length = bytes ? slot->op->arg.io.length : 0,
-            .age_ns = now_ns > slot->op->born_ns ? now_ns - slot->op->born_ns : 0,
-        };
-    }
-    sort_report(loop->report, count);
-    ret_report->ops = loop->report;
-    ret_report->count = count;
 }
 
 /* A failed loop has no turns to sleep in: its running calls are awaited by looking. True: look
@@ -123,6 +80,7 @@ static int drain(struct weir_loop *loop, uint64_t until_ns)
 
 static void tear_down(struct weir_loop *loop)
 {
+    weir_loop_detach_all(loop);
     weir_loop_forget_marks(loop);
     weir_loop_close_foreign(loop);
     if (loop->offload) {
@@ -255,6 +213,7 @@ int weir_loop_abandon(struct weir_loop *loop)
     if (loop->in_turn) {
         return -EBUSY;
     }
+    weir_loop_detach_all(loop);
     weir_loop_forget_marks(loop);
     if (loop->backend->table->carries_calls) {
         return leave_world(loop);

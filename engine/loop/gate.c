@@ -243,7 +243,7 @@ void weir_gate_enter(struct weir_gate *gate, struct weir_flow *flow, struct weir
 {
     gate->live++;
     gate->unadmitted++;
-    if (op->governed) {
+    if (op->governed & WEIR_GOVERNED) {
         struct weir_want want = weir_gate_want(gate, op);
         op->bytes = counts_bytes(gate, flow) ? want.bytes : 0;
         op->credits = want.credits;
@@ -366,7 +366,7 @@ struct weir_op *weir_gate_admit(struct weir_gate *gate, struct weir_flow *flow)
         serve(gate, flow, want);
     }
     gate->unadmitted--;
-    if (op->governed) {
+    if (op->governed & WEIR_GOVERNED) {
         gate->extra_wanted -= op->credits - 1u;
         op->credits = want.credits;
         gate->extra += op->credits - 1u;
@@ -389,7 +389,9 @@ void weir_gate_release(struct weir_gate *gate, struct weir_flow *flow, struct we
     bool had_credit = weir_op_has_credit(op);
     gate->live--;
     gate->unadmitted -= !had_credit;
-    if (weir_likely(!op->governed)) {
+    uint8_t governed = op->governed;
+    op->governed = 0;
+    if (weir_likely(!(governed & WEIR_GOVERNED))) {
         return;
     }
     count_live(gate, flow, -1);
@@ -405,5 +407,4 @@ void weir_gate_release(struct weir_gate *gate, struct weir_flow *flow, struct we
     } else {
         gate->extra_wanted -= op->credits - 1u;
     }
-    op->governed = 0;
 }

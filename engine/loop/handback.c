@@ -28,30 +28,49 @@ static void record_timer(struct weir_loop *loop, const struct weir_op *op, struc
                 [WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0,
                 [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
                 [WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0,
+                [WEIR_STAGE_QUEUE] = WEIR_NO_SAMPLE,
+                [WEIR_STAGE_RUN] = WEIR_NO_SAMPLE,
             },
     };
     weir_task_record(task, &sample, 1);
 }
 
-static void record_transit(struct weir_loop *loop, struct weir_task *task, uint64_t from_ns,
-                           uint64_t left_ns)
+/* Bytes that an op has moved which came back with a result that is no error. */
+static inline uint64_t moved_by(const struct weir_op *op, int64_t result)
 {
-    if (weir_task_run_on(task, from_ns, left_ns)) {
+    return weir_op_is_transfer(op) ? (uint64_t)result : 0;
+}
+
+static void record_transit(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
+                           uint64_t from_ns, uint64_t bytes)
+{
+    uint64_t left_ns = op->left_ns;
+    if (weir_task_run_on(task, from_ns, left_ns, bytes)) {
         return;
     }
-    uint64_t *stages = weir_task_begin_run(task, from_ns, left_ns)->stages;
+    uint64_t *stages = weir_task_begin_run(task, from_ns, left_ns, bytes)->stages;
+    stages[WEIR_STAGE_QUEUE] = WEIR_NO_SAMPLE;
+    stages[WEIR_STAGE_RUN] = WEIR_NO_SAMPLE;
     stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
     stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
     stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
     stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
 }
 
-static __attribute__((noinline)) void count_error(struct weir_task *task, int64_t result)
+static __attribute__((noinline)) void count_error(struct weir_task *task, const struct weir_op *op,
+                                                  int64_t result)
 {
-    weir_relaxed_add(result == -ECANCELED ? &task->counters.cancelled
-                     : result == -ETIME   ? &task->counters.expired
-                                          : &task->counters.failed,
-                     1);
+    if (result == -ECANCELED) {
+        weir_relaxed_add(&task->counters.cancelled, 1);
+    } else if (result == -ETIME) {
+        weir_relaxed_add(&task->counters.expired, 1);
+    } else {
+        weir_relaxed_add(&task->counters.failed, 1);
+        weir_task_count_error(task, result);
+    }
+    if (op->flags & WEIR_WHOLE) {
+        weir_relaxed_add(&task->counters.bytes, op->moved);
+    }
 }
 
 /* What was cancelled, or never left, is counted and not sampled. True: that is all. */
@@ -60,7 +79,7 @@ static inline bool count_only(const struct weir_op *op, struct weir_task *task, 
     if (weir_likely(result >= 0)) {
         return false;
     }
-    count_error(task, result);
+    count_error(task, op, result);
     if (result != -ECANCELED && op->with != WEIR_CARRIER_NOBODY) {
         return false;
     }
@@ -73,7 +92,26 @@ static inline void record(struct weir_loop *loop, const struct weir_op *op, stru
 {
     if (weir_likely(!count_only(op, task, result))) {
         uint64_t from_ns = op->intended_ns != 0 ? op->intended_ns : op->born_ns;
-        record_transit(loop, task, from_ns, op->left_ns);
+        record_transit(loop, op, task, from_ns, result > 0 ? moved_by(op, result) : 0);
+    }
+}
+
+/* The two parts of a flight that a worker has noted. */
+static void record_work(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
+                        int64_t result)
+{
+    struct weir_work work = {.begun_ns = op->left_ns, .run_ns = op->bytes};
+    if (op->slot) {
+        struct weir_work *noted = &loop->slots.work[weir_slots_index(&loop->slots, op->slot)];
+        work = *noted;
+        *noted = (struct weir_work){0};
+    } else if (op->with != WEIR_CARRIER_CALLER) {
+        return;
+    }
+    if (work.begun_ns != 0 && result != -ECANCELED) {
+        uint64_t queue_ns = work.begun_ns > op->left_ns ? work.begun_ns - op->left_ns : 0;
+        weir_histogram_add(&task->stages[WEIR_STAGE_QUEUE], queue_ns, 1);
+        weir_histogram_add(&task->stages[WEIR_STAGE_RUN], work.run_ns, 1);
     }
 }
 
@@ -105,7 +143,9 @@ static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
         return;
     }
     if (!op->slot) {
-        record(loop, op, weir_loop_task_of(loop, op), event->result);
+        struct weir_task *task = weir_loop_task_of(loop, op);
+        record(loop, op, task, event->result);
+        record_work(loop, op, task, event->result);
         loop->slotless--;
         return;
     }
@@ -113,6 +153,7 @@ static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
     struct weir_gate *gate = weir_loop_gate_of(loop, op);
     struct weir_flow *flow = weir_gate_flow(gate, task);
     record(loop, op, task, event->result);
+    record_work(loop, op, task, event->result);
     if (gate->steer.goals) {
         tell_goals(loop, gate, flow, op, event->result);
     }
@@ -133,6 +174,13 @@ static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
     op->asked_back = 0;
 }
 
+/* The task that an op was submitted with. */
+static struct weir_task *task_of_event(struct weir_loop *loop, const struct weir_op *op)
+{
+    bool has_slot = op->slot && !weir_op_is_timer(op);
+    return has_slot ? op->slot->task : weir_loop_task_of(loop, op);
+}
+
 /* True: it was the last of its op. */
 static __attribute__((noinline)) bool hand_back_odd(struct weir_loop *loop,
                                                     struct weir_event *event)
@@ -143,6 +191,10 @@ static __attribute__((noinline)) bool hand_back_odd(struct weir_loop *loop,
         event->more = WEIR_LAST;
         op->result = event->result;
         return false;
+    }
+    if (weir_unlikely(loop->tell.any)) {
+        op->result = event->result;
+        weir_tell_handed_back(&loop->tell, op, task_of_event(loop, op), loop->stamp_ns);
     }
     leave_odd(loop, event);
     op->deadline_ns = 0;
@@ -156,7 +208,7 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
     if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
         struct weir_slot *slot = op->slot;
         if (weir_likely(!count_only(op, slot->task, event->result))) {
-            record_transit(loop, slot->task, op->born_ns, op->left_ns);
+            record_transit(loop, op, slot->task, op->born_ns, moved_by(op, event->result));
         }
         loop->gate.live--;
         weir_slots_free(&loop->slots, slot);
@@ -189,6 +241,44 @@ static inline __attribute__((always_inline)) void hand_back_all(struct weir_loop
     }
 }
 
+/* The same, showing whose callback runs, and how long each took. */
+static void hand_back_watched(struct weir_loop *loop, uint32_t count)
+{
+    for (uint32_t i = 0; i < count && loop->backend->dead == 0; i++) {
+        uint64_t begun_ns = loop->stamp_ns;
+        weir_loop_beat(loop, WEIR_PHASE_CALLBACK, begun_ns, loop->events[i].op);
+        hand_back(loop, &loop->events[i]);
+        weir_tasks_flush(&loop->tasks);
+        weir_loop_stamp(loop);
+        weir_histogram_add(&loop->pulse.callbacks, loop->stamp_ns - begun_ns, 1);
+    }
+    weir_loop_beat(loop, WEIR_PHASE_TURN, loop->stamp_ns, NULL);
+}
+
+static void tell_done(struct weir_loop *loop, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        const struct weir_event *event = &loop->events[i];
+        if (event->more == WEIR_LAST) {
+            weir_tell_done(&loop->tell, event->op, task_of_event(loop, event->op), event->result,
+                           loop->done_ns);
+        }
+    }
+}
+
+/* A turn's events, one batch of them. */
+static inline void hand_back_batch(struct weir_loop *loop, uint32_t count)
+{
+    if (weir_unlikely(loop->tell.any)) {
+        tell_done(loop, count);
+    }
+    if (weir_unlikely(loop->pulse.kept)) {
+        hand_back_watched(loop, count);
+    } else {
+        hand_back_all(loop, count);
+    }
+}
+
 /* What stands on the early list up to `last`, by the same array. The number called. */
 static __attribute__((noinline)) uint32_t hand_back_early(struct weir_loop *loop,
                                                           const struct weir_op *last)
@@ -202,7 +292,7 @@ static __attribute__((noinline)) uint32_t hand_back_early(struct weir_loop *loop
             loop->events[count] = (struct weir_event){.op = op, .result = op->result};
             last = op == last ? NULL : last;
         }
-        hand_back_all(loop, count);
+        hand_back_batch(loop, count);
         called += count;
     }
     return called;
@@ -211,6 +301,6 @@ static __attribute__((noinline)) uint32_t hand_back_early(struct weir_loop *loop
 uint32_t weir_loop_hand_back(struct weir_loop *loop, uint32_t count)
 {
     const struct weir_op *last = loop->early.tail; /* callbacks push behind it */
-    hand_back_all(loop, count);
+    hand_back_batch(loop, count);
     return weir_likely(!last) ? count : count + hand_back_early(loop, last);
 }

@@ -107,7 +107,7 @@ static void audit_gate(const struct weir_loop *loop, const struct weir_gate *gat
         if (op && weir_op_is_offloaded(op) == (gate == &loop->offload_gate)) {
             live++;
             credits += weir_op_has_credit(op);
-            extra += weir_op_has_credit(op) && op->governed ? op->credits - 1 : 0;
+            extra += weir_op_has_credit(op) && op->governed & WEIR_GOVERNED ? op->credits - 1 : 0;
             waiting += op->state == WEIR_DONE && op->with == WEIR_CARRIER_NOBODY;
             WEIR_CHECK(op->slot == &loop->slots.slots[i]);
         }
@@ -164,7 +164,21 @@ static int leave_early(struct weir_loop *loop, int error)
     loop->stamp_fresh = false;
     loop->plain_max = 0;
     loop->in_turn = false;
+    if (loop->pulse.kept) {
+        weir_loop_end_turn(loop);
+    }
     return error;
+}
+
+/* The end of a turn for those who look on. */
+static __attribute__((noinline)) void show_end(struct weir_loop *loop)
+{
+    if (loop->inspectable) {
+        weir_loop_publish(loop);
+    }
+    if (loop->pulse.kept) {
+        weir_loop_end_turn(loop);
+    }
 }
 
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
@@ -173,6 +187,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     loop->in_turn = true;
     loop->counters.turns++;
     loop->tries_left = WEIR_INLINE_MAX;
+    if (weir_unlikely(loop->pulse.kept)) {
+        weir_loop_begin_turn(loop);
+    }
     weir_loop_take_posts(loop);
     if (weir_likely(loop->failed == 0)) {
         weir_loop_admit(loop);
@@ -182,6 +199,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         }
     }
     weir_loop_stamp(loop);
+    if (weir_unlikely(loop->pulse.kept)) {
+        weir_loop_wake_up(loop);
+    }
     loop->done_ns = loop->stamp_ns;
     loop->stamp_fresh = true;
     weir_loop_set_plain(loop);
@@ -209,6 +229,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     loop->stamp_fresh = false;
     loop->plain_max = 0;
     loop->in_turn = false;
+    if (weir_unlikely(loop->inspectable || loop->pulse.kept)) {
+        show_end(loop);
+    }
     if (weir_unlikely(loop->closing)) {
         weir_loop_step_closing(loop);
     }

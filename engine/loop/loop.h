@@ -9,7 +9,9 @@
 #include <engine/backend/policy.h>
 #include <engine/loop/gate.h>
 #include <engine/loop/timer.h>
-#include <engine/observe/task.h>
+#include <engine/observe/attachment.h>
+#include <engine/observe/pulse.h>
+#include <engine/observe/tell.h>
 #include <engine/offload/offload.h>
 #include <weir/weir.h>
 
@@ -22,6 +24,13 @@ struct weir_spin {
     uint32_t skip;   /* turns to go without */
 };
 
+/* The loop's numbers as of its last turn, for other threads; a sequence lock. */
+struct weir_published {
+    uint64_t sequence;
+    struct weir_counters counters;
+    struct weir_gate_state gates[WEIR_GATE_COUNT];
+};
+
 struct weir_loop {
     struct weir_guard *guard;
     int refuse;   /* what submit answers: 0, -ESHUTDOWN, or `failed` */
@@ -29,7 +38,9 @@ struct weir_loop {
     bool unowned; /* waits for adoption */
     bool caller_runs;
     bool refuses;
-    bool governs;       /* all its ops are governed: a byte budget, or a goal of the loop's */
+    uint8_t governs; /* WEIR_GOVERNED: all its ops are, for a byte budget, or a goal of the
+                         * loop's; WEIR_OBSERVED: somebody is told of them */
+    bool inspectable;
     uint32_t onlookers; /* waiters for room, watermarks and goals: those who look at a gate each
                          * turn */
     bool in_turn;       /* callbacks may be running */
@@ -72,6 +83,11 @@ struct weir_loop {
     uint32_t events_max; /* and all sources together */
 
     struct weir_tasks tasks;
+
+    struct weir_tell tell;
+    struct weir_pulse pulse;
+    struct weir_attachment *attachments;
+    struct weir_published published; /* if inspectable */
 
     struct weir_offload *offload; /* NULL: none */
     struct weir_spin spin;
@@ -301,6 +317,28 @@ void weir_loop_forget_marks(struct weir_loop *loop);
 /* foreign.c: leaves the loop so that its fd tells when to turn again. */
 void weir_loop_arm_foreign(struct weir_loop *loop);
 void weir_loop_close_foreign(struct weir_loop *loop);
+
+/* look.c */
+/* Memory for who is told, in this order: views, recorder. Bytes. */
+uint64_t weir_loop_observe_size(const struct weir_options *options, uint32_t slots);
+void weir_loop_observe(struct weir_loop *loop, const struct weir_options *options, void *memory);
+/* Shows other threads how the turn has ended. */
+void weir_loop_publish(struct weir_loop *loop);
+/* The gate's state but for who waits, which is to be counted. */
+struct weir_gate_state weir_loop_describe_gate(const struct weir_gate *gate);
+/* Lists the live ops, oldest first. How many there are. */
+size_t weir_loop_list(const struct weir_loop *loop, struct weir_live *ret_ops, size_t max);
+/* Nobody looks any more: the loop ends. */
+void weir_loop_detach_all(struct weir_loop *loop);
+/* A new beat of a pulse that is kept: what it does from now on. op: of CALLBACK. */
+void weir_loop_beat(struct weir_loop *loop, enum weir_phase phase, uint64_t since_ns,
+                    const struct weir_op *op);
+
+/* What it is doing, while the pulse is kept: a turn begins, may sleep from now on, goes on, ends. */
+void weir_loop_begin_turn(struct weir_loop *loop);
+void weir_loop_fall_asleep(struct weir_loop *loop);
+void weir_loop_wake_up(struct weir_loop *loop);
+void weir_loop_end_turn(struct weir_loop *loop);
 
 /* close.c: the last touch of a turn. */
 void weir_loop_step_closing(struct weir_loop *loop);

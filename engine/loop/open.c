@@ -55,7 +55,8 @@ static const char *judge_options(const struct weir_options *options)
     if ((unsigned)options->policy > WEIR_SIM) {
         return "options.policy is none of enum weir_policy";
     }
-    if (options->flags & ~(uint32_t)(WEIR_FOR_ADOPTION | WEIR_CALLER_RUNS | WEIR_REFUSES)) {
+    if (options->flags &
+        ~(uint32_t)(WEIR_FOR_ADOPTION | WEIR_CALLER_RUNS | WEIR_REFUSES | WEIR_INSPECTABLE)) {
         return "options.flags has a bit that is none of enum weir_loop_flags";
     }
     if (options->depth > WEIR_DEPTH_MAX) {
@@ -81,6 +82,12 @@ static const char *judge_options(const struct weir_options *options)
     }
     if (options->native_kinds >> WEIR_KIND_COUNT || options->native_kinds & 1) {
         return "options.native_kinds has a bit that is none of enum weir_kind";
+    }
+    if (options->recorder_events > WEIR_RECORDER_MAX) {
+        return "options.recorder_events is above WEIR_RECORDER_MAX, 16777216";
+    }
+    if (options->backtrace_every != 0 && !(options->flags & WEIR_INSPECTABLE)) {
+        return "options.backtrace_every needs the flag WEIR_INSPECTABLE";
     }
     return judge_offload_options(options);
 }
@@ -194,7 +201,7 @@ static uint32_t count_timers(const struct weir_options *options, uint32_t slots)
     return options->timers_max + slots + options->posts_max;
 }
 
-/* The arena: loop, slots, report, heap, events, tasks. */
+/* The arena: loop, slots, report, heap, events, views and recorder, tasks. */
 static void measure(const struct weir_options *options, struct weir_facts *facts)
 {
     uint32_t slots = count_slots(options, facts);
@@ -207,6 +214,7 @@ static void measure(const struct weir_options *options, struct weir_facts *facts
                            aligned(count_leaving(options, facts) * sizeof(struct weir_op *));
     facts->memory_tasks =
         aligned(options->memory_max / sizeof(struct weir_task) * sizeof(struct weir_task));
+    facts->memory_observe = aligned(weir_loop_observe_size(options, slots));
     facts->memory_loop += aligned(sizeof(struct weir_loop)) + (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
@@ -245,6 +253,8 @@ static void lay_out(struct weir_loop *loop, const struct weir_options *options)
     loop->leaving_end = loop->leaving;
     loop->leaving_limit = loop->leaving;
     at += facts->memory_events;
+    weir_loop_observe(loop, options, at);
+    at += facts->memory_observe;
     weir_tasks_init(&loop->tasks, loop->guard, at, facts->memory_tasks);
 }
 
@@ -268,9 +278,11 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
     size_t page = (size_t)sysconf(_SC_PAGESIZE);
     measure(options, facts);
     size_t arena_size = aligned(sizeof(struct weir_loop)) + facts->memory_slots +
-                        facts->memory_timers + facts->memory_events + facts->memory_tasks;
+                        facts->memory_timers + facts->memory_events + facts->memory_observe +
+                        facts->memory_tasks;
     facts->memory_total = facts->memory_ring + facts->memory_loop + facts->memory_slots +
-                          facts->memory_timers + facts->memory_events + facts->memory_tasks;
+                          facts->memory_timers + facts->memory_events + facts->memory_observe +
+                          facts->memory_tasks;
 
     struct weir_loop *loop = map(arena_size);
     if (!loop) {
@@ -288,7 +300,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .backend = backend,
         .caller_runs = options->flags & WEIR_CALLER_RUNS,
         .refuses = options->flags & WEIR_REFUSES,
-        .governs = options->bytes_max != 0 || options->goal_ns != 0,
+        .governs = options->bytes_max != 0 || options->goal_ns != 0 ? WEIR_GOVERNED : 0,
         .onlookers = options->goal_ns != 0,
         /* A clock that does not move by itself is not worth watching. */
         .spin = {.max_ns = backend->table->carries_calls ? 0 : options->spin_ns_max},
@@ -349,6 +361,7 @@ static int open_offload(struct weir_loop *loop, const struct weir_options *optio
         .ops_max = facts->depth + options->offload_depth,
         .stack = options->offload_stack,
         .write_flags = loop->backend->write_flags,
+        .slots = &loop->slots,
         .spin_ns = options->spin_ns_max,
         .finished = on_finished_call,
         .context = loop,

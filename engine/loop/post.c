@@ -120,6 +120,14 @@ void weir_loop_empty_inbox(struct weir_loop *loop)
     }
 }
 
+/* What comes of a post: a place, or that it is asked back before it has one. */
+static void tell_submitted(struct weir_loop *loop, struct weir_op *op, const char *site)
+{
+    if (weir_unlikely(loop->tell.any)) {
+        weir_tell_submitted(&loop->tell, op, weir_loop_task_of(loop, op), site, loop->stamp_ns);
+    }
+}
+
 static void uncount(struct weir_loop *loop)
 {
     /* Release: what the post left behind is seen by who posts into its room. */
@@ -131,7 +139,9 @@ static void take_from(struct weir_loop *loop, struct weir_gate *gate)
 {
     struct weir_op *op;
     while ((op = weir_gate_take_post(gate)) != NULL) {
-        weir_loop_enter_gate(loop, op, op->site);
+        const char *site = op->site; /* enter_gate() writes over it */
+        weir_loop_enter_gate(loop, op, site);
+        tell_submitted(loop, op, site);
         uncount(loop);
     }
 }
@@ -147,7 +157,9 @@ void weir_loop_move_posts(struct weir_loop *loop)
     take_from(loop, &loop->gate);
     take_from(loop, &loop->offload_gate);
     while (loop->posted_timers.head && loop->timers < loop->timers_max) {
-        weir_loop_start_timer(loop, weir_queue_pop(&loop->posted_timers));
+        struct weir_op *op = weir_queue_pop(&loop->posted_timers);
+        weir_loop_start_timer(loop, op);
+        tell_submitted(loop, op, op->site);
         uncount(loop);
     }
 }
@@ -160,6 +172,7 @@ void weir_loop_withdraw_post(struct weir_loop *loop, struct weir_op *op)
     }
     loop->slotless++;
     uncount(loop);
+    tell_submitted(loop, op, op->site);
     weir_loop_finish_early(loop, op, weir_op_asked_result(op));
 }
 

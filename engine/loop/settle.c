@@ -118,6 +118,7 @@ static enum weir_settled settle_success(struct weir_loop *loop, struct weir_op *
         op->retry = WEIR_RETRY_NONE;
         op->attempts = 0;
         loop->counters.continued++;
+        weir_relaxed_add(&op->slot->task->counters.continued, 1);
         return WEIR_GOES_ON;
     }
     if (op->asked == WEIR_ASKED_CLOSE && weir_kind_traits(op->kind) & WEIR_KIND_MAKES_FD) {

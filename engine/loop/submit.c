@@ -51,12 +51,6 @@ int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
     return weir_op_is_timer(op) && op->deadline_ns != 0 ? -EINVAL : 0;
 }
 
-/* Those with WEIR_KIND_MAY_WHOLE. */
-#define KIND(name) (1ULL << WEIR_KIND_##name)
-#define TRANSFER_KINDS                                                                             \
-    (KIND(READ) | KIND(WRITE) | KIND(READV) | KIND(WRITEV) | KIND(RECV) | KIND(SEND) |             \
-     KIND(RECVMSG) | KIND(SENDMSG) | KIND(SPLICE))
-
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
     op->loop = loop;
@@ -72,8 +66,20 @@ void weir_loop_start_timer(struct weir_loop *loop, struct weir_op *op)
     weir_heap_insert(&loop->heap, op, op->arg.timeout.at_ns);
 }
 
+/* A TIMEOUT that was accepted. */
+static void begin_timer(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
+                        const char *site)
+{
+    take(loop, op, task);
+    weir_loop_start_timer(loop, op);
+    if (weir_unlikely(loop->tell.any)) {
+        weir_tell_submitted(&loop->tell, op, task, site, loop->stamp_ns);
+    }
+}
+
 /* The caller pays for what the workers cannot take; its callback still comes from a turn. */
-static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
+static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
+                         const char *site)
 {
     take(loop, op, task);
     op->slot = NULL;
@@ -83,9 +89,15 @@ static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir
     op->with = WEIR_CARRIER_CALLER;
     loop->slotless++;
     loop->counters.caller_ran++;
+    if (weir_unlikely(loop->tell.any)) {
+        weir_tell_submitted(&loop->tell, op, task, site, loop->stamp_ns);
+        weir_tell_left(&loop->tell, op, task, loop->stamp_ns);
+    }
     bool in_turn = loop->in_turn;
     loop->in_turn = true; /* no turn, run or close inside the function */
+    uint64_t begun_ns = weir_loop_exact(loop);
     int64_t result = op->arg.call.function(op->arg.call.argument);
+    op->bytes = weir_loop_exact(loop) - begun_ns; /* for leave_odd(): it has no slot */
     loop->in_turn = in_turn;
     weir_loop_finish_early(loop, op, result);
     return 0;
@@ -118,6 +130,14 @@ static bool is_full(struct weir_loop *loop, const struct weir_op *op)
             weir_gate_would_wait(gate, flow, weir_gate_want(gate, op)));
 }
 
+static int refuse(struct weir_loop *loop, struct weir_op *op, int error)
+{
+    if (weir_unlikely(loop->tell.any)) {
+        weir_tell_refused(&loop->tell, op, weir_loop_task_of(loop, op), error, loop->stamp_ns);
+    }
+    return error;
+}
+
 /* Any op, and every reason to refuse one. */
 static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, struct weir_op *op,
                                                     const char *site)
@@ -145,11 +165,10 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     if (full && !caller_runs) {
         loop->counters.refused++;
         weir_relaxed_add(&task->counters.refused, 1);
-        return -EAGAIN;
+        return refuse(loop, op, -EAGAIN);
     }
     if (weir_op_is_timer(op)) {
-        take(loop, op, task);
-        weir_loop_start_timer(loop, op);
+        begin_timer(loop, op, task, site);
         return 0;
     }
     if (!loop->stamp_fresh) {
@@ -158,7 +177,7 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
         weir_loop_set_plain(loop);
     }
     if (caller_runs) {
-        return run_by_caller(loop, op, task);
+        return run_by_caller(loop, op, task, site);
     }
     take(loop, op, task);
     op->moved = 0;
@@ -166,6 +185,9 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     weir_loop_enter_gate(loop, op, site);
     if (op->deadline_ns != 0) {
         weir_heap_insert(&loop->heap, op, op->deadline_ns);
+    }
+    if (weir_unlikely(loop->tell.any)) {
+        weir_tell_submitted(&loop->tell, op, task, site, op->born_ns);
     }
     return 0;
 }
@@ -182,7 +204,7 @@ static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *
 static inline bool goes_through(struct weir_loop *loop, const struct weir_op *op)
 {
     return weir_likely(loop->leaving_end < loop->leaving_limit) &&
-           (!(TRANSFER_KINDS >> op->kind & 1) || weir_loop_fits_bytes(loop, op));
+           (!weir_op_is_transfer(op) || weir_loop_fits_bytes(loop, op));
 }
 
 int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)

@@ -6,12 +6,13 @@
 #ifndef WEIR_ENGINE_LOOK_H
 #define WEIR_ENGINE_LOOK_H
 
+#include <engine/observe/live.h>
 #include <engine/observe/task.h>
 #include <weir/loop.h>
 
 struct weir_look {
-    const struct weir_facts *facts; /* do not change while the loop is open */
-    const struct weir_tasks *tasks; /* to be walked with weir_tasks_see() */
+    const struct weir_facts *facts;     /* do not change while the loop is open */
+    const struct weir_tasks *tasks;     /* to be walked with weir_tasks_see() */
     const struct weir_histogram *turns; /* to be copied with weir_histogram_copy() */
     const struct weir_histogram *callbacks;
     bool has_state; /* the two below are valid */
@@ -22,5 +23,11 @@ struct weir_look {
 /* Any thread; the loop must stay open. 0; -EINVAL: NULL; -ECHILD; -EOPNOTSUPP: another thread, of a
  * loop in a simulated world. */
 int weir_loop_look(const struct weir_loop *loop, struct weir_look *ret_look);
+
+/* Places in which live ops may be, and what is in one of them; false: nothing, or the loop is not
+ * WEIR_INSPECTABLE. Any thread; not of a loop in a simulated world. */
+uint32_t weir_loop_places(const struct weir_loop *loop);
+bool weir_loop_see(const struct weir_loop *loop, uint32_t index, struct weir_live *ret_live,
+                   struct weir_seen *ret_seen);
 
 #endif

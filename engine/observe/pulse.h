@@ -23,14 +23,15 @@ enum weir_phase {
 
 /* What it is doing. */
 struct weir_beat {
-    uint64_t phase;    /* enum weir_phase */
-    uint64_t since_ns; /* when it began: a stamp; of TURN the turn's beginning or its end of sleep */
+    uint64_t phase; /* enum weir_phase */
+    uint64_t
+        since_ns; /* when it began: a stamp; of TURN the turn's beginning or its end of sleep */
     /* Of CALLBACK. */
-    uint64_t callback;    /* the function */
+    uint64_t callback;            /* the function */
     const struct weir_task *task; /* for weir_task_copy_name(); its place stays while the loop is
                                    * open */
-    const char *site;     /* a literal; NULL: none was kept */
-    uint64_t kind_and_fd; /* kind in the upper half, fd in the lower */
+    const char *site;             /* a literal; NULL: none was kept */
+    uint64_t kind_and_fd;         /* kind in the upper half, fd in the lower */
 };
 
 struct weir_pulse {
@@ -38,6 +39,9 @@ struct weir_pulse {
     pid_t thread;      /* of the loop; set when it is watched */
     uint64_t sequence; /* odd while `beat` is written; moves with every phase */
     struct weir_beat beat;
+    /* The loop's own. */
+    uint64_t begun_ns;  /* when the turn began, later by what it slept */
+    uint64_t asleep_ns; /* since when it may sleep; 0: it is past that */
     /* While it is kept, ns. */
     struct weir_histogram turns; /* without their sleep */
     struct weir_histogram callbacks;

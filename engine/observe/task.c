@@ -1,15 +1,68 @@
 /* SPDX-License-Identifier: MIT */
 #include <engine/observe/task.h>
-#include <stdio.h>
 #include <string.h>
 
 #define BUILT_IN (WEIR_KIND_COUNT - 1)
-/* a reader meets at most a few resets; more is a loop that resets in a loop */
+#define ERRNO_MAX 4095 /* MAX_ERRNO of Linux: a CALL may answer anything below */
+#define NAME_WORDS ((WEIR_TASK_NAME_MAX + 1) / sizeof(uint64_t))
+
+_Static_assert((WEIR_TASK_NAME_MAX + 1) % sizeof(uint64_t) == 0, "a name is whole words");
 
 const char *weir_stage_name(enum weir_stage stage)
 {
-    static const char *const names[] = {"wait", "flight", "delivery", "total"};
+    static const char *const names[] = {"wait", "flight", "delivery", "total", "queue", "run"};
     return (unsigned)stage < WEIR_STAGE_COUNT ? names[stage] : NULL;
+}
+
+/* --- opening and closing ---------------------------------------------------------------------- */
+
+/* Opening and resetting are a sequence lock: the epoch is odd while they last. A reader that meets
+ * one tries again. */
+static void begin_change(struct weir_task *task)
+{
+    weir_relaxed_store(&task->epoch, task->epoch + 1);
+    /* A reader that saw any word of the change sees the epoch move. */
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+static void end_change(struct weir_task *task)
+{
+    __atomic_store_n(&task->epoch, task->epoch + 1, __ATOMIC_RELEASE);
+}
+
+static void set_open(struct weir_task *task, bool open)
+{
+    __atomic_store_n(&task->open, open, __ATOMIC_RELAXED);
+}
+
+static void set_name(struct weir_task *task, const char *name)
+{
+    uint64_t words[NAME_WORDS] = {0};
+    memcpy(words, name, strlen(name));
+    for (unsigned i = 0; i < NAME_WORDS; i++) {
+        weir_relaxed_store(&task->name[i], words[i]);
+    }
+}
+
+void weir_task_copy_name(const struct weir_task *task, char ret_name[WEIR_TASK_NAME_MAX + 1])
+{
+    uint64_t words[NAME_WORDS];
+    for (unsigned i = 0; i < NAME_WORDS; i++) {
+        words[i] = weir_relaxed_load(&task->name[i]);
+    }
+    memcpy(ret_name, words, sizeof words);
+    ret_name[WEIR_TASK_NAME_MAX] = '\0'; /* torn by a reuse of the place, it still ends */
+}
+
+uint32_t weir_task_index(const struct weir_task *task)
+{
+    return (uint32_t)(task - task->tasks->array);
+}
+
+uint32_t weir_tasks_used(const struct weir_tasks *tasks)
+{
+    /* Acquire: what lies before it is initialised. */
+    return __atomic_load_n(&tasks->used, __ATOMIC_ACQUIRE);
 }
 
 bool weir_tasks_fit(uint64_t size)
@@ -32,8 +85,29 @@ void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, v
         task->plain = tasks;
         task->open = true;
         task->built_in = true;
-        snprintf(task->name, sizeof task->name, "%s", weir_kind_name(kind));
+        set_name(task, weir_kind_name(kind));
     }
+}
+
+static void clear_words(void *memory, size_t size)
+{
+    uint64_t *words = memory;
+    for (size_t i = 0; i < size / sizeof(uint64_t); i++) {
+        weir_relaxed_store(&words[i], 0);
+    }
+}
+
+/* A closed task's place is as new; readers see it word by word. */
+static void empty(struct weir_task *task)
+{
+    clear_words(&task->counters, sizeof task->counters);
+    clear_words(&task->at_reset, sizeof task->at_reset);
+    clear_words(&task->errors, sizeof task->errors);
+    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+        weir_histogram_clear(&task->stages[stage]);
+    }
+    memset(task->flows, 0, sizeof task->flows); /* the loop's alone */
+    task->plain = NULL;
 }
 
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task)
@@ -53,17 +127,24 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
         return -ENOSPC;
     }
     struct weir_task *task = &tasks->array[place];
-    if (place == tasks->used) {
-        tasks->used++; /* never used: still zeroed, its pages untouched */
-    } else {
-        memset(task, 0, sizeof *task);
+    begin_change(task);
+    if (place < tasks->used) { /* else never used: still zeroed, its pages untouched */
+        empty(task);
     }
     task->tasks = tasks;
-    task->open = true;
-    memcpy(task->name, name, length + 1);
+    task->backtrace_every = 0;
+    task->backtrace_left = 0;
+    set_name(task, name);
+    set_open(task, true);
+    end_change(task);
+    if (place == tasks->used) {
+        __atomic_store_n(&tasks->used, place + 1, __ATOMIC_RELEASE);
+    }
     *ret_task = task;
     return 0;
 }
+
+/* --- recording -------------------------------------------------------------------------------- */
 
 void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times)
 {
@@ -78,10 +159,32 @@ void weir_task_record(struct weir_task *task, const struct weir_sample *sample, 
 static void end_run(struct weir_task *task)
 {
     weir_task_record(task, &task->sample, task->run);
+    weir_relaxed_add(&task->counters.bytes, task->run_bytes);
+    task->run_bytes = 0;
     task->run = 0;
 }
 
-struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
+void weir_task_count_error(struct weir_task *task, int64_t error)
+{
+    struct weir_task_errors *errors = &task->errors;
+    uint32_t i = 0;
+    while (i < errors->count && errors->errors[i].error != error) {
+        i++;
+    }
+    if (i == WEIR_ERRORS_MAX || error < -ERRNO_MAX) {
+        weir_relaxed_add(&errors->others, 1);
+        return;
+    }
+    __atomic_store_n(&errors->errors[i].error, (int32_t)error, __ATOMIC_RELAXED);
+    weir_relaxed_add(&errors->errors[i].times, 1);
+    if (i == errors->count) {
+        /* Release: who sees the entry counted sees it. */
+        __atomic_store_n(&errors->count, i + 1, __ATOMIC_RELEASE);
+    }
+}
+
+struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
+                                        uint64_t bytes)
 {
     if (task->run != 0) {
         end_run(task);
@@ -90,6 +193,7 @@ struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns
         task->tasks->runs = task;
     }
     task->run = 1;
+    task->run_bytes = bytes;
     task->run_from_ns = from_ns;
     task->run_left_ns = left_ns;
     return &task->sample;
@@ -113,10 +217,12 @@ int weir_tasks_close(struct weir_task *task)
     if (weir_task_live(task) > 0) {
         return -EBUSY;
     }
-    task->open = false;
+    set_open(task, false);
     task->plain = NULL;
     return 0;
 }
+
+/* --- reading ---------------------------------------------------------------------------------- */
 
 /* A child's copy of the counters means nothing. */
 static bool forked(const struct weir_task *task)
@@ -132,12 +238,10 @@ static void see_own_run(const struct weir_task *task)
     }
 }
 
-/* A reset is a sequence lock: the epoch is odd while it lasts. A reader that meets one tries
- * again. */
 static uint64_t begin_read(const struct weir_task *task)
 {
     uint64_t epoch;
-    do { /* acquire: pairs with the releases in weir_task_reset(), which takes microseconds */
+    do { /* acquire: pairs with the release in end_change(); a change takes microseconds */
         epoch = __atomic_load_n(&task->epoch, __ATOMIC_ACQUIRE);
     } while (epoch & 1);
     return epoch;
@@ -178,13 +282,17 @@ static void copy_counters(const struct weir_task *task, struct weir_task_counter
     ret_counters->live = submitted - finished;
     ret_counters->submitted = submitted - weir_relaxed_load(&since->submitted);
     ret_counters->finished = finished - weir_relaxed_load(&since->finished);
-    ret_counters->refused = weir_relaxed_load(&from->refused) - weir_relaxed_load(&since->refused);
-    ret_counters->waited = weir_relaxed_load(&from->waited) - weir_relaxed_load(&since->waited);
-    ret_counters->shed = weir_relaxed_load(&from->shed) - weir_relaxed_load(&since->shed);
-    ret_counters->failed = weir_relaxed_load(&from->failed) - weir_relaxed_load(&since->failed);
-    ret_counters->cancelled =
-        weir_relaxed_load(&from->cancelled) - weir_relaxed_load(&since->cancelled);
-    ret_counters->expired = weir_relaxed_load(&from->expired) - weir_relaxed_load(&since->expired);
+#define SINCE(name)                                                                                \
+    (ret_counters->name = weir_relaxed_load(&from->name) - weir_relaxed_load(&since->name))
+    SINCE(refused);
+    SINCE(waited);
+    SINCE(shed);
+    SINCE(failed);
+    SINCE(cancelled);
+    SINCE(expired);
+    SINCE(bytes);
+    SINCE(continued);
+#undef SINCE
 }
 
 int weir_task_counters(const struct weir_task *task, struct weir_task_counters *ret_counters)
@@ -204,6 +312,52 @@ int weir_task_counters(const struct weir_task *task, struct weir_task_counters *
     return 0;
 }
 
+static void copy_errors(const struct weir_task *task, struct weir_task_errors *ret_errors)
+{
+    const struct weir_task_errors *from = &task->errors;
+    memset(ret_errors, 0, sizeof *ret_errors);
+    ret_errors->others = weir_relaxed_load(&from->others);
+    ret_errors->count = __atomic_load_n(&from->count, __ATOMIC_ACQUIRE);
+    for (uint32_t i = 0; i < ret_errors->count; i++) {
+        ret_errors->errors[i].error = __atomic_load_n(&from->errors[i].error, __ATOMIC_RELAXED);
+        ret_errors->errors[i].times = weir_relaxed_load(&from->errors[i].times);
+    }
+}
+
+int weir_task_errors(const struct weir_task *task, struct weir_task_errors *ret_errors)
+{
+    if (!task || !ret_errors) {
+        return -EINVAL;
+    }
+    if (forked(task)) {
+        return -ECHILD;
+    }
+    copy_errors(task, ret_errors);
+    return 0;
+}
+
+bool weir_task_copy(const struct weir_task *task, struct weir_snapshot_task *ret_row)
+{
+    uint64_t epoch;
+    bool open;
+    do {
+        epoch = begin_read(task);
+        open = __atomic_load_n(&task->open, __ATOMIC_RELAXED) &&
+               (!task->built_in || weir_task_was_asked(task));
+        if (open) {
+            see_own_run(task);
+            weir_task_copy_name(task, ret_row->task);
+            copy_counters(task, &ret_row->counters);
+            copy_errors(task, &ret_row->errors);
+            for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+                weir_histogram_copy(&ret_row->stages[stage], &task->stages[stage]);
+            }
+            ret_row->epoch = epoch;
+        }
+    } while (!end_read(task, epoch));
+    return open;
+}
+
 int weir_task_reset(struct weir_task *task)
 {
     if (!task) {
@@ -214,27 +368,21 @@ int weir_task_reset(struct weir_task *task)
         return r;
     }
     weir_tasks_flush(task->tasks);
-    /* Odd while it lasts, as a sequence lock: a reader that saw any of the zeros sees the epoch
-     * move. */
-    __atomic_store_n(&task->epoch, task->epoch + 1, __ATOMIC_RELAXED);
-    __atomic_thread_fence(__ATOMIC_RELEASE);
+    begin_change(task);
     for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
         weir_histogram_clear(&task->stages[stage]);
     }
     const struct weir_task_counters *from = &task->counters;
-    weir_relaxed_store(&task->at_reset.submitted, from->submitted);
-    weir_relaxed_store(&task->at_reset.refused, from->refused);
-    weir_relaxed_store(&task->at_reset.waited, from->waited);
-    weir_relaxed_store(&task->at_reset.shed, from->shed);
-    weir_relaxed_store(&task->at_reset.finished, from->finished);
-    weir_relaxed_store(&task->at_reset.failed, from->failed);
-    weir_relaxed_store(&task->at_reset.cancelled, from->cancelled);
-    weir_relaxed_store(&task->at_reset.expired, from->expired);
-    __atomic_store_n(&task->epoch, task->epoch + 1, __ATOMIC_RELEASE);
+    const uint64_t *now = (const uint64_t *)(const void *)from;
+    uint64_t *then = (uint64_t *)(void *)&task->at_reset;
+    for (size_t i = 0; i < sizeof *from / sizeof(uint64_t); i++) {
+        weir_relaxed_store(&then[i], now[i]);
+    }
+    end_change(task);
     return 0;
 }
 
 const char *weir_task_name(const struct weir_task *task)
 {
-    return task ? task->name : NULL;
+    return task ? (const char *)task->name : NULL;
 }

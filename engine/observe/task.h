@@ -41,7 +41,7 @@ struct weir_task {
     uint64_t name[(WEIR_TASK_NAME_MAX + 1) / sizeof(uint64_t)]; /* characters: weir_task_name() */
     uint64_t epoch; /* odd while it is opened or reset */
     uint32_t backtrace_every;
-    uint32_t backtrace_left; /* ops until the next */
+    uint32_t backtrace_left;            /* ops until the next */
     struct weir_task_counters counters; /* since open; `live` is not kept but derived */
     struct weir_task_counters at_reset; /* what they were at the last reset */
     struct weir_task_errors errors;     /* since open */
@@ -85,22 +85,35 @@ void weir_task_copy_name(const struct weir_task *task, char ret_name[WEIR_TASK_N
 /* Which place of the array. */
 uint32_t weir_task_index(const struct weir_task *task);
 
+/* Counts a failure by its errno. */
+void weir_task_count_error(struct weir_task *task, int64_t error);
+
+/* Of a built-in task: whether an op was ever submitted, refused ones included. Any thread. */
+static inline bool weir_task_was_asked(const struct weir_task *task)
+{
+    return (weir_relaxed_load(&task->counters.submitted) |
+            weir_relaxed_load(&task->counters.refused)) != 0;
+}
+
 static inline uint64_t weir_task_live(const struct weir_task *task)
 {
     return task->counters.submitted - task->counters.finished;
 }
 
-/* True: the op has gone into its task's run. */
-static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
+/* True: the op has gone into its task's run. bytes: that it moved. */
+static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
+                                    uint64_t bytes)
 {
     if (weir_likely(task->run != 0 && from_ns == task->run_from_ns &&
                     left_ns == task->run_left_ns)) {
         task->run++;
+        task->run_bytes += bytes;
         return true;
     }
     return false;
 }
 
 /* Else it begins one, the old one is written: the sample to fill. */
-struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns);
+struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
+                                        uint64_t bytes);
 #endif

@@ -11,7 +11,7 @@
 #ifndef WEIR_ENGINE_OFFLOAD_H
 #define WEIR_ENGINE_OFFLOAD_H
 
-#include <engine/op/op.h>
+#include <engine/op/slots.h>
 
 struct weir_offload;
 
@@ -26,7 +26,8 @@ struct weir_offload_options {
     uint32_t stack;       /* a worker's stack, bytes; the process's thread-local storage on top */
     size_t stack_size;    /* with that, in whole pages: written by weir_offload_size() */
     uint32_t write_flags; /* for weir_op_perform() */
-    uint64_t spin_ns;     /* a worker that finds nothing watches this long before it sleeps */
+    const struct weir_slots *slots; /* where workers note their times; NULL: nowhere */
+    uint64_t spin_ns; /* a worker that finds nothing watches this long before it sleeps */
     /* Called by a worker after it has put an op among the finished, once per op: it rings the
      * loop's bell and wakes the loop if that sleeps. */
     void (*finished)(void *context);

@@ -99,6 +99,17 @@ static inline void weir_op_set_stand(struct weir_op *op, uint32_t word)
     memcpy(&op->state, &word, sizeof word);
 }
 
+/* Kinds that move bytes, and say how many: those with WEIR_KIND_MAY_WHOLE. */
+#define WEIR_TRANSFER_KINDS                                                                        \
+    (1ULL << WEIR_KIND_READ | 1ULL << WEIR_KIND_WRITE | 1ULL << WEIR_KIND_READV |                  \
+     1ULL << WEIR_KIND_WRITEV | 1ULL << WEIR_KIND_RECV | 1ULL << WEIR_KIND_SEND |                  \
+     1ULL << WEIR_KIND_RECVMSG | 1ULL << WEIR_KIND_SENDMSG | 1ULL << WEIR_KIND_SPLICE)
+
+static inline bool weir_op_is_transfer(const struct weir_op *op)
+{
+    return WEIR_TRANSFER_KINDS >> op->kind & 1;
+}
+
 /* The word of a plain op that nobody asked for and that is not tried again. */
 static inline uint32_t weir_op_plain_stand(enum weir_state state)
 {
@@ -125,8 +136,14 @@ _Static_assert(offsetof(struct weir_op, flags) % 8 == 0 &&
                    offsetof(struct weir_op, governed) == offsetof(struct weir_op, flags) + 7,
                "flags, burst, route, attempts, asked_back and governed are one word");
 
-/* A plain kind and its arguments, and nothing else: no flags, route, deadline, intended start, and
- * the gate keeps no books of it. */
+/* op->governed: why it takes the checked ways. */
+enum {
+    WEIR_GOVERNED = 1 << 0, /* the gate keeps books of it (gate.h) */
+    WEIR_OBSERVED = 1 << 1, /* somebody is told of it (tell.h) */
+};
+
+/* A plain kind and its arguments, and nothing else: no flags, route, deadline, intended start; the
+ * gate keeps no books of it, and nobody is told of it. */
 static inline bool weir_op_is_usual(const struct weir_op *op)
 {
     uint64_t word;

@@ -5,13 +5,14 @@ _Static_assert(sizeof(struct weir_slot) == 32, "two slots are a cache line");
 
 size_t weir_slots_size(uint32_t count)
 {
-    return (size_t)count * (sizeof(struct weir_slot) + sizeof(int32_t));
+    return (size_t)count * (sizeof(struct weir_slot) + sizeof(struct weir_work) + sizeof(int32_t));
 }
 
 void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory)
 {
     slots->slots = memory;
-    slots->fds = (int32_t *)(void *)(slots->slots + count);
+    slots->work = (struct weir_work *)(void *)(slots->slots + count);
+    slots->fds = (int32_t *)(void *)(slots->work + count);
     slots->count = count;
     slots->first_free = slots->slots;
     slots->two_fds = false;

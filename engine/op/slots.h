@@ -23,8 +23,15 @@ struct weir_slot {
     uint64_t tag; /* what the kernel is given: generation and index, and a zero bit below them */
 };
 
+/* What a worker says of an op that it carried, CLOCK_MONOTONIC or the world's clock, ns. */
+struct weir_work {
+    uint64_t begun_ns; /* its first part; 0: no worker has had it */
+    uint64_t run_ns;   /* all parts */
+};
+
 struct weir_slots {
     struct weir_slot *slots;
+    struct weir_work *work; /* of each slot; all 0 when the slot is taken */
     int32_t *fds; /* the fd of the op that each slot has, or had last; -1 for none: apart, so that
                    * all ops on an fd are found by a quick scan */
     struct weir_slot *first_free;
@@ -57,6 +64,22 @@ static inline void weir_slots_free(struct weir_slots *slots, struct weir_slot *s
     slot->tag += WEIR_SLOT_GENERATION;
     slot->next_free = slots->first_free;
     slots->first_free = slot;
+}
+
+static inline uint32_t weir_slots_index(const struct weir_slots *slots,
+                                        const struct weir_slot *slot)
+{
+    return (uint32_t)(slot - slots->slots);
+}
+
+/* A worker was at it. */
+static inline void weir_slots_note_work(const struct weir_slots *slots,
+                                        const struct weir_slot *slot, uint64_t begun_ns,
+                                        uint64_t ended_ns)
+{
+    struct weir_work *work = &slots->work[weir_slots_index(slots, slot)];
+    work->begun_ns = work->begun_ns != 0 ? work->begun_ns : begun_ns;
+    work->run_ns += ended_ns - begun_ns;
 }
 
 /* The op of a slot, NULL if it is free. */

@@ -360,8 +360,8 @@ struct weir_live {
     int32_t fd; /* -1: none */
     uint64_t offset;
     uint64_t length;
-    uint64_t age_ns;     /* since it was submitted */
-    uint64_t flight_ns;  /* since it left; 0: it has not */
+    uint64_t age_ns;    /* since it was submitted */
+    uint64_t flight_ns; /* since it left; 0: it has not */
     uint32_t frame_count;
     void *frames[WEIR_FRAMES_MAX]; /* the stack that submitted it, if it was kept: return
                                     * addresses, the innermost first */

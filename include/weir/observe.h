@@ -32,7 +32,8 @@ WEIR_API int64_t weir_loop_inspect(const struct weir_loop *loop, struct weir_liv
  * weir/task.h. In this order, for every op that is accepted:
  */
 struct weir_observer {
-    /* Accepted. Of a posted op: when the loop took it from its inbox. */
+    /* Accepted. Of a posted op: when it got a place at its gate or among the timers, or was asked
+     * back before it had one. */
     void (*submitted)(void *context, const struct weir_op *op, uint64_t at_ns);
     /* The gate let it through. Not of timers, nor of those who never leave. */
     void (*left)(void *context, const struct weir_op *op, uint64_t at_ns);
@@ -40,8 +41,8 @@ struct weir_observer {
     void (*done)(void *context, const struct weir_op *op, int64_t result, uint64_t at_ns);
     /* The last thing before its callback; op->result is valid. */
     void (*handed_back)(void *context, const struct weir_op *op, uint64_t at_ns);
-    /* Submit answered `error`: the op is the caller's, and untouched. May be called outside a turn,
-     * as submitted may. Not of posts, and not of what was no op of this loop's thread. */
+    /* Submit answered `error`, -EAGAIN: full. The op is the caller's, and untouched. Not of posts,
+     * nor of what was refused for what it is. May be called outside a turn, as submitted may. */
     void (*refused)(void *context, const struct weir_op *op, int error);
     void *context;
 };

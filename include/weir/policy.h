@@ -68,8 +68,8 @@ struct weir_facts {
     /* Why that one, for people: "asked for by options.policy", "by WEIR_POLICY", "the best that
      * works here", or the hint of the better one that was rejected. */
     char reason[WEIR_HINT_MAX];
-    char kernel[72]; /* uname's release */
-    const char *clock;   /* what stamps are read from: "tsc", "monotonic" or "virtual"; a literal */
+    char kernel[72];   /* uname's release */
+    const char *clock; /* what stamps are read from: "tsc", "monotonic" or "virtual"; a literal */
 
     uint32_t depth_asked;  /* weir_options.depth, defaults filled in */
     uint32_t depth;        /* what was got; smaller only when ring memory was refused */
@@ -103,6 +103,7 @@ struct weir_facts {
     uint64_t memory_slots;   /* a slot per op that may be live, and the report's entries */
     uint64_t memory_timers;  /* the heap */
     uint64_t memory_events;  /* the turn's events */
+    uint64_t memory_observe; /* views of live ops (WEIR_INSPECTABLE), the flight recorder */
     uint64_t memory_tasks;   /* tasks and their histograms: at most weir_options.memory_max */
     uint64_t memory_offload; /* its ring, and the workers' stacks */
     uint64_t memory_loop;    /* the rest */

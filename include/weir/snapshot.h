@@ -38,16 +38,16 @@ struct weir_snapshot_task {
 /* What was added under one label. */
 struct weir_snapshot_loop {
     char label[WEIR_LABEL_MAX + 1];
-    uint32_t loops; /* merged into it */
-    char backend[16];     /* of the last one added */
-    char reason[240];     /* why that, as weir_facts.reason */
+    uint32_t loops;   /* merged into it */
+    char backend[16]; /* of the last one added */
+    char reason[240]; /* why that, as weir_facts.reason */
     uint64_t memory_total;
     /* Sums, as of each loop's last turn where another thread asks; all 0 if one of the loops is
      * neither the calling thread's nor WEIR_INSPECTABLE (has_state 0). */
     uint8_t has_state;
     struct weir_counters counters;
-    struct weir_gate_state gates[2];  /* the main one, the offload one; numbers summed */
-    struct weir_histogram turns;      /* as weir_loop_times() */
+    struct weir_gate_state gates[2]; /* the main one, the offload one; numbers summed */
+    struct weir_histogram turns;     /* as weir_loop_times() */
     struct weir_histogram callbacks;
 };
 

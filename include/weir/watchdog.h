@@ -80,10 +80,10 @@ struct weir_watchdog_options {
      * slow_factor times the p99 of FLIGHT of their task; kinds that wait for others are left out.
      * ns; 0: not looked for. */
     uint64_t slow_op_ns;
-    uint32_t slow_factor;        /* 0: 10 */
-    uint32_t reports_a_minute;   /* at most, for each loop; what is more is counted; 0: 60 */
-    int signal;                  /* 0: SIGURG */
-    uint8_t report_descheduled;  /* these too */
+    uint32_t slow_factor;       /* 0: 10 */
+    uint32_t reports_a_minute;  /* at most, for each loop; what is more is counted; 0: 60 */
+    int signal;                 /* 0: SIGURG */
+    uint8_t report_descheduled; /* these too */
 };
 
 /*
@@ -113,8 +113,8 @@ WEIR_API int weir_watchdog_unwatch(struct weir_watchdog *watchdog, struct weir_l
 struct weir_watchdog_counters {
     uint64_t stalls[WEIR_STALL_CLASS_COUNT]; /* each once, however long */
     uint64_t slow_ops;
-    uint64_t reports;      /* callbacks made */
-    uint64_t left_out;     /* not made for reports_a_minute */
+    uint64_t reports;                            /* callbacks made */
+    uint64_t left_out;                           /* not made for reports_a_minute */
     uint64_t longest_ns[WEIR_STALL_CLASS_COUNT]; /* as seen */
 };
 
