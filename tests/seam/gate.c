@@ -163,8 +163,9 @@ SEAM_TEST(zeroed_options_are_the_stated_defaults)
     expect(strcmp(facts.backend, seam_backend.name) == 0);
     expect(facts.memory_tasks <= 4u << 20);
     expect_equal(facts.memory_total, facts.memory_ring + facts.memory_slots + facts.memory_timers +
-                                         facts.memory_events + facts.memory_tasks +
-                                         facts.memory_offload + facts.memory_loop);
+                                         facts.memory_events + facts.memory_observe +
+                                         facts.memory_tasks + facts.memory_offload +
+                                         facts.memory_loop);
     expect_equal(weir_loop_facts(loop, NULL), -EINVAL);
     expect_equal(weir_loop_facts(NULL, &facts), -EINVAL);
     seam_end(loop);

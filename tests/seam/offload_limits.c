@@ -141,7 +141,7 @@ SEAM_TEST(a_spin_is_taken_up_to_a_second_and_not_past_it)
 SEAM_TEST(flags_are_those_that_the_header_names)
 {
     expect_open((struct weir_options){.flags = WEIR_CALLER_RUNS}, 0);
-    expect_open((struct weir_options){.flags = WEIR_REFUSES << 1}, -EINVAL);
+    expect_open((struct weir_options){.flags = WEIR_INSPECTABLE << 1}, -EINVAL);
     struct weir_loop *loop = NULL;
     expect_equal(
         seam_open((struct weir_options){.flags = WEIR_CALLER_RUNS | WEIR_FOR_ADOPTION}, &loop), 0);

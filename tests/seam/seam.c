@@ -2,6 +2,9 @@
 /* seam.c: expectations, loops and ops of the contract's tests. See seam.h. */
 #include "seam.h"
 
+#include "onlooker.h"
+#include <engine/observe/pulse.h>
+
 #include <inttypes.h>
 #include <signal.h>
 #include <sys/random.h>
@@ -9,9 +12,10 @@
 #define GUARD_SECONDS 120
 #define GUARD_SECONDS_LONG 14400
 
-/* How this run differs: --spin, --route=NAME, --post. */
+/* How this run differs: --spin, --route=NAME, --post, --observed. */
 static bool spins;
 static bool posts;
+static bool observed;
 static enum weir_route route;
 
 static uint64_t seed;
@@ -24,9 +28,9 @@ static __thread uint64_t callbacks;
 
 static void explain(const char *file, int line)
 {
-    fprintf(stderr, "%s:%d: seed %" PRIu64 " (WEIR_SEED), backend %s%s%s, route %d\n", file, line,
+    fprintf(stderr, "%s:%d: seed %" PRIu64 " (WEIR_SEED), backend %s%s%s%s, route %d\n", file, line,
             seed, seam_backend.name, spins ? ", spinning" : "", posts ? ", posting" : "",
-            (int)route);
+            observed ? ", observed" : "", (int)route);
     _fail(file, line);
 }
 
@@ -72,7 +76,7 @@ bool seam_long(void)
 
 bool seam_plain(void)
 {
-    return !spins && !posts && route == WEIR_ROUTE_AUTO;
+    return !spins && !posts && !observed && route == WEIR_ROUTE_AUTO;
 }
 
 bool seam_simulates(void)
@@ -105,10 +109,19 @@ int seam_open(struct weir_options options, struct weir_loop **ret_loop)
     if (posts && options.posts_max == 0) {
         options.posts_max = WEIR_POSTS_MAX;
     }
+    if (observed && options.observer == NULL) {
+        options.flags |= WEIR_INSPECTABLE;
+        options.observer = onlooker_new();
+        options.recorder_events = options.recorder_events ? options.recorder_events : 1024;
+        options.backtrace_every = 64;
+    }
     if (seam_backend.simulated != NULL) {
         seam_backend.simulated->prepare(&options);
     }
     int result = weir_loop_open(&options, ret_loop);
+    if (observed && result == 0) {
+        weir_loop_pulse(*ret_loop)->kept = true; /* as for a watchdog */
+    }
     if (result == 0 && seam_backend.simulated != NULL) {
         seam_backend.simulated->opened(*ret_loop);
     }
@@ -325,6 +338,8 @@ static int take_options(int argc, char **argv)
             spins = true;
         } else if (strcmp(argv[i], "--post") == 0) {
             posts = true;
+        } else if (strcmp(argv[i], "--observed") == 0) {
+            observed = true;
         } else if (strncmp(argv[i], "--route=", 8) == 0) {
             for (size_t j = 0; j < SEAM_COUNT(names); j++) {
                 route = strcmp(argv[i] + 8, names[j]) == 0 ? (enum weir_route)j : route;

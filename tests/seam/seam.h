@@ -100,7 +100,7 @@ int seam_across_threads(void);
 bool seam_simulates(void);
 /* WEIR_LONG=1: the long form of a test. */
 bool seam_long(void);
-/* No --spin, --route or --post. */
+/* No --spin, --route, --post or --observed. */
 bool seam_plain(void);
 /* Ends the test as skipped, saying why: only for what kernel, privilege or tool lacks. */
 void seam_skip(const char *why);

@@ -66,9 +66,10 @@ SEAM_TEST(every_op_is_in_the_counters_and_every_finished_one_in_the_histograms)
     expect_equal(counters.cancelled, 0);
     expect_equal(counters.expired, 0);
     expect_equal(counters.live, 0);
-    for (int stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+    for (int stage = 0; stage <= WEIR_STAGE_TOTAL; stage++) {
         expect_equal(samples(task, (enum weir_stage)stage), 100);
     }
+    expect_equal(samples(task, WEIR_STAGE_QUEUE), samples(task, WEIR_STAGE_RUN));
     seam_end(loop);
 }
 
