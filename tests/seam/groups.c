@@ -25,6 +25,7 @@ extern const struct seam_group late_group;
 extern const struct seam_group loopfd_group;
 extern const struct seam_group loopfd_workers_group;
 extern const struct seam_group nonblock_group;
+extern const struct seam_group observe_group;
 extern const struct seam_group offload_fds_group;
 extern const struct seam_group offload_gate_group;
 extern const struct seam_group offload_limits_group;
@@ -91,6 +92,7 @@ const struct seam_group *const seam_groups[] = {
     &routes_group,
     &signals_group,
     &tasks_group,
+    &observe_group,
     &kinds_files_group,
     &kinds_paths_group,
     &kinds_sockets_group,

@@ -113,7 +113,7 @@ int seam_open(struct weir_options options, struct weir_loop **ret_loop)
         options.flags |= WEIR_INSPECTABLE;
         options.observer = onlooker_new();
         options.recorder_events = options.recorder_events ? options.recorder_events : 1024;
-        options.backtrace_every = 64;
+        options.backtrace_every = options.backtrace_every ? options.backtrace_every : 64;
     }
     if (seam_backend.simulated != NULL) {
         seam_backend.simulated->prepare(&options);
