@@ -40,6 +40,7 @@ extern const struct seam_group routes_group;
 extern const struct seam_group shares_group;
 extern const struct seam_group signals_group;
 extern const struct seam_group spin_group;
+extern const struct seam_group stages_group;
 extern const struct seam_group stuck_group;
 extern const struct seam_group task_limits_group;
 extern const struct seam_group tasks_group;
@@ -93,6 +94,7 @@ const struct seam_group *const seam_groups[] = {
     &signals_group,
     &tasks_group,
     &observe_group,
+    &stages_group,
     &kinds_files_group,
     &kinds_paths_group,
     &kinds_sockets_group,
