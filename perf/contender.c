@@ -25,6 +25,11 @@ static const char *const route_names[] = {
     [WEIR_ROUTE_INLINE] = "inline",
     [WEIR_ROUTE_OFFLOAD] = "offload",
 };
+static const char *const onlooker_names[] = {
+    [ONLOOKER_OBSERVER] = "observer", [ONLOOKER_INSPECTABLE] = "inspectable",
+    [ONLOOKER_STACKS] = "stacks",     [ONLOOKER_RECORDER] = "recorder",
+    [ONLOOKER_WATCHDOG] = "watchdog",
+};
 
 #define COUNT(array) (sizeof(array) / sizeof *(array))
 
@@ -77,6 +82,15 @@ bool route_find(const char *name, enum weir_route *ret_route)
     int at = find(route_names, COUNT(route_names), name);
     if (at >= 0) {
         *ret_route = (enum weir_route)at;
+    }
+    return at >= 0;
+}
+
+bool onlooker_find(const char *name, enum onlooker *ret_onlooker)
+{
+    int at = find(onlooker_names, COUNT(onlooker_names), name);
+    if (at >= 0) {
+        *ret_onlooker = (enum onlooker)at;
     }
     return at >= 0;
 }
@@ -139,6 +153,16 @@ static void append(struct contender *contender, const char *what)
     snprintf(contender->label + length, sizeof contender->label - length, "%s", what);
 }
 
+static void append_onlookers(struct contender *contender)
+{
+    for (unsigned i = 0; i < ONLOOKER_COUNT; i++) {
+        if (contender->onlookers >> i & 1) {
+            append(contender, " ");
+            append(contender, onlooker_names[i]);
+        }
+    }
+}
+
 void contenders_label(struct contender *contenders, uint32_t count)
 {
     bool spins = false;
@@ -165,6 +189,7 @@ void contenders_label(struct contender *contenders, uint32_t count)
             snprintf(what, sizeof what, " %u tasks", contenders[i].task_count);
             append(&contenders[i], what);
         }
+        append_onlookers(&contenders[i]);
         if (idles && contenders[i].idle != 0) {
             snprintf(what, sizeof what, " idle %u", contenders[i].idle);
             append(&contenders[i], what);
@@ -183,6 +208,13 @@ void contender_json(struct json *json, const struct contender *contender, enum j
     }
     if (contender->engine->takes_policy) {
         json_integer(json, "tasks", contender->task_count);
+        json_begin(json, "onlookers", '[');
+        for (unsigned i = 0; i < ONLOOKER_COUNT; i++) {
+            if (contender->onlookers >> i & 1) {
+                json_string(json, NULL, onlooker_names[i]);
+            }
+        }
+        json_end(json, ']');
     }
     if (job == JOB_ECHO) {
         json_integer(json, "idle", contender->idle);

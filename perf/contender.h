@@ -31,6 +31,17 @@ struct contender {
     uint32_t idle;           /* silent connections */
     uint32_t task_count;     /* of weir: its ops belong to them in turns; 0: to none */
     uint32_t shares[CONTENDER_TASKS_MAX];
+    uint32_t onlookers; /* of weir: a bit for each enum onlooker */
+};
+
+/* Who looks on. */
+enum onlooker {
+    ONLOOKER_OBSERVER,    /* a table of five functions that count */
+    ONLOOKER_INSPECTABLE, /* WEIR_INSPECTABLE */
+    ONLOOKER_STACKS,      /* and the stack that submitted, of every op */
+    ONLOOKER_RECORDER,    /* of 65536 events */
+    ONLOOKER_WATCHDOG,    /* with a threshold of 100 ms */
+    ONLOOKER_COUNT
 };
 
 /* "nop", "file", "echo", "offload". */
@@ -41,6 +52,9 @@ const char *policy_name(enum weir_policy policy);
 bool policy_find(const char *name, enum weir_policy *ret_policy);
 const char *route_name(enum weir_route route);
 bool route_find(const char *name, enum weir_route *ret_route);
+
+/* "observer", "inspectable", "stacks", "recorder", "watchdog". */
+bool onlooker_find(const char *name, enum onlooker *ret_onlooker);
 
 /*
  * An engine by name, of weir with "@" and a policy behind it. `name` must stay. False, with a text

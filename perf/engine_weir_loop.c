@@ -16,6 +16,63 @@ static void explain(const struct weir_decision *decision, int r, char error[ERRO
     }
 }
 
+/* An observer that does as little as one can. */
+static void count_op(void *context, const struct weir_op *op, uint64_t at_ns)
+{
+    (void)op;
+    (void)at_ns;
+    ++*(uint64_t *)context;
+}
+
+static void count_done(void *context, const struct weir_op *op, int64_t result, uint64_t at_ns)
+{
+    (void)result;
+    count_op(context, op, at_ns);
+}
+
+static void count_refused(void *context, const struct weir_op *op, int error)
+{
+    (void)op;
+    (void)error;
+    ++*(uint64_t *)context;
+}
+
+static bool has(const struct workload *workload, enum onlooker onlooker)
+{
+    return workload->who->onlookers >> onlooker & 1;
+}
+
+static void set_onlookers(const struct workload *workload, struct weir_options *options)
+{
+    static uint64_t told;
+    static const struct weir_observer observer = {count_op, count_op,      count_done,
+                                                  count_op, count_refused, &told};
+    bool stacks = has(workload, ONLOOKER_STACKS);
+    options->observer = has(workload, ONLOOKER_OBSERVER) ? &observer : NULL;
+    options->flags |= stacks || has(workload, ONLOOKER_INSPECTABLE) ? WEIR_INSPECTABLE : 0;
+    options->backtrace_every = stacks ? 1 : 0;
+    options->recorder_events = has(workload, ONLOOKER_RECORDER) ? 65536 : 0;
+}
+
+static void ignore_stall(void *context, const struct weir_stall *stall)
+{
+    (void)context;
+    (void)stall;
+}
+
+/* One for the process: loops leave it when they are closed. */
+static int watch(struct weir_loop *loop, char error[ERROR_MAX])
+{
+    static struct weir_watchdog *watchdog;
+    const struct weir_watchdog_options options = {.callback = ignore_stall};
+    int r = watchdog ? 0 : weir_watchdog_open(&options, &watchdog);
+    r = r < 0 ? r : weir_watchdog_watch(watchdog, loop, "measured");
+    if (r < 0) {
+        snprintf(error, ERROR_MAX, "no watchdog: %s", strerror(-r));
+    }
+    return r;
+}
+
 int weir_open_loop(const struct workload *workload, struct weir_options *options,
                    bool files_need_workers, struct weir_loop **ret_loop, char error[ERROR_MAX])
 {
@@ -25,6 +82,7 @@ int weir_open_loop(const struct workload *workload, struct weir_options *options
     options->policy = workload->who->policy;
     options->spin_ns_max = workload->who->spin_ns;
     options->decision = &decision;
+    set_onlookers(workload, options);
     int r = weir_loop_open(options, &loop);
     if (r < 0) {
         explain(&decision, r, error);
@@ -42,6 +100,11 @@ int weir_open_loop(const struct workload *workload, struct weir_options *options
         weir_loop_close(loop, 0, NULL);
         options->offload_workers = workload->workers;
         return weir_open_loop(workload, options, false, ret_loop, error);
+    }
+    r = has(workload, ONLOOKER_WATCHDOG) ? watch(loop, error) : 0;
+    if (r < 0) {
+        weir_loop_close(loop, 0, NULL);
+        return r;
     }
     *ret_loop = loop;
     return 0;

@@ -37,6 +37,7 @@ enum key {
     KEY_CONNECTIONS,
     KEY_IDLE,
     KEY_SHARES,
+    KEY_ONLOOKERS,
     KEY_TRANSPORT,
     KEY_CLIENT_SPIN,
     KEY_PIN,
@@ -79,6 +80,9 @@ static error_t parse_measure(int key, char *text, struct argp_state *state)
         return 0;
     case KEY_SHARES:
         options->shares = text;
+        return 0;
+    case KEY_ONLOOKERS:
+        options->onlookers = text;
         return 0;
     case KEY_WORKLOAD:
         if (!job_find(text, &options->job)) {
@@ -216,8 +220,11 @@ static const struct argp_option common_options[] = {
      "What weir without an @ runs on: auto (default), io_uring, epoll", 0},
     {"shares", KEY_SHARES, "N:N...[,N:N...]", 0,
      "Weir's ops belong in turns to tasks of these shares, at most 8 (default 0: to none); a list "
-     "as "
-     "of --spin",
+     "as of --spin",
+     0},
+    {"onlookers", KEY_ONLOOKERS, "NAME+NAME...[,...]", 0,
+     "Who looks on at weir's ops: observer, inspectable, stacks, recorder, watchdog, joined by + "
+     "(default none); a list as of --spin",
      0},
     {"spin", KEY_SPIN, "TIME[,TIME]", 0,
      "How long an engine watches before it sleeps, such as 50us; a number alone is ns (default 0: "

@@ -38,6 +38,7 @@ struct options {
     char *policy;
     char *spin;
     char *shares;
+    char *onlookers;
     char *idle;
     char *route;
 

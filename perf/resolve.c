@@ -73,6 +73,25 @@ static bool set_shares(const char *text, struct contender *contender)
     return count > 0 && strlen(text) < sizeof copy;
 }
 
+/* "observer+recorder"; "none". */
+static bool set_onlookers(const char *text, struct contender *contender)
+{
+    char copy[64];
+    char *rest;
+    snprintf(copy, sizeof copy, "%s", text);
+    if (strcmp(copy, "none") == 0) {
+        return true;
+    }
+    for (char *name = strtok_r(copy, "+", &rest); name; name = strtok_r(NULL, "+", &rest)) {
+        enum onlooker onlooker;
+        if (!onlooker_find(name, &onlooker)) {
+            return false;
+        }
+        contender->onlookers |= 1u << onlooker;
+    }
+    return contender->onlookers != 0 && strlen(text) < sizeof copy;
+}
+
 static bool set_route(const char *text, struct contender *contender)
 {
     return route_find(text, &contender->route);
@@ -105,6 +124,10 @@ static void resolve_lists(struct argp_state *state, struct options *options)
         argp_error(state,
                    "--shares: give up to 8 shares from 1 to 1024, such as 1:2:4, or 0 for no "
                    "tasks; or that for each engine");
+    }
+    if (!deal(options->onlookers, set_onlookers, options)) {
+        argp_error(state, "--onlookers: give observer, inspectable, stacks, recorder or watchdog, "
+                          "joined by +, or none; or that for each engine");
     }
     if (!deal(options->idle, set_idle, options)) {
         argp_error(state, "--idle: give a number up to %d, or one for each engine",
