@@ -10,14 +10,13 @@ _Static_assert(((WEIR_HISTOGRAM_TOP - 1 - WEIR_HISTOGRAM_BITS) << WEIR_HISTOGRAM
                    WEIR_HISTOGRAM_BUCKETS,
                "the buckets cover every value below 2^TOP and no more");
 
-/* The largest value that falls into a bucket. */
-static uint64_t bucket_highest(uint64_t index)
+uint64_t weir_histogram_highest(uint64_t bucket)
 {
-    if (index < (2u << WEIR_HISTOGRAM_BITS)) {
-        return index;
+    if (bucket < (2u << WEIR_HISTOGRAM_BITS)) {
+        return bucket;
     }
-    unsigned shift = (unsigned)(index >> WEIR_HISTOGRAM_BITS) - 1;
-    uint64_t lowest = (index - ((uint64_t)shift << WEIR_HISTOGRAM_BITS)) << shift;
+    unsigned shift = (unsigned)(bucket >> WEIR_HISTOGRAM_BITS) - 1;
+    uint64_t lowest = (bucket - ((uint64_t)shift << WEIR_HISTOGRAM_BITS)) << shift;
     return lowest + (1ULL << shift) - 1;
 }
 
@@ -81,7 +80,7 @@ uint64_t weir_histogram_percentile(const struct weir_histogram *histogram, doubl
     for (unsigned i = 0; i < WEIR_HISTOGRAM_BUCKETS; i++) {
         seen += histogram->buckets[i];
         if (seen >= rank) {
-            uint64_t highest = bucket_highest(i);
+            uint64_t highest = weir_histogram_highest(i);
             return highest < histogram->max ? highest : histogram->max;
         }
     }

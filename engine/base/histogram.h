@@ -33,6 +33,9 @@ static inline uint64_t weir_histogram_bucket(uint64_t value_ns)
     return ((uint64_t)shift << WEIR_HISTOGRAM_BITS) + (value_ns >> shift);
 }
 
+/* The largest value that falls into a bucket. */
+uint64_t weir_histogram_highest(uint64_t bucket);
+
 /* `times` samples of value_ns, all but `count`, which is the sum of the buckets and of the clipped:
  * who copies the histogram counts them (weir_histogram_copy). */
 static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t value_ns,

@@ -105,6 +105,11 @@ static size_t utf8_length(const unsigned char *at)
     return 0;
 }
 
+static void put_bad_byte(struct weir_text *text, unsigned byte)
+{
+    weir_text_print(text, "\xef\xbf\xbd%02x", byte);
+}
+
 /* controls: of those but newline, JSON allows none in a string, and Prometheus every one. */
 static void put_quoted(struct weir_text *text, const char *string, bool controls)
 {
@@ -113,7 +118,7 @@ static void put_quoted(struct weir_text *text, const char *string, bool controls
     while (*at) {
         size_t length = utf8_length(at);
         if (length == 0) {
-            weir_text_print(text, "\xef\xbf\xbd%02x", *at);
+            put_bad_byte(text, *at);
             length = 1;
         } else if (*at == '"' || *at == '\\') {
             weir_text_print(text, "\\%c", *at);
@@ -137,4 +142,21 @@ void weir_text_json_string(struct weir_text *text, const char *string)
 void weir_text_label_value(struct weir_text *text, const char *string)
 {
     put_quoted(text, string, true);
+}
+
+void weir_text_tag(struct weir_text *text, const char *string)
+{
+    const unsigned char *at = (const unsigned char *)string;
+    while (*at) {
+        size_t length = utf8_length(at);
+        if (length == 0) {
+            put_bad_byte(text, *at);
+            length = 1;
+        } else if (*at <= ' ' || *at == ',' || *at == 0x7f) {
+            weir_text_put(text, "_", 1);
+        } else {
+            weir_text_put(text, (const char *)at, length);
+        }
+        at += length;
+    }
 }

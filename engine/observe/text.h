@@ -42,5 +42,8 @@ void weir_text_fixed(struct weir_text *text, uint64_t number, unsigned decimals)
  */
 void weir_text_json_string(struct weir_text *text, const char *string);
 void weir_text_label_value(struct weir_text *text, const char *string);
+/* The same as a tag of an HdrHistogram log, not quoted: whitespace, control characters and commas
+ * become '_'. */
+void weir_text_tag(struct weir_text *text, const char *string);
 
 #endif
