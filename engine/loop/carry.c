@@ -262,13 +262,13 @@ int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
         weir_offload_flush(loop->offload);
     }
     int count;
+    if (until_ns != WEIR_NO_SLEEP && weir_unlikely(loop->pulse.kept)) {
+        weir_loop_fall_asleep(loop); /* to spin is to wait too */
+    }
     if (until_ns != WEIR_NO_SLEEP && may_spin(loop) && spin(loop, until_ns, &count)) {
         return count;
     }
     if (until_ns != WEIR_NO_SLEEP) {
-        if (weir_unlikely(loop->pulse.kept)) {
-            weir_loop_fall_asleep(loop);
-        }
         look_through_window(backend, 0);
         /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
         __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);

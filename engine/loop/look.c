@@ -152,7 +152,7 @@ bool weir_loop_see(const struct weir_loop *loop, uint32_t index, struct weir_liv
 
 uint32_t weir_loop_places(const struct weir_loop *loop)
 {
-    return loop->slots.count;
+    return loop->inspectable ? loop->slots.count : 0;
 }
 
 /* --- numbers ------------------------------------------------------------------------------------ */

@@ -123,6 +123,7 @@ bool weir_view_read(const struct weir_view *view, uint64_t now_ns, struct weir_l
     weir_task_copy_name(words.task, ret_live->task);
     if (ret_seen) {
         ret_seen->task = words.task;
+        ret_seen->left_ns = words.left_ns;
         ret_seen->kind = (uint8_t)(words.kind_and_fd >> 32);
     }
     return true;

@@ -46,6 +46,7 @@ void weir_view_clear(struct weir_view *view);
 /* The task and what else a list has no place for. */
 struct weir_seen {
     const struct weir_task *task;
+    uint64_t left_ns; /* 0: at the gate */
     uint8_t kind;
 };
 

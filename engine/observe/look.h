@@ -24,8 +24,8 @@ struct weir_look {
  * loop in a simulated world. */
 int weir_loop_look(const struct weir_loop *loop, struct weir_look *ret_look);
 
-/* Places in which live ops may be, and what is in one of them; false: nothing, or the loop is not
- * WEIR_INSPECTABLE. Any thread; not of a loop in a simulated world. */
+/* Places in which live ops may be, 0: the loop is not WEIR_INSPECTABLE; and what is in one of them,
+ * false: nothing. Any thread; not of a loop in a simulated world. */
 uint32_t weir_loop_places(const struct weir_loop *loop);
 bool weir_loop_see(const struct weir_loop *loop, uint32_t index, struct weir_live *ret_live,
                    struct weir_seen *ret_seen);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <engine/observe/pulse.h>
 
+#define TRIES 100 /* a beat is a few stores; a writer that lost its CPU meanwhile may stay away */
 #define WORDS (sizeof(struct weir_beat) / sizeof(uint64_t))
 _Static_assert(sizeof(struct weir_beat) % sizeof(uint64_t) == 0 &&
                    sizeof(const char *) == sizeof(uint64_t),
@@ -25,7 +26,7 @@ void weir_pulse_beat(struct weir_pulse *pulse, const struct weir_beat *beat)
 
 uint64_t weir_pulse_read(const struct weir_pulse *pulse, struct weir_beat *ret_beat)
 {
-    for (;;) {
+    for (unsigned i = 0; i < TRIES; i++) {
         uint64_t before = __atomic_load_n(&pulse->sequence, __ATOMIC_ACQUIRE);
         copy((uint64_t *)(void *)ret_beat, (const uint64_t *)(const void *)&pulse->beat);
         __atomic_thread_fence(__ATOMIC_ACQUIRE);
@@ -33,4 +34,5 @@ uint64_t weir_pulse_read(const struct weir_pulse *pulse, struct weir_beat *ret_b
             return before;
         }
     }
+    return 1;
 }

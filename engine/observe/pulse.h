@@ -50,7 +50,8 @@ struct weir_pulse {
 /* The loop's thread. */
 void weir_pulse_beat(struct weir_pulse *pulse, const struct weir_beat *beat);
 
-/* Any thread: a consistent copy; its sequence, which is even. */
+/* Any thread: a consistent copy; its sequence. Odd: the writer was at it all the while, stopped in
+ * its middle perhaps, and the copy is worth nothing. */
 uint64_t weir_pulse_read(const struct weir_pulse *pulse, struct weir_beat *ret_beat);
 
 struct weir_loop;
