@@ -155,6 +155,22 @@ uint32_t weir_loop_places(const struct weir_loop *loop)
     return loop->inspectable ? loop->slots.count : 0;
 }
 
+int weir_loop_trace(const struct weir_loop *loop, weir_writer *writer, void *context)
+{
+    int r = from_where(loop);
+    if (r < 0) {
+        return r;
+    }
+    if (!writer) {
+        return -EINVAL;
+    }
+    if (!loop->tell.recorder.records) {
+        return -ENODATA;
+    }
+    return weir_recorder_dump(&loop->tell.recorder, &loop->tasks, weir_loop_exact(loop), writer,
+                              context);
+}
+
 /* --- numbers ------------------------------------------------------------------------------------ */
 
 struct weir_gate_state weir_loop_describe_gate(const struct weir_gate *gate)

@@ -4,6 +4,9 @@
  * written over. One writer, the loop's thread; read from any thread at any time, without stopping
  * the writer: events are four words written relaxed, and a reader throws away what the writer has
  * come to meanwhile. Must not know the loop.
+ *
+ * Invariants: of a ring of n places n - 1 events can be read, since the writer may be at the oldest
+ * place just now; what is read has been written, whole.
  */
 #ifndef WEIR_ENGINE_RECORDER_H
 #define WEIR_ENGINE_RECORDER_H
@@ -14,9 +17,9 @@
 enum weir_recorded {
     WEIR_RECORDED_NOTHING, /* a place never written */
     WEIR_RECORDED_SUBMITTED,
-    WEIR_RECORDED_LEFT,
+    WEIR_RECORDED_LEFT,        /* not of timers, nor of those who never leave */
     WEIR_RECORDED_DONE,        /* value: the result */
-    WEIR_RECORDED_HANDED_BACK, /* value: the result */
+    WEIR_RECORDED_HANDED_BACK, /* for the last time; value: the result */
     WEIR_RECORDED_REFUSED,     /* value: the error */
 };
 
@@ -24,7 +27,7 @@ struct weir_record {
     uint64_t at_ns;
     uint64_t op;    /* its address: one op has one life at a time */
     uint64_t value; /* int64_t */
-    uint64_t rest;  /* what (8 bits), kind (8), task's index (16), fd (32) */
+    uint64_t rest;  /* what (8 bits), kind (8), task's index (its lower 16), fd (32) */
 };
 
 _Static_assert(sizeof(struct weir_record) == 32, "two events are a cache line");
@@ -37,7 +40,8 @@ struct weir_recorder {
 
 /* Places for `events`: a power of two, 1024 at least. Bytes; 0 for 0. */
 size_t weir_recorder_size(uint32_t events);
-/* memory: zeroed, of that size, aligned to a cache line. */
+/* memory: zeroed, of that size, aligned to a cache line. With 0 events there is no ring, and
+ * nothing may be noted. */
 void weir_recorder_init(struct weir_recorder *recorder, uint32_t events, void *memory);
 
 /* The loop's thread. */
@@ -60,10 +64,38 @@ static inline void weir_recorder_note(struct weir_recorder *recorder, enum weir_
     __atomic_store_n(&recorder->written, written + 1, __ATOMIC_RELEASE);
 }
 
+static inline enum weir_recorded weir_record_what(const struct weir_record *record)
+{
+    return (enum weir_recorded)(record->rest >> 56);
+}
+
+static inline unsigned weir_record_kind(const struct weir_record *record)
+{
+    return record->rest >> 48 & 0xff;
+}
+
+static inline uint32_t weir_record_task(const struct weir_record *record)
+{
+    return record->rest >> 32 & 0xffff;
+}
+
+static inline int32_t weir_record_fd(const struct weir_record *record)
+{
+    return (int32_t)(uint32_t)record->rest;
+}
+
+/* The events that stand, oldest first, into mask + 1 places. How many; *ret_first: the number of
+ * the first, counted from 0 since init: so many are lost. Any thread. */
+uint64_t weir_recorder_copy(const struct weir_recorder *recorder, struct weir_record *ret_records,
+                            uint64_t *ret_first);
+
 struct weir_tasks;
 
-/* Writes the Chrome trace; `tasks` names the tasks, now_ns ends what is live. Any thread. As
- * weir_loop_trace(). */
+/*
+ * Writes the Chrome trace; `tasks` names the tasks as they are called now, now_ns ends what is
+ * live. Any thread. Implemented by trace.c.
+ * 0; -EINVAL: NULL; -ENODATA: there is no ring; -ENOMEM; what the writer answered.
+ */
 int weir_recorder_dump(const struct weir_recorder *recorder, const struct weir_tasks *tasks,
                        uint64_t now_ns, weir_writer *writer, void *context);
 

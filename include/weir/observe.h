@@ -51,14 +51,18 @@ struct weir_observer {
 typedef int weir_writer(void *context, const char *text, size_t size);
 
 /*
- * The flight recorder: the last weir_options.recorder_events things that befell ops of the loop
- * (submitted, left, done, handed back, refused), 32 bytes each, newest over oldest.
+ * The flight recorder: the last things that befell ops of the loop (submitted, left, done, handed
+ * back, refused), 32 bytes each, newest over oldest. weir_options.recorder_events is rounded up to
+ * a power of two, 1024 at least; all but one of them can be read.
  *
  * Dumps it as Chrome trace JSON, which ui.perfetto.dev and chrome://tracing open: an async slice an
  * op (begin "b", end "e") in a row for its task, with kind, fd and result; inside it the stages;
- * and a counter of ops live and in flight. An op whose beginning was overwritten begins at the
- * oldest event; one that is live ends at the dump, marked "live". Any thread, also while the loop
- * is stuck; events that are overwritten meanwhile are left out. Allocates (malloc) meanwhile.
+ * refusals as instants; and counters of ops live and in flight (left and not done; no timers).
+ * Times count from otherData.begin_ns (CLOCK_MONOTONIC), that of the oldest event. An op whose
+ * beginning was overwritten begins there, marked "begun": "earlier"; one that is live ends at the
+ * dump, marked "live"; one that was cleared and submitted anew while live is marked "lost". Tasks
+ * are named as they are now. Any thread, also while the loop is stuck; events that are overwritten
+ * meanwhile are left out. Allocates (malloc) meanwhile, about 70 bytes an event.
  * 0; -EINVAL: NULL; -ENODATA: opened without recorder_events; -ENOMEM; -ECHILD; what the writer
  * answered.
  */

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * observed FILE SOCKET SECONDS [stall]: a small store that can be looked into while it runs. It
+ * appends to FILE, looks blocks up and sums them on workers, shows its numbers and live ops at the
+ * unix socket SOCKET, and reports when its loop stands still; with `stall` it does once, for 300 ms.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <weir/weir.h>
+
+enum { APPENDS = 4, LOOKUPS = 16, BLOCK_SIZE = 4096, BLOCKS = 4096 };
+
+static struct request {
+    struct weir_op op;
+    uint64_t next; /* block, of an append */
+    char bytes[BLOCK_SIZE];
+} appends[APPENDS], lookups[LOOKUPS];
+
+static struct weir_loop *loop;
+static struct weir_task *wal_append, *lookup, *checksum;
+static struct weir_op nobody_answers; /* a read of a pipe into which nobody writes */
+static int file, ending, stall_wanted;
+
+/* --- the store -------------------------------------------------------------------------------- */
+
+static void submit(struct weir_op *op, weir_callback *callback, struct weir_task *task)
+{
+    op->callback = callback;
+    op->task = task;
+    int r = weir_submit(loop, op);
+    if (r < 0) {
+        fprintf(stderr, "submit: %s\n", strerror(-r));
+        exit(1);
+    }
+}
+
+static void append(struct request *request);
+
+static void on_appended(struct weir_op *op)
+{
+    if (!ending) {
+        append(WEIR_CONTAINER(op, struct request, op));
+    }
+}
+
+static void append(struct request *request)
+{
+    request->next = (request->next + APPENDS) % BLOCKS;
+    weir_op_write(&request->op, file, request->bytes, BLOCK_SIZE, request->next * BLOCK_SIZE);
+    request->op.rw_flags = RWF_DSYNC;
+    submit(&request->op, on_appended, wal_append);
+}
+
+static void look_up(struct request *request);
+
+static void compute_too_long(void)
+{
+    uint64_t until_ns = weir_now(loop) + 300 * WEIR_MS;
+    while (weir_now(loop) < until_ns) {
+    }
+}
+
+static void on_summed(struct weir_op *op)
+{
+    if (stall_wanted) {
+        stall_wanted = 0;
+        compute_too_long();
+    }
+    if (!ending) {
+        look_up(WEIR_CONTAINER(op, struct request, op));
+    }
+}
+
+static int64_t sum(void *argument) /* on a worker */
+{
+    const struct request *request = argument;
+    uint64_t sum = 0;
+    for (int i = 0; i < BLOCK_SIZE; i++) {
+        sum = sum * 31 + (unsigned char)request->bytes[i];
+    }
+    return (int64_t)(sum >> 1);
+}
+
+static void on_looked_up(struct weir_op *op)
+{
+    if (!ending) {
+        struct request *request = WEIR_CONTAINER(op, struct request, op);
+        weir_op_call(op, sum, request);
+        submit(op, on_summed, checksum);
+    }
+}
+
+static void look_up(struct request *request)
+{
+    uint64_t block = (uint64_t)rand() % BLOCKS;
+    weir_op_read(&request->op, file, request->bytes, BLOCK_SIZE, block * BLOCK_SIZE);
+    submit(&request->op, on_looked_up, lookup);
+}
+
+static void on_nobody(struct weir_op *op)
+{
+    (void)op;
+}
+
+static void on_end(struct weir_op *op)
+{
+    (void)op;
+    ending = 1;
+    weir_cancel(loop, &nobody_answers);
+}
+
+/* --- who looks on ----------------------------------------------------------------------------- */
+
+static void on_stall(void *context, const struct weir_stall *stall) /* the watchdog's thread */
+{
+    (void)context;
+    fprintf(stderr, "%s stands still for %" PRIu64 " ms in %s, the callback of a %s of %s (%s)\n",
+            stall->loop, stall->lasted_ns / WEIR_MS,
+            stall->callback_symbol ? stall->callback_symbol : "its turn",
+            stall->kind ? stall->kind : "-", stall->task ? stall->task : "-",
+            stall->site ? stall->site : "-");
+    for (uint32_t i = 0; i < stall->frame_count; i++) {
+        fprintf(stderr, "  %p\n", stall->frames[i]);
+    }
+}
+
+static struct weir_watchdog *watchdog;
+static struct weir_endpoint *endpoint;
+
+static int show(const char *path)
+{
+    struct weir_watchdog_options watch = {.callback = on_stall, .threshold_ns = 50 * WEIR_MS};
+    int r = weir_watchdog_open(&watch, &watchdog);
+    r = r < 0 ? r : weir_watchdog_watch(watchdog, loop, "store");
+    r = r < 0 ? r : weir_endpoint_open(&(struct weir_endpoint_options){.path = path}, &endpoint);
+    return r < 0 ? r : weir_endpoint_add(endpoint, loop, "store");
+}
+
+/* What a second of the last minute looked like: two snapshots, and what lies between them. */
+static void print_interval(struct weir_snapshot *now, struct weir_snapshot *before)
+{
+    weir_snapshot_copy(before, now);
+    weir_snapshot_clear(now);
+    weir_snapshot_add(now, loop, "store");
+    weir_snapshot_subtract(now, before);
+    const struct weir_snapshot_task *row;
+    for (uint32_t i = 0; (row = weir_snapshot_task(now, i)) != NULL; i++) {
+        printf("%-12s %8" PRIu64 " ops, p99 of flight %6" PRIu64 " us\n", row->task,
+               row->counters.finished,
+               weir_histogram_percentile(&row->stages[WEIR_STAGE_FLIGHT], 99) / WEIR_US);
+    }
+}
+
+/* --- beginning and end ------------------------------------------------------------------------ */
+
+static int fail(const char *what, int error)
+{
+    fprintf(stderr, "%s: %s\n", what, strerror(-error));
+    return 1;
+}
+
+static int open_all(const char *path, const char *socket)
+{
+    struct weir_options options = {.flags = WEIR_INSPECTABLE, .depth = 64};
+    file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
+    if (file < 0 || ftruncate(file, (off_t)BLOCKS * BLOCK_SIZE) < 0) {
+        return -errno;
+    }
+    int r = weir_loop_open(&options, &loop);
+    struct weir_task_options task = {.name = "wal append", .share = 4};
+    r = r < 0 ? r : weir_task_open(loop, &task, &wal_append);
+    task = (struct weir_task_options){.name = "lookup", .backtrace_every = 100};
+    r = r < 0 ? r : weir_task_open(loop, &task, &lookup);
+    task = (struct weir_task_options){.name = "checksum"};
+    r = r < 0 ? r : weir_task_open(loop, &task, &checksum);
+    return r < 0 ? r : show(socket);
+}
+
+static int close_all(void)
+{
+    struct weir_report left;
+    int r = weir_loop_close(loop, 5 * WEIR_S, &left);
+    for (size_t i = 0; r == -ETIMEDOUT && i < left.count; i++) {
+        const struct weir_live *op = &left.ops[i];
+        fprintf(stderr, "%s of %s on fd %d, %" PRIu64 " ms old, submitted at %s, is still out\n",
+                op->kind, op->task, op->fd, op->age_ns / WEIR_MS, op->site);
+    }
+    weir_endpoint_close(endpoint); /* the loop has left both by itself */
+    weir_watchdog_close(watchdog);
+    return r;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 4 || argc > 5) {
+        fprintf(stderr, "usage: observed FILE SOCKET SECONDS [stall]\n");
+        return 2;
+    }
+    int r = open_all(argv[1], argv[2]);
+    if (r < 0) {
+        return fail("open", r);
+    }
+    struct weir_snapshot *now = NULL;
+    struct weir_snapshot *before = NULL;
+    struct weir_op end = {0};
+    char byte;
+    int pipe_fds[2];
+    r = weir_snapshot_open(0, 0, &now);
+    r = r < 0 ? r : weir_snapshot_open(0, 0, &before);
+    if (r < 0 || pipe(pipe_fds) < 0) {
+        return fail("open", r < 0 ? r : -errno);
+    }
+    stall_wanted = argc == 5 && strcmp(argv[4], "stall") == 0;
+    weir_op_timeout_in(&end, loop, (uint64_t)(atof(argv[3]) * WEIR_S));
+    submit(&end, on_end, NULL);
+    weir_op_read(&nobody_answers, pipe_fds[0], &byte, 1, WEIR_CURRENT);
+    submit(&nobody_answers, on_nobody, NULL);
+    for (int i = 0; i < APPENDS; i++) {
+        appends[i].next = (uint64_t)i;
+        append(&appends[i]);
+    }
+    for (int i = 0; i < LOOKUPS; i++) {
+        look_up(&lookups[i]);
+    }
+    r = weir_loop_run(loop);
+    print_interval(now, before);
+    weir_snapshot_close(now);
+    weir_snapshot_close(before);
+    r = r < 0 ? r : close_all();
+    return r < 0 ? fail("run", r) : 0;
+}
