@@ -24,6 +24,7 @@ static struct request {
 static struct weir_loop *loop;
 static struct weir_task *wal_append, *lookup, *checksum;
 static struct weir_op nobody_answers; /* a read of a pipe into which nobody writes */
+static struct weir_op second;         /* a timer */
 static int file, ending, stall_wanted;
 
 /* --- the store -------------------------------------------------------------------------------- */
@@ -112,6 +113,7 @@ static void on_end(struct weir_op *op)
     (void)op;
     ending = 1;
     weir_cancel(loop, &nobody_answers);
+    weir_cancel(loop, &second);
 }
 
 /* --- who looks on ----------------------------------------------------------------------------- */
@@ -141,19 +143,27 @@ static int show(const char *path)
     return r < 0 ? r : weir_endpoint_add(endpoint, loop, "store");
 }
 
-/* What a second of the last minute looked like: two snapshots, and what lies between them. */
-static void print_interval(struct weir_snapshot *now, struct weir_snapshot *before)
+static struct weir_snapshot *now, *before;
+
+/* What happened in the last second: what lies between two snapshots. */
+static void on_second(struct weir_op *op)
 {
-    weir_snapshot_copy(before, now);
+    const struct weir_snapshot_task *row;
+    if (op->result < 0) { /* cancelled: the end */
+        return;
+    }
     weir_snapshot_clear(now);
     weir_snapshot_add(now, loop, "store");
     weir_snapshot_subtract(now, before);
-    const struct weir_snapshot_task *row;
     for (uint32_t i = 0; (row = weir_snapshot_task(now, i)) != NULL; i++) {
         printf("%-12s %8" PRIu64 " ops, p99 of flight %6" PRIu64 " us\n", row->task,
                row->counters.finished,
                weir_histogram_percentile(&row->stages[WEIR_STAGE_FLIGHT], 99) / WEIR_US);
     }
+    weir_snapshot_clear(before);
+    weir_snapshot_add(before, loop, "store");
+    weir_op_timeout_in(op, loop, WEIR_S);
+    submit(op, on_second, NULL);
 }
 
 /* --- beginning and end ------------------------------------------------------------------------ */
@@ -178,6 +188,8 @@ static int open_all(const char *path, const char *socket)
     r = r < 0 ? r : weir_task_open(loop, &task, &lookup);
     task = (struct weir_task_options){.name = "checksum"};
     r = r < 0 ? r : weir_task_open(loop, &task, &checksum);
+    r = r < 0 ? r : weir_snapshot_open(0, 0, &now);
+    r = r < 0 ? r : weir_snapshot_open(0, 0, &before);
     return r < 0 ? r : show(socket);
 }
 
@@ -205,19 +217,17 @@ int main(int argc, char **argv)
     if (r < 0) {
         return fail("open", r);
     }
-    struct weir_snapshot *now = NULL;
-    struct weir_snapshot *before = NULL;
     struct weir_op end = {0};
     char byte;
     int pipe_fds[2];
-    r = weir_snapshot_open(0, 0, &now);
-    r = r < 0 ? r : weir_snapshot_open(0, 0, &before);
-    if (r < 0 || pipe(pipe_fds) < 0) {
-        return fail("open", r < 0 ? r : -errno);
+    if (pipe(pipe_fds) < 0) {
+        return fail("pipe", -errno);
     }
     stall_wanted = argc == 5 && strcmp(argv[4], "stall") == 0;
     weir_op_timeout_in(&end, loop, (uint64_t)(atof(argv[3]) * WEIR_S));
     submit(&end, on_end, NULL);
+    weir_op_timeout_in(&second, loop, WEIR_S);
+    submit(&second, on_second, NULL);
     weir_op_read(&nobody_answers, pipe_fds[0], &byte, 1, WEIR_CURRENT);
     submit(&nobody_answers, on_nobody, NULL);
     for (int i = 0; i < APPENDS; i++) {
@@ -228,7 +238,6 @@ int main(int argc, char **argv)
         look_up(&lookups[i]);
     }
     r = weir_loop_run(loop);
-    print_interval(now, before);
     weir_snapshot_close(now);
     weir_snapshot_close(before);
     r = r < 0 ? r : close_all();
