@@ -340,3 +340,17 @@ int weir_policy_choose(uint64_t native_kinds, const struct weir_probe *probe,
     decision->chosen = candidates[chosen].name;
     return (int)candidates[chosen].policy;
 }
+
+void weir_policy_reason(const struct weir_decision *decision, char *ret_reason, size_t size)
+{
+    if (decision->policy != WEIR_AUTO) {
+        snprintf(ret_reason, size, "asked for by %s",
+                 decision->from_environment ? "WEIR_POLICY" : "options.policy");
+    } else if (decision->rejected_count == 0) {
+        snprintf(ret_reason, size, "the best that works here");
+    } else {
+        const struct weir_rejection *better = &decision->rejected[0];
+        snprintf(ret_reason, size, "%s: %s: %s", better->backend, cause_names[better->cause],
+                 better->hint);
+    }
+}

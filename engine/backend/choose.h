@@ -37,6 +37,9 @@ int weir_policy_choose(uint64_t native_kinds, const struct weir_probe *probe,
 void weir_policy_reject(struct weir_decision *decision, enum weir_policy backend, int error,
                         enum weir_cause cause);
 
+/* Says in one line why decision->chosen was chosen, cut to size: weir_facts.reason. */
+void weir_policy_reason(const struct weir_decision *decision, char *ret_reason, size_t size);
+
 /* What is known to be wrong with a kernel's io_uring. */
 struct weir_kernel_bugs {
     const char *bug; /* with all of it: reason enough to do without; NULL: nothing */

@@ -326,6 +326,7 @@ static int open_world(const struct weir_options *options, struct weir_facts *fac
     }
     facts->backend = weir_sim_table.name;
     decision->chosen = weir_sim_table.name;
+    weir_policy_reason(decision, facts->reason, sizeof facts->reason);
     return 0;
 }
 
@@ -358,6 +359,7 @@ int weir_policy_open(const struct weir_options *options, struct weir_facts *fact
         }
         r = open_chosen((enum weir_policy)r, options, facts, &known, ret_backend);
     } while (r < 0);
+    weir_policy_reason(decision, facts->reason, sizeof facts->reason);
     return 0;
 }
 

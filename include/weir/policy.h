@@ -65,8 +65,9 @@ struct weir_decision {
 /* What a loop runs on. Sizes in bytes. */
 struct weir_facts {
     const char *backend; /* "io_uring", "epoll" or "sim"; a literal */
-    /* Why that one, for people: "asked for by options.policy", "by WEIR_POLICY", "the best that
-     * works here", or the hint of the better one that was rejected. */
+    /* Why that one, for people: "asked for by options.policy", "asked for by WEIR_POLICY", "the
+     * best that works here", or why a better one was rejected, cut to size: "io_uring: sysctl: "
+     * and its hint. */
     char reason[WEIR_HINT_MAX];
     char kernel[72];   /* uname's release */
     const char *clock; /* what stamps are read from: "tsc", "monotonic" or "virtual"; a literal */

@@ -22,6 +22,8 @@ static const char *release_told; /* NULL: the real one */
 static const char *machine_told;
 static int submit_answer; /* of enters that submit something; 0: the kernel's */
 
+static char reason_told[WEIR_HINT_MAX]; /* the facts' of the last loop opened by try_open() */
+
 int uname(struct utsname *system)
 {
     long r = syscall(SYS_uname, system);
@@ -61,6 +63,7 @@ static int try_open(enum weir_policy policy, uint64_t native_kinds, const struct
         CHECK_EQUAL(weir_loop_facts(loop, &facts), 0);
         CHECK(strcmp(facts.backend, why->chosen) == 0);
         CHECK(facts.wakes_by != NULL);
+        strcpy(reason_told, facts.reason);
         check_close(loop);
     } else {
         CHECK(why->chosen == NULL);
@@ -88,14 +91,15 @@ static void the_environment_chooses_where_the_program_does_not(void)
         enum weir_policy policy;
         const char *chosen;
         bool from_environment;
+        const char *reason;
     } cases[] = {
-        {NULL, WEIR_AUTO, WEIR_AUTO, "io_uring", false},
-        {"auto", WEIR_AUTO, WEIR_AUTO, "io_uring", true},
-        {"epoll", WEIR_AUTO, WEIR_EPOLL, "epoll", true},
-        {"io_uring", WEIR_AUTO, WEIR_IO_URING, "io_uring", true},
-        {"epoll", WEIR_IO_URING, WEIR_IO_URING, "io_uring", false},
-        {"io_uring", WEIR_EPOLL, WEIR_EPOLL, "epoll", false},
-        {"nonsense", WEIR_EPOLL, WEIR_EPOLL, "epoll", false},
+        {NULL, WEIR_AUTO, WEIR_AUTO, "io_uring", false, "the best that works here"},
+        {"auto", WEIR_AUTO, WEIR_AUTO, "io_uring", true, "the best that works here"},
+        {"epoll", WEIR_AUTO, WEIR_EPOLL, "epoll", true, "asked for by WEIR_POLICY"},
+        {"io_uring", WEIR_AUTO, WEIR_IO_URING, "io_uring", true, "asked for by WEIR_POLICY"},
+        {"epoll", WEIR_IO_URING, WEIR_IO_URING, "io_uring", false, "asked for by options.policy"},
+        {"io_uring", WEIR_EPOLL, WEIR_EPOLL, "epoll", false, "asked for by options.policy"},
+        {"nonsense", WEIR_EPOLL, WEIR_EPOLL, "epoll", false, "asked for by options.policy"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct weir_decision why;
@@ -105,6 +109,7 @@ static void the_environment_chooses_where_the_program_does_not(void)
         CHECK_EQUAL(why.policy, cases[i].policy);
         CHECK_EQUAL(why.from_environment, cases[i].from_environment);
         CHECK(strcmp(why.chosen, cases[i].chosen) == 0);
+        CHECK(strcmp(reason_told, cases[i].reason) == 0);
         CHECK_EQUAL(why.rejected_count, cases[i].policy == WEIR_EPOLL);
         if (cases[i].policy == WEIR_EPOLL) {
             check_rejected(&why, 0, "io_uring", -ECANCELED, WEIR_CAUSE_FORCED);
@@ -181,6 +186,7 @@ static void a_probe_is_believed_but_for_what_is_for_now(void)
     CHECK(strcmp(why.chosen, "epoll") == 0);
     CHECK_EQUAL(why.rejected_count, 1);
     check_rejected(&why, 0, "io_uring", -EPERM, WEIR_CAUSE_SYSCTL);
+    CHECK(strncmp(reason_told, "io_uring: sysctl: the sysctl", 28) == 0);
     CHECK_EQUAL(try_open(WEIR_IO_URING, 0, &probe, &why), -EPERM);
 
     probe.io_uring.error = -EMFILE; /* there were none then */

@@ -4,6 +4,7 @@
 
 #include <engine/backend/choose.h>
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define ALL UINT64_MAX
@@ -329,6 +330,58 @@ static void a_window_ends_where_the_bug_does(void **state)
     }
 }
 
+/* --- in one line ------------------------------------------------------------------------------ */
+
+static void check_reason(const struct weir_decision *decision, const char *expected)
+{
+    char reason[WEIR_HINT_MAX];
+    weir_policy_reason(decision, reason, sizeof reason);
+    assert_string_equal(reason, expected);
+}
+
+static void the_reason_is_where_the_demand_came_from_or_who_refused(void **state)
+{
+    (void)state;
+    struct weir_probe probe = good();
+    struct weir_decision decision = {.policy = WEIR_AUTO};
+    assert_int_equal(weir_policy_choose(0, &probe, &decision), WEIR_IO_URING);
+    check_reason(&decision, "the best that works here");
+    decision = (struct weir_decision){.policy = WEIR_AUTO, .from_environment = 1};
+    assert_int_equal(weir_policy_choose(0, &probe, &decision), WEIR_IO_URING);
+    check_reason(&decision, "the best that works here");
+    decision = (struct weir_decision){.policy = WEIR_EPOLL};
+    assert_int_equal(weir_policy_choose(0, &probe, &decision), WEIR_EPOLL);
+    check_reason(&decision, "asked for by options.policy");
+    decision = (struct weir_decision){.policy = WEIR_EPOLL, .from_environment = 1};
+    assert_int_equal(weir_policy_choose(0, &probe, &decision), WEIR_EPOLL);
+    check_reason(&decision, "asked for by WEIR_POLICY");
+
+    probe.io_uring.error = -EPERM;
+    probe.io_uring.cause = WEIR_CAUSE_SYSCTL;
+    decision = (struct weir_decision){.policy = WEIR_AUTO};
+    assert_int_equal(weir_policy_choose(0, &probe, &decision), WEIR_EPOLL);
+    char expected[2 * WEIR_HINT_MAX];
+    snprintf(expected, sizeof expected, "io_uring: sysctl: %s", decision.rejected[0].hint);
+    check_reason(&decision, expected);
+}
+
+static void a_reason_that_is_too_long_is_cut(void **state)
+{
+    (void)state;
+    struct weir_decision decision = {
+        .policy = WEIR_AUTO,
+        .rejected_count = 1,
+        .rejected = {{.backend = "io_uring", .cause = WEIR_CAUSE_SECCOMP}},
+    };
+    char reason[WEIR_HINT_MAX + 1];
+    memset(decision.rejected[0].hint, 'x', WEIR_HINT_MAX - 1);
+    memset(reason, '!', sizeof reason);
+    weir_policy_reason(&decision, reason, WEIR_HINT_MAX);
+    assert_int_equal(strlen(reason), WEIR_HINT_MAX - 1);
+    assert_int_equal(strncmp(reason, "io_uring: seccomp: xxx", 22), 0);
+    assert_int_equal(reason[WEIR_HINT_MAX], '!');
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,6 +394,8 @@ int main(void)
         cmocka_unit_test(who_is_ruled_out_by_a_demand_is_listed_with_where_it_came_from),
         cmocka_unit_test(a_known_bug_is_a_reason_for_auto_alone),
         cmocka_unit_test(a_window_ends_where_the_bug_does),
+        cmocka_unit_test(the_reason_is_where_the_demand_came_from_or_who_refused),
+        cmocka_unit_test(a_reason_that_is_too_long_is_cut),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

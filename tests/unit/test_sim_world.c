@@ -41,6 +41,9 @@ static void the_environment_has_no_say(void **state)
     loop = open_loop_with(options);
     assert_string_equal(decision.chosen, "sim");
     assert_int_equal(decision.from_environment, 0);
+    struct weir_facts facts;
+    assert_int_equal(weir_loop_facts(loop, &facts), 0);
+    assert_string_equal(facts.reason, "asked for by options.policy");
     assert_int_equal(weir_loop_close(loop, 0, NULL), 0);
     unsetenv("WEIR_POLICY");
     loop = NULL;
