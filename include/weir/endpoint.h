@@ -4,10 +4,33 @@
  * so that it answers also while a loop is stuck. Off unless opened. weir-top reads it, and so can
  * `curl --unix-socket PATH http://weir/metrics`.
  *
- * It speaks HTTP/1.0, GET only: /metrics (Prometheus), /json (all numbers and the live ops),
- * /hlog, /trace?loop=LABEL (Chrome trace), / (a list of these). One request a connection. It serves
- * few clients and slow ones: 16 connections at a time, each for 5 s at most; a request is at most
- * 1 KiB; answers are built in memory.
+ * It speaks HTTP/1.0, GET only, one request a connection:
+ *
+ *   /                  a list of these, text
+ *   /metrics           Prometheus text
+ *   /json              all numbers since the loops were opened, as weir_snapshot_write() does, and
+ *                      the live ops
+ *   /json?interval=1   the numbers of an interval: since the last request of this kind, by whoever;
+ *                      its beginning is "since_ns", and 0 where there was none yet. The same
+ *                      interval once more to who asks within half a second of its end. So one
+ *                      interval is all that is kept, whatever the number of clients, and two that
+ *                      ask each second both see intervals of half a second to a second.
+ *   /hlog              HdrHistogram log
+ *   /trace?loop=LABEL  Chrome trace of a loop's flight recorder; %41 is "A"; LABEL may be left out
+ *                      where there is one loop
+ *
+ * Live ops in /json: "live" is the oldest 4096 of all loops that are WEIR_INSPECTABLE, oldest first,
+ * of "live_count"; both are null if no loop is, but some are there. Each is an object: loop, task,
+ * kind, state, site, fd, offset (-1: the file's own position), length, age_ns, flight_ns as in
+ * struct weir_live, and frames, each "module+0x12" (for addr2line), the innermost first.
+ *
+ * It serves few clients and slow ones: 16 connections at a time, each for 5 s at most (not counting
+ * how long making answers takes); a request is at most 1 KiB. Answers: 200; 400: no such request;
+ * 404: no such page, loop or recorder; 405: not GET; 431: more than 1 KiB; 501: /hlog, built
+ * without zlib; 503: 16 connections are open, no memory, or more tasks than tasks_max; 500: others.
+ * Answers are made in memory. A loop is held open while it is looked at: its close and its
+ * weir_endpoint_remove() wait that long, microseconds to some milliseconds, and for a large flight
+ * recorder's trace longer; never for a client.
  */
 #ifndef WEIR_ENDPOINT_H
 #define WEIR_ENDPOINT_H
@@ -22,20 +45,27 @@ struct weir_endpoint;
 
 struct weir_endpoint_options {
     /* Of the socket, at most 107 bytes. A socket that nobody listens to is replaced; anything else
-     * is not touched. Removed at close. */
+     * is not touched. It appears when it listens and has its bits, not before: it is made beside
+     * its place under the same name but for a last byte of "~%#=+^!,", and renamed. Removed at
+     * close, if it is still the same. */
     const char *path;
-    uint32_t mode;      /* its permission bits; 0: 0600 */
+    uint32_t mode;      /* its permission bits, whatever the umask; 0: 0600 */
     uint32_t tasks_max; /* as weir_snapshot_open() */
     uint32_t loops_max;
 };
 
-/* Binds the socket and starts the thread. 0; -EINVAL: NULL, no path; -ENAMETOOLONG; -EADDRINUSE:
- * somebody listens there, or it is no socket; -EAGAIN: no more threads; -ENOMEM; others of
- * socket(2), bind(2), listen(2). Any thread. */
+/* Binds the socket and starts the thread, named "weir-endpoint", with all signals blocked. Takes
+ * what memory it can beforehand: three snapshots of that size, and the list of live ops; touched as
+ * it is used. *ret_endpoint is written on success only.
+ * 0; -EINVAL: NULL, no path, mode has other bits than 0777, tasks_max or loops_max above 65536;
+ * -ENAMETOOLONG; -EADDRINUSE: somebody listens there, or it is no socket, or no name beside it is
+ * free; -EAGAIN: no more threads; -ENOMEM; -EMFILE, -ENFILE; -ENOENT, -ENOTDIR, -EACCES, -EROFS and
+ * others of socket(2), open(2), bind(2), chmod(2), listen(2), rename(2). Any thread. */
 WEIR_API int weir_endpoint_open(const struct weir_endpoint_options *options,
                                 struct weir_endpoint **ret_endpoint);
-/* Ends the thread, removes the socket. 0 (for NULL too); -EBUSY: it has loops; -ECHILD. Any thread
- * but its own. */
+/* Ends the thread, removes the socket, hangs up on clients. 0 (for NULL too); -EBUSY: it has loops;
+ * -ECHILD: in a child: only the child's copies of the fds were closed, and until that, or an exec,
+ * the socket does not look deserted when the parent has gone. Any thread, but one at a time. */
 WEIR_API int weir_endpoint_close(struct weir_endpoint *endpoint);
 
 /*
