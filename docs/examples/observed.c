@@ -7,18 +7,19 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include <weir/weir.h>
 
-enum { APPENDS = 4, LOOKUPS = 16, BLOCK_SIZE = 4096, BLOCKS = 4096 };
+enum { APPENDS = 4, LOOKUPS = 16, BLOCK = 4096, FILE_BLOCKS = 4096 };
 
 static struct request {
     struct weir_op op;
     uint64_t next; /* block, of an append */
-    char bytes[BLOCK_SIZE];
+    char bytes[BLOCK];
 } appends[APPENDS], lookups[LOOKUPS];
 
 static struct weir_loop *loop;
@@ -29,11 +30,15 @@ static int file, ending, stall_wanted;
 
 /* --- the store -------------------------------------------------------------------------------- */
 
-static void submit(struct weir_op *op, weir_callback *callback, struct weir_task *task)
+/* A macro, so that reports name the line that asked, and not one of submit_at(). */
+#define submit(op, callback, task) submit_at((op), (callback), (task), WEIR_SITE)
+
+static void submit_at(struct weir_op *op, weir_callback *callback, struct weir_task *task,
+                      const char *site)
 {
     op->callback = callback;
     op->task = task;
-    int r = weir_submit(loop, op);
+    int r = weir_submit_at(loop, op, site);
     if (r < 0) {
         fprintf(stderr, "submit: %s\n", strerror(-r));
         exit(1);
@@ -51,8 +56,8 @@ static void on_appended(struct weir_op *op)
 
 static void append(struct request *request)
 {
-    request->next = (request->next + APPENDS) % BLOCKS;
-    weir_op_write(&request->op, file, request->bytes, BLOCK_SIZE, request->next * BLOCK_SIZE);
+    request->next = (request->next + APPENDS) % FILE_BLOCKS;
+    weir_op_write(&request->op, file, request->bytes, BLOCK, request->next * BLOCK);
     request->op.rw_flags = RWF_DSYNC;
     submit(&request->op, on_appended, wal_append);
 }
@@ -81,7 +86,7 @@ static int64_t sum(void *argument) /* on a worker */
 {
     const struct request *request = argument;
     uint64_t sum = 0;
-    for (int i = 0; i < BLOCK_SIZE; i++) {
+    for (int i = 0; i < BLOCK; i++) {
         sum = sum * 31 + (unsigned char)request->bytes[i];
     }
     return (int64_t)(sum >> 1);
@@ -98,8 +103,8 @@ static void on_looked_up(struct weir_op *op)
 
 static void look_up(struct request *request)
 {
-    uint64_t block = (uint64_t)rand() % BLOCKS;
-    weir_op_read(&request->op, file, request->bytes, BLOCK_SIZE, block * BLOCK_SIZE);
+    uint64_t block = (uint64_t)rand() % FILE_BLOCKS;
+    weir_op_read(&request->op, file, request->bytes, BLOCK, block * BLOCK);
     submit(&request->op, on_looked_up, lookup);
 }
 
@@ -121,8 +126,8 @@ static void on_end(struct weir_op *op)
 static void on_stall(void *context, const struct weir_stall *stall) /* the watchdog's thread */
 {
     (void)context;
-    fprintf(stderr, "%s stands still for %" PRIu64 " ms in %s, the callback of a %s of %s (%s)\n",
-            stall->loop, stall->lasted_ns / WEIR_MS,
+    fprintf(stderr, "%s stands still for %u ms in %s, the callback of a %s of %s (%s)\n",
+            stall->loop, (unsigned)(stall->lasted_ns / WEIR_MS),
             stall->callback_symbol ? stall->callback_symbol : "its turn",
             stall->kind ? stall->kind : "-", stall->task ? stall->task : "-",
             stall->site ? stall->site : "-");
@@ -156,9 +161,9 @@ static void on_second(struct weir_op *op)
     weir_snapshot_add(now, loop, "store");
     weir_snapshot_subtract(now, before);
     for (uint32_t i = 0; (row = weir_snapshot_task(now, i)) != NULL; i++) {
-        printf("%-12s %8" PRIu64 " ops, p99 of flight %6" PRIu64 " us\n", row->task,
-               row->counters.finished,
-               weir_histogram_percentile(&row->stages[WEIR_STAGE_FLIGHT], 99) / WEIR_US);
+        printf(
+            "%-12s %8" PRIu64 " ops, p99 of flight %6u us\n", row->task, row->counters.finished,
+            (unsigned)(weir_histogram_percentile(&row->stages[WEIR_STAGE_FLIGHT], 99) / WEIR_US));
     }
     weir_snapshot_clear(before);
     weir_snapshot_add(before, loop, "store");
@@ -178,7 +183,7 @@ static int open_all(const char *path, const char *socket)
 {
     struct weir_options options = {.flags = WEIR_INSPECTABLE, .depth = 64};
     file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (file < 0 || ftruncate(file, (off_t)BLOCKS * BLOCK_SIZE) < 0) {
+    if (file < 0 || ftruncate(file, (off_t)FILE_BLOCKS * BLOCK) < 0) {
         return -errno;
     }
     int r = weir_loop_open(&options, &loop);
@@ -199,8 +204,8 @@ static int close_all(void)
     int r = weir_loop_close(loop, 5 * WEIR_S, &left);
     for (size_t i = 0; r == -ETIMEDOUT && i < left.count; i++) {
         const struct weir_live *op = &left.ops[i];
-        fprintf(stderr, "%s of %s on fd %d, %" PRIu64 " ms old, submitted at %s, is still out\n",
-                op->kind, op->task, op->fd, op->age_ns / WEIR_MS, op->site);
+        fprintf(stderr, "%s of %s on fd %d, %u ms old, submitted at %s, is still out\n", op->kind,
+                op->task, op->fd, (unsigned)(op->age_ns / WEIR_MS), op->site);
     }
     weir_endpoint_close(endpoint); /* the loop has left both by itself */
     weir_watchdog_close(watchdog);
