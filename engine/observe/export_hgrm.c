@@ -53,7 +53,8 @@ static void put_lines(struct weir_text *text, struct walk *walk, uint64_t count)
             uint64_t tenths = 2 * STEPS - step;
             uint64_t left = count * tenths / (10ULL << half);
             walk_to(walk, count - left > 0 ? count - left : 1);
-            put_line(text, walk, 1000000000000 - ((100000000000 * tenths) >> half));
+            uint64_t rest = (100000000000 * tenths + (1ULL << half) / 2) >> half;
+            put_line(text, walk, 1000000000000 - rest);
             uint64_t inverse = ((1000ULL << half) + tenths / 2) / tenths; /* in hundredths */
             weir_text_print(text, " %11llu.%02llu\n", (unsigned long long)(inverse / 100),
                             (unsigned long long)(inverse % 100));
@@ -82,9 +83,10 @@ static uint64_t deviation_ns(const struct weir_histogram *histogram)
     uint64_t lowest = 0;
     for (unsigned i = 0; i <= WEIR_HISTOGRAM_BUCKETS; i++) {
         bool clipped = i == WEIR_HISTOGRAM_BUCKETS;
-        uint64_t highest = clipped ? histogram->max : weir_histogram_highest(i);
         uint64_t count = clipped ? histogram->clipped : histogram->buckets[i];
-        double middle = clipped ? (double)highest : (double)(lowest + highest) / 2;
+        uint64_t highest = clipped ? histogram->max : weir_histogram_highest(i);
+        uint64_t most = highest < histogram->max ? highest : histogram->max;
+        double middle = clipped ? (double)most : ((double)lowest + (double)most) / 2;
         squares += (double)count * (middle - mean) * (middle - mean);
         lowest = highest + 1;
     }

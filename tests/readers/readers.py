@@ -337,7 +337,8 @@ def check_hgrm(what, lines, foot, want):
     for line in lines:
         if int(line[2]) < float(line[1]) * want['count'] - 1e-6:
             sys.exit(f'{what}: {line}: too few samples')
-        if line[3] and abs(float(line[3]) * (1 - float(line[1])) - 1) > 0.01:
+        inverse = float(line[3] or 0) * (1 - float(line[1]))
+        if line[3] and abs(inverse - 1) > 0.01 + 1e-12 * float(line[3]):
             sys.exit(f'{what}: {line}: columns 2 and 4 differ')
     middle = next(line for line in lines if line[1] == '0.500000000000') if len(
         lines) > 6 else None
@@ -349,8 +350,14 @@ def compare_hgrm(what, lines, foot, distribution, want):
     """Line by line, as the other one writes it (in ns, with two decimals), but for the largest
     value, see check_log()."""
     others, other_foot = parse_hgrm(distribution, 2)
-    equal(f'{what} lines', [line[1:] for line in lines], [line[1:] for line in others])
+    equal(f'{what} lines', len(lines), len(others))
     for line, other in zip(lines, others):
+        equal(f'{what} samples', line[2], other[2])
+        equal(f'{what} end', line[3] is None, other[3] is None)
+        if abs(float(line[1]) - float(other[1])) > 1.5e-12:
+            sys.exit(f'{what} share: {line}, {other}')
+        if line[3] and abs(float(line[3]) / float(other[3]) - 1) > 1e-4:
+            sys.exit(f'{what} inverse: {line}, {other}')
         if nanoseconds(line[0]) != want['max_ns']:
             equal(f'{what} values', nanoseconds(line[0]), float(other[0]))
     ours, theirs = nanoseconds(foot[1]), float(other_foot[1])

@@ -4,7 +4,11 @@
  * readers.py, which lets others read it: metrics.txt, whole.json, interval.json, whole.hlog,
  * interval.hlog, N.hgrm; and in expected.json what they should find, from weir_task_read() and
  * without a snapshot. Names are written there as hexadecimal digits: some are not fit to be quoted.
+ * Rows that no loop has filled add what no work brings about: all buckets, large counts, clipped
+ * samples.
  */
+#include <engine/base/histogram.h>
+#include <engine/observe/snapshot.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdbool.h>
@@ -31,22 +35,47 @@
 #define HOSTILE_LABEL "l\"} 1\nweir_injected_total 1\n#\\"
 #define HOSTILE_TASK "t\\\",\"weir_injected\":1,\n\xff\xc3 \xe2\x82\xac,\t"
 
-enum { FILES, PIPES, FAILING, CALLS, CANCELLED, IDLE, HOSTILE, TASK_COUNT };
+enum {
+    FILES,
+    PIPES,
+    FAILING,
+    CALLS,
+    CANCELLED,
+    IDLE,
+    HOSTILE,
+    TASK_COUNT, /* and made up: */
+    EDGES = TASK_COUNT,
+    COUNTS,
+    CLIPPED,
+    ONE_CLIPPED,
+    SMALL,
+    ROW_COUNT
+};
+#define MADE_UP 2 /* the label of the last */
 
 static const struct {
     unsigned loop;
     const char *name;
-} places[TASK_COUNT] = {
-    [FILES] = {0, "files"},        [PIPES] = {0, "pipe, both ends"}, [FAILING] = {0, "failing"},
-    [CALLS] = {0, "calls"},        [CANCELLED] = {0, "cancelled"},   [IDLE] = {0, "idle"},
+} places[ROW_COUNT] = {
+    [FILES] = {0, "files"},
+    [PIPES] = {0, "pipe, both ends"},
+    [FAILING] = {0, "failing"},
+    [CALLS] = {0, "calls"},
+    [CANCELLED] = {0, "cancelled"},
+    [IDLE] = {0, "idle"},
     [HOSTILE] = {1, HOSTILE_TASK},
+    [EDGES] = {MADE_UP, "edges"},
+    [COUNTS] = {MADE_UP, "counts"},
+    [CLIPPED] = {MADE_UP, "clipped"},
+    [ONE_CLIPPED] = {MADE_UP, "one clipped"},
+    [SMALL] = {MADE_UP, "small"},
 };
-static const char *const labels[] = {"main loop", HOSTILE_LABEL};
+static const char *const labels[] = {"main loop", HOSTILE_LABEL, "made up"};
 
-static struct weir_loop *loops[COUNT_OF(labels)];
+static struct weir_loop *loops[MADE_UP];
 static struct weir_task *tasks[TASK_COUNT];
-static struct weir_histogram first[TASK_COUNT][WEIR_STAGE_COUNT]; /* at the first snapshot */
-static struct weir_histogram now[TASK_COUNT][WEIR_STAGE_COUNT];
+static struct weir_histogram first[ROW_COUNT][WEIR_STAGE_COUNT]; /* at the first snapshot */
+static struct weir_histogram now[ROW_COUNT][WEIR_STAGE_COUNT];
 
 /* --- work ------------------------------------------------------------------------------------- */
 
@@ -187,6 +216,37 @@ static void work(int file, const int pipe[2], unsigned rounds)
     }
 }
 
+/* --- what no work brings about ---------------------------------------------------------------- */
+
+static void record(struct weir_histogram *histogram, uint64_t value_ns, uint64_t times)
+{
+    histogram->count += times;
+    weir_histogram_add(histogram, value_ns, times);
+}
+
+/* scale: of the counts, 1 or more; what is made with a larger one holds what a smaller one has. */
+static void make_up(struct weir_histogram into[][WEIR_STAGE_COUNT], uint64_t scale)
+{
+    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
+        for (unsigned bit = 0; bit < WEIR_HISTOGRAM_TOP; bit++) {
+            uint64_t power = 1ULL << bit;
+            record(&into[EDGES][stage], power - 1, scale);
+            record(&into[EDGES][stage], power + (power * stage) / WEIR_STAGE_COUNT, scale);
+            /* Large counts of small values: the sum must not wrap. */
+            uint64_t count = scale << (WEIR_HISTOGRAM_TOP - 1 - bit);
+            record(&into[COUNTS][stage], power + power / 2, count);
+            record(&into[COUNTS][stage], power + power / 2 + power / 32, count - 1);
+        }
+        record(&into[CLIPPED][stage], 1000, 10 * scale);
+        record(&into[CLIPPED][stage], 1ULL << WEIR_HISTOGRAM_TOP, scale);
+        record(&into[CLIPPED][stage], (5ULL << WEIR_HISTOGRAM_TOP) + 12345, scale);
+        for (uint64_t value = 0; value < 300; value++) {
+            record(&into[SMALL][stage], value, scale);
+        }
+    }
+    record(&into[ONE_CLIPPED][0], 1ULL << 50, scale);
+}
+
 /* --- what is written -------------------------------------------------------------------------- */
 
 static FILE *create(const char *folder, const char *name)
@@ -220,7 +280,7 @@ static void write_snapshot(const char *folder, const char *name,
 
 static void write_hgrms(const char *folder)
 {
-    for (unsigned i = 0; i < TASK_COUNT * WEIR_STAGE_COUNT; i++) {
+    for (unsigned i = 0; i < ROW_COUNT * WEIR_STAGE_COUNT; i++) {
         char name[32];
         snprintf(name, sizeof name, "%u.hgrm", i);
         FILE *file = create(folder, name);
@@ -259,10 +319,13 @@ static struct weir_histogram since(const struct weir_histogram *then,
     struct weir_histogram difference = {.count = later->count - then->count,
                                         .sum = later->sum - then->sum,
                                         .clipped = later->clipped - then->clipped};
+    if (difference.clipped > 0) {
+        difference.max = later->max;
+    }
     for (unsigned i = 0; i < WEIR_HISTOGRAM_BUCKETS; i++) {
         struct weir_histogram alone = {.count = 1, .max = UINT64_MAX};
         difference.buckets[i] = later->buckets[i] - then->buckets[i];
-        if (difference.buckets[i] > 0) {
+        if (difference.buckets[i] > 0 && difference.clipped == 0) {
             alone.buckets[i] = 1;
             uint64_t highest = weir_histogram_percentile(&alone, 100);
             difference.max = highest < later->max ? highest : later->max;
@@ -275,9 +338,9 @@ static void write_expected(const char *folder)
 {
     FILE *file = create(folder, "expected.json");
     const char *before = "[";
-    for (unsigned task = 0; task < TASK_COUNT; task++) {
-        struct weir_task_counters counters;
-        MUST(weir_task_counters(tasks[task], &counters) == 0);
+    for (unsigned task = 0; task < ROW_COUNT; task++) {
+        struct weir_task_counters counters = {0};
+        MUST(task >= TASK_COUNT || weir_task_counters(tasks[task], &counters) == 0);
         for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
             fprintf(file, "%s{", before);
             expect_hex(file, "loop", labels[places[task].loop]);
@@ -307,6 +370,12 @@ static struct weir_snapshot *look(struct weir_histogram into[][WEIR_STAGE_COUNT]
     for (unsigned loop = 0; loop < COUNT_OF(loops); loop++) {
         MUST(weir_snapshot_add(snapshot, loops[loop], labels[loop]) == 0);
     }
+    for (unsigned i = TASK_COUNT; i < ROW_COUNT; i++) {
+        struct weir_snapshot_task *row =
+            weir_snapshot_make_task(snapshot, labels[MADE_UP], places[i].name);
+        MUST(row);
+        memcpy(row->stages, into[i], sizeof row->stages);
+    }
     for (unsigned task = 0; task < TASK_COUNT; task++) {
         for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
             MUST(weir_task_read(tasks[task], stage, &into[task][stage]) == 0);
@@ -331,8 +400,10 @@ int main(int argc, char **argv)
     FILE *file = tmpfile();
     MUST(file);
     work(fileno(file), pipe_fds, 8);
+    make_up(first, 1);
     struct weir_snapshot *earlier = look(first);
     work(fileno(file), pipe_fds, 60);
+    make_up(now, 3);
     struct weir_snapshot *later = look(now);
 
     write_snapshot(argv[1], "metrics.txt", later, WEIR_FORMAT_PROMETHEUS);

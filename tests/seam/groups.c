@@ -39,6 +39,7 @@ extern const struct seam_group room_group;
 extern const struct seam_group routes_group;
 extern const struct seam_group shares_group;
 extern const struct seam_group signals_group;
+extern const struct seam_group snapshots_group;
 extern const struct seam_group spin_group;
 extern const struct seam_group stages_group;
 extern const struct seam_group stuck_group;
@@ -71,6 +72,7 @@ const struct seam_group *const seam_groups[] = {
     &post_group,
     &posted_group,
     &late_group,
+    &snapshots_group,
     &spin_group,
     &fork_group,
     &failed_group,
