@@ -13,6 +13,9 @@
 #define PATIENCE_NS 100000000ULL
 #define LITTLE_PATIENCE_NS 2000000ULL
 #define POLL_LONGEST_NS 1000000L
+/* A code of si_code's that nobody else gives: sigqueue(3) gives SI_QUEUE. Negative, as the kernel
+ * wants it from who is not the kernel; not SI_TKILL, which it takes from no other thread. */
+#define OUR_CODE (-0x77656972)
 #define FRAMES_MAX 64 /* the handler's own ones, which are left out, included */
 
 enum state {
@@ -73,17 +76,13 @@ static void walk(struct weir_stack *stack, void *counter)
     stack->count = counter ? 1 : 0;
 }
 
-/*
- * SI_TKILL with our own pid cannot be sent by another process; in this one, tgkill(2) sends it
- * without a value.
- */
 static void answer(int signal, siginfo_t *info, void *context)
 {
     (void)signal;
-    struct weir_stack *stack = info->si_value.sival_ptr;
-    if (info->si_code != SI_TKILL || info->si_pid != getpid() || !stack) {
+    if (info->si_code != OUR_CODE || info->si_pid != getpid()) {
         return;
     }
+    struct weir_stack *stack = info->si_value.sival_ptr;
     int error = errno;
     uint32_t wanted = WANTED;
     if (__atomic_compare_exchange_n(&stack->state, &wanted, WRITING, false, __ATOMIC_ACQUIRE,
@@ -178,7 +177,7 @@ static int send(struct weir_stack *stack, pid_t thread, int signal)
     siginfo_t info;
     memset(&info, 0, sizeof info);
     info.si_signo = signal;
-    info.si_code = SI_TKILL;
+    info.si_code = OUR_CODE;
     info.si_pid = getpid();
     info.si_uid = getuid();
     info.si_value.sival_ptr = stack;

@@ -1,0 +1,388 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * watchdog.c: loops that stand still in every way there is, and loops that do not.
+ */
+#include "watching.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define THRESHOLD_NS (20 * (uint64_t)WEIR_MS)
+
+static struct watching_op *of(struct weir_op *op)
+{
+    return WEIR_CONTAINER(op, struct watching_op, op);
+}
+
+/* --- it computes ------------------------------------------------------------------------------ */
+
+static void on_spin(struct weir_op *op)
+{
+    struct watching_op *own = of(op);
+    errno = ENOTNAM;
+    while (watching_count(own->watching) < own->until) { /* it ends when it has been reported */
+    }
+    CHECK_EQUAL(errno, ENOTNAM);
+    own->calls++;
+}
+
+static void check_callback(const struct weir_stall *stall, const char *function, const char *task)
+{
+    CHECK(strcmp(stall->loop, "one") == 0);
+    CHECK_EQUAL(stall->place, WEIR_STALL_CALLBACK);
+    CHECK(strcmp(stall->task, task) == 0);
+    CHECK(strcmp(stall->kind, "nop") == 0);
+    CHECK(strstr(stall->site, "watchdog.c:") != NULL);
+    CHECK(watching_symbol_names(stall->callback_symbol, function));
+    if (WATCHING_STACKS) {
+        CHECK(stall->frame_count > 2);
+        CHECK(watching_names(stall, function));
+        CHECK(watching_names(stall, "weir_loop_turn"));
+        CHECK(!watching_names(stall, "answer")); /* the handler */
+    }
+}
+
+static void spin_on(enum weir_policy policy)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS});
+    struct weir_loop *loop = watching_loop(&watching, policy, "one");
+    struct weir_task *task;
+    CHECK_EQUAL(weir_task_open(loop, &(struct weir_task_options){.name = "spinner"}, &task), 0);
+    struct watching_op op = {.op.task = task, .watching = &watching, .until = 3};
+    op.op.callback = on_spin;
+    weir_op_nop(&op.op);
+    CHECK_EQUAL(weir_submit(loop, &op.op), 0);
+    CHECK_EQUAL(weir_loop_run(loop), 0);
+    CHECK_EQUAL(op.calls, 1);
+    uint32_t nth = 0; /* on a busy machine it may have been descheduled at one of the doublings */
+    for (unsigned i = 0; i < 3; i++) {
+        const struct weir_stall *stall = &watching.reports[i].stall;
+        check_callback(stall, "on_spin", "spinner");
+        CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
+        CHECK(stall->callback == (void *)(uintptr_t)on_spin);
+        CHECK_EQUAL(stall->threshold_ns, THRESHOLD_NS);
+        CHECK(stall->lasted_ns > THRESHOLD_NS << (stall->nth - 1));
+        CHECK(stall->nth > nth);
+        nth = stall->nth;
+    }
+    watching_end(loop);
+    struct weir_watchdog_counters counters = watching_counters(&watching);
+    CHECK_EQUAL(counters.stalls[WEIR_STALL_RUNNING], 1);
+    CHECK_EQUAL(counters.stalls[WEIR_STALL_BLOCKED], 0);
+    CHECK(counters.reports >= 3);
+    CHECK(counters.longest_ns[WEIR_STALL_RUNNING] > THRESHOLD_NS * 4);
+    watching_close(&watching);
+}
+
+static void a_callback_that_computes_is_reported_before_it_ends_and_again_at_each_doubling(void)
+{
+    watching_on_both(spin_on);
+}
+
+/* --- it sleeps in a system call --------------------------------------------------------------- */
+
+static void on_read(struct weir_op *op)
+{
+    struct watching_op *own = of(op);
+    char byte;
+    /* A system call that is restarted does not notice that its stack was taken. */
+    CHECK_EQUAL(read(own->fds[0], &byte, 1), 1);
+    own->calls++;
+}
+
+static void on_nap(struct weir_op *op)
+{
+    struct watching_op *own = of(op);
+    while (watching_count(own->watching) < own->until) {
+        nanosleep(&(struct timespec){.tv_sec = 1}, NULL); /* also ended by the signal */
+    }
+    own->calls++;
+}
+
+static void write_at_last(struct watching *watching, const struct weir_stall *stall)
+{
+    const struct watching_op *op = watching->user;
+    if (stall->nth >= 2) {
+        CHECK_EQUAL(write(op->fds[1], "x", 1), 1);
+    }
+}
+
+static void read_on(enum weir_policy policy)
+{
+    struct watching watching = {.then = write_at_last};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS});
+    struct weir_loop *loop = watching_loop(&watching, policy, "one");
+    struct watching_op op = {.watching = &watching};
+    watching.user = &op;
+    CHECK_EQUAL(pipe2(op.fds, O_CLOEXEC), 0);
+    op.op.callback = on_read;
+    weir_op_nop(&op.op);
+    CHECK_EQUAL(weir_submit(loop, &op.op), 0);
+    CHECK_EQUAL(weir_loop_run(loop), 0);
+    CHECK_EQUAL(op.calls, 1);
+    watching_end(loop);
+    watching_close(&watching); /* also ends the report that has written */
+    CHECK(watching.count > 0);
+    for (unsigned i = 0; i < watching.count; i++) {
+        const struct weir_stall *stall = &watching.reports[i].stall;
+        check_callback(stall, "on_read", "nop");
+        CHECK_EQUAL(stall->class_, WEIR_STALL_BLOCKED);
+    }
+    close(op.fds[0]);
+    close(op.fds[1]);
+}
+
+static void a_callback_that_blocks_in_read_is_reported_as_blocked_and_its_read_goes_on(void)
+{
+    watching_on_both(read_on);
+}
+
+static void a_callback_that_naps_is_reported_as_blocked(void)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS});
+    struct weir_loop *loop = watching_loop(&watching, WEIR_AUTO, "one");
+    struct watching_op op = {.watching = &watching, .until = 1};
+    watching_call(loop, &op, on_nap);
+    CHECK_EQUAL(watching.reports[0].stall.class_, WEIR_STALL_BLOCKED);
+    CHECK(!WATCHING_STACKS || watching_names(&watching.reports[0].stall, "on_nap"));
+    watching_end(loop);
+    watching_close(&watching);
+}
+
+/* --- it is not let ---------------------------------------------------------------------------- */
+
+struct crowd {
+    struct watching *watching;
+    int cpu;
+    unsigned until;
+    bool report;
+    bool end; /* atomic */
+};
+
+static int pin(int cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET((size_t)cpu, &set);
+    return sched_setaffinity(0, sizeof set, &set);
+}
+
+static void *hog(void *context)
+{
+    struct crowd *crowd = context;
+    CHECK_EQUAL(pin(crowd->cpu), 0);
+    while (!__atomic_load_n(&crowd->end, __ATOMIC_RELAXED)) {
+    }
+    return NULL;
+}
+
+static void on_crowded(struct weir_op *op)
+{
+    struct watching_op *own = of(op);
+    const struct crowd *crowd = own->watching->user;
+    struct sched_param none = {0};
+    if (pin(crowd->cpu) < 0 || sched_setscheduler(0, SCHED_IDLE, &none) < 0) {
+        check_skip("no thread may be pinned and made idle here: %s", strerror(errno));
+    }
+    while (crowd->report ? watching_count(own->watching) < own->until
+                         : watching_counters(own->watching).stalls[WEIR_STALL_DESCHEDULED] == 0) {
+    }
+    own->calls++;
+}
+
+static void *crowded_loop(void *context)
+{
+    struct crowd *crowd = context;
+    struct weir_loop *loop = watching_loop(crowd->watching, WEIR_AUTO, "one");
+    struct watching_op op = {.watching = crowd->watching, .until = crowd->until};
+    watching_call(loop, &op, on_crowded);
+    CHECK_EQUAL(op.calls, 1);
+    __atomic_store_n(&crowd->end, true, __ATOMIC_RELAXED);
+    watching_end(loop);
+    return NULL;
+}
+
+/* A CPU that this process may use. */
+static int any_cpu(void)
+{
+    cpu_set_t set;
+    CHECK_EQUAL(sched_getaffinity(0, sizeof set, &set), 0);
+    int cpu = CPU_SETSIZE - 1;
+    while (!CPU_ISSET((size_t)cpu, &set)) {
+        cpu--;
+    }
+    return cpu;
+}
+
+static struct weir_watchdog_counters crowd(bool report)
+{
+    struct watching watching = {0};
+    struct crowd crowd = {.watching = &watching, .cpu = any_cpu(), .until = 1, .report = report};
+    watching.user = &crowd;
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS,
+                                                            .report_descheduled = report});
+    pthread_t threads[2];
+    CHECK_EQUAL(pthread_create(&threads[0], NULL, hog, &crowd), 0);
+    CHECK_EQUAL(pthread_create(&threads[1], NULL, crowded_loop, &crowd), 0);
+    pthread_join(threads[1], NULL);
+    pthread_join(threads[0], NULL);
+    struct weir_watchdog_counters counters = watching_counters(&watching);
+    watching_close(&watching);
+    if (report) {
+        CHECK_EQUAL(watching.reports[0].stall.class_, WEIR_STALL_DESCHEDULED);
+    }
+    return counters;
+}
+
+static void a_thread_that_is_not_let_is_counted_apart_and_reported_only_if_asked_for(void)
+{
+    struct weir_watchdog_counters counters = crowd(false);
+    CHECK(counters.stalls[WEIR_STALL_DESCHEDULED] > 0);
+    CHECK_EQUAL(counters.stalls[WEIR_STALL_BLOCKED], 0);
+    CHECK_EQUAL(counters.reports, counters.stalls[WEIR_STALL_RUNNING]);
+    CHECK(counters.longest_ns[WEIR_STALL_DESCHEDULED] > THRESHOLD_NS);
+    counters = crowd(true);
+    CHECK(counters.reports > 0);
+}
+
+/* --- elsewhere in a turn ---------------------------------------------------------------------- */
+
+struct waiter {
+    struct weir_room room;
+    struct watching *watching;
+};
+
+static void on_room(struct weir_room *room, int result)
+{
+    struct waiter *waiter = WEIR_CONTAINER(room, struct waiter, room);
+    CHECK_EQUAL(result, 0);
+    watching_spin(waiter->watching, 1);
+}
+
+static void wait_on(enum weir_policy policy)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS});
+    struct weir_loop *loop = watching_loop(&watching, policy, "one");
+    struct waiter waiter = {.room.callback = on_room, .watching = &watching};
+    CHECK_EQUAL(weir_wait_room(loop, &waiter.room, NULL), 0);
+    while (watching_count(&watching) == 0) {
+        CHECK(weir_loop_turn(loop, 0) >= 0);
+    }
+    const struct weir_stall *stall = &watching.reports[0].stall;
+    CHECK_EQUAL(stall->place, WEIR_STALL_TURN);
+    CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
+    CHECK(!stall->task && !stall->kind && !stall->site && !stall->callback);
+    CHECK(!stall->callback_symbol);
+    CHECK_EQUAL(stall->fd, -1);
+    CHECK(!WATCHING_STACKS || watching_names(stall, "on_room"));
+    watching_end(loop);
+    watching_close(&watching);
+}
+
+static void a_stall_elsewhere_in_a_turn_is_reported_with_its_stack_alone(void)
+{
+    watching_on_both(wait_on);
+}
+
+/* --- it does not stand still ------------------------------------------------------------------ */
+
+static void on_short(struct weir_op *op)
+{
+    struct watching_op *own = of(op);
+    own->calls++;
+    for (volatile int i = 0; i < 10000; i++) {
+    }
+}
+
+static uint64_t seconds(uint64_t usual, uint64_t when_long)
+{
+    const char *given = getenv("WEIR_LONG");
+    return given && strcmp(given, "1") == 0 ? when_long : usual;
+}
+
+static void fast_on(enum weir_policy policy)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = 50 * WEIR_MS});
+    struct weir_loop *loop = watching_loop(&watching, policy, "one");
+    struct watching_op op = {.watching = &watching};
+    uint64_t end_ns = check_now() + seconds(5, 300) * WEIR_S;
+    while (check_now() < end_ns) {
+        watching_call(loop, &op, on_short);
+    }
+    struct weir_watchdog_counters counters = watching_counters(&watching);
+    CHECK_EQUAL(counters.stalls[WEIR_STALL_RUNNING], 0);
+    CHECK_EQUAL(counters.stalls[WEIR_STALL_BLOCKED], 0);
+    CHECK_EQUAL(counters.reports, 0);
+    struct weir_histogram *turns = calloc(2, sizeof *turns);
+    CHECK_EQUAL(weir_loop_times(loop, &turns[0], &turns[1]), 0);
+    CHECK(turns[0].count >= op.calls);
+    CHECK_EQUAL(turns[1].count, op.calls);
+    free(turns);
+    watching_end(loop);
+    watching_close(&watching);
+}
+
+static void fast_callbacks_are_no_stall_however_many(void)
+{
+    watching_on_both(fast_on);
+}
+
+static void idle_on(enum weir_policy policy)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = 5 * WEIR_MS});
+    struct weir_loop *loop = check_open(
+        &(struct weir_options){.policy = policy, .spin_ns_max = 200 * (uint64_t)WEIR_MS});
+    CHECK_EQUAL(weir_watchdog_watch(watching.watchdog, loop, "one"), 0);
+    /* In a turn that spins and sleeps, then outside; each for long. */
+    struct watching_op op = {.watching = &watching, .op.callback = on_short};
+    CHECK_EQUAL(pipe2(op.fds, O_CLOEXEC), 0);
+    char byte;
+    weir_op_read(&op.op, op.fds[0], &byte, 1, WEIR_CURRENT);
+    CHECK_EQUAL(weir_submit(loop, &op.op), 0);
+    CHECK(weir_loop_turn(loop, 400 * WEIR_MS) >= 0);
+    struct weir_counters did;
+    CHECK_EQUAL(weir_loop_counters(loop, &did), 0);
+    CHECK(did.spins > 0);
+    nanosleep(&(struct timespec){.tv_nsec = 200000000}, NULL);
+    CHECK_EQUAL(write(op.fds[1], "x", 1), 1);
+    CHECK_EQUAL(weir_loop_run(loop), 0);
+    struct weir_watchdog_counters counters = watching_counters(&watching);
+    CHECK_EQUAL(counters.stalls[WEIR_STALL_RUNNING], 0);
+    CHECK_EQUAL(counters.stalls[WEIR_STALL_BLOCKED], 0);
+    watching_end(loop);
+    watching_close(&watching);
+    close(op.fds[0]);
+    close(op.fds[1]);
+}
+
+static void to_sleep_to_spin_and_to_be_outside_a_turn_is_no_stall(void)
+{
+    watching_on_both(idle_on);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct check_test tests[] = {
+        CHECK_TEST(a_callback_that_computes_is_reported_before_it_ends_and_again_at_each_doubling),
+        CHECK_TEST(a_callback_that_blocks_in_read_is_reported_as_blocked_and_its_read_goes_on),
+        CHECK_TEST(a_callback_that_naps_is_reported_as_blocked),
+        CHECK_TEST(a_thread_that_is_not_let_is_counted_apart_and_reported_only_if_asked_for),
+        CHECK_TEST(a_stall_elsewhere_in_a_turn_is_reported_with_its_stack_alone),
+        CHECK_TEST(fast_callbacks_are_no_stall_however_many),
+        CHECK_TEST(to_sleep_to_spin_and_to_be_outside_a_turn_is_no_stall),
+    };
+    check_guard((unsigned)seconds(120, 900));
+    return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);
+}
