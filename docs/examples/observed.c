@@ -2,7 +2,7 @@
 /*
  * observed FILE SOCKET SECONDS [stall]: a small store that can be looked into while it runs. It
  * appends to FILE, looks blocks up and sums them on workers, shows its numbers and live ops at the
- * unix socket SOCKET, and reports when its loop stands still; with `stall` it does once, for 300 ms.
+ * unix socket SOCKET, and reports when its loop stands still; with `stall` once, for 300 ms.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * look.c: what one may see of a loop while it runs: its live ops, its numbers for other threads, its
- * pulse; and who is attached to it. Changes nothing of what the loop does.
+ * look.c: what one may see of a loop while it runs: its live ops, its numbers for other threads,
+ * its pulse; and who is attached to it. Changes nothing of what the loop does.
  */
 #include <engine/loop/loop.h>
 #include <engine/observe/look.h>
@@ -13,7 +13,7 @@ static uint64_t aligned(uint64_t size)
     return (size + RECORDS_LINE - 1) & ~(RECORDS_LINE - 1);
 }
 
-/* --- who is told -------------------------------------------------------------------------------- */
+/* --- who is told ------------------------------------------------------------------------------ */
 
 static uint64_t views_size(const struct weir_options *options, uint32_t slots)
 {
@@ -44,7 +44,7 @@ void weir_loop_observe(struct weir_loop *loop, const struct weir_options *option
     loop->governs |= tell->any ? WEIR_OBSERVED : 0;
 }
 
-/* --- live ops ----------------------------------------------------------------------------------- */
+/* --- live ops --------------------------------------------------------------------------------- */
 
 struct weir_list {
     struct weir_live *ops;
@@ -171,7 +171,7 @@ int weir_loop_trace(const struct weir_loop *loop, weir_writer *writer, void *con
                               context);
 }
 
-/* --- numbers ------------------------------------------------------------------------------------ */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 struct weir_gate_state weir_loop_describe_gate(const struct weir_gate *gate)
 {
@@ -279,7 +279,7 @@ int weir_loop_look(const struct weir_loop *loop, struct weir_look *ret_look)
     return 0;
 }
 
-/* --- pulse -------------------------------------------------------------------------------------- */
+/* --- pulse ------------------------------------------------------------------------------------ */
 
 struct weir_pulse *weir_loop_pulse(struct weir_loop *loop)
 {
@@ -338,7 +338,7 @@ void weir_loop_end_turn(struct weir_loop *loop)
     weir_loop_beat(loop, WEIR_PHASE_OUTSIDE, loop->stamp_ns, NULL);
 }
 
-/* --- who is attached ---------------------------------------------------------------------------- */
+/* --- who is attached -------------------------------------------------------------------------- */
 
 int weir_loop_attach(struct weir_loop *loop, struct weir_attachment *attachment)
 {

@@ -334,7 +334,7 @@ void weir_loop_detach_all(struct weir_loop *loop);
 void weir_loop_beat(struct weir_loop *loop, enum weir_phase phase, uint64_t since_ns,
                     const struct weir_op *op);
 
-/* What it is doing, while the pulse is kept: a turn begins, may sleep from now on, goes on, ends. */
+/* What it is doing, while the pulse is kept: a turn begins, may sleep now, goes on, ends. */
 void weir_loop_begin_turn(struct weir_loop *loop);
 void weir_loop_fall_asleep(struct weir_loop *loop);
 void weir_loop_wake_up(struct weir_loop *loop);

@@ -19,7 +19,7 @@
  *   /trace?loop=LABEL  Chrome trace of a loop's flight recorder; %41 is "A"; LABEL may be left out
  *                      where there is one loop
  *
- * Live ops in /json: "live" is the oldest 4096 of all loops that are WEIR_INSPECTABLE, oldest first,
+ * Live ops in /json: "live" is the oldest 4096 of all WEIR_INSPECTABLE loops, oldest first,
  * of "live_count"; both are null if no loop is, but some are there. Each is an object: loop, task,
  * kind, state, site, fd, offset (-1: the file's own position), length, age_ns, flight_ns as in
  * struct weir_live, and frames, each "module+0x12" (for addr2line), the innermost first.

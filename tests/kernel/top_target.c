@@ -2,7 +2,7 @@
 /*
  * top_target.c: a service to look at: top_target SOCKET [blind] [many]. Its loop "main" has tasks
  * that write, read and compute at a steady rate, and an op that waits for a peer for ever; with
- * "blind" there is a loop "side" too, which is not WEIR_INSPECTABLE; with "many" 5000 more ops wait.
+ * "blind" there is a loop "side" too, not WEIR_INSPECTABLE; with "many" 5000 more ops wait.
  *
  * Lines on standard input: "stick" makes a callback stand still until the next line; the end of
  * input, or "end", ends it. Lines on standard output: "ready", "stuck", "going on".

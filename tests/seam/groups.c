@@ -26,6 +26,7 @@ extern const struct seam_group loopfd_group;
 extern const struct seam_group loopfd_workers_group;
 extern const struct seam_group nonblock_group;
 extern const struct seam_group observe_group;
+extern const struct seam_group observer_group;
 extern const struct seam_group offload_fds_group;
 extern const struct seam_group offload_gate_group;
 extern const struct seam_group offload_limits_group;
@@ -96,6 +97,7 @@ const struct seam_group *const seam_groups[] = {
     &signals_group,
     &tasks_group,
     &observe_group,
+    &observer_group,
     &stages_group,
     &kinds_files_group,
     &kinds_paths_group,

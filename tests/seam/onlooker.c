@@ -127,7 +127,3 @@ const struct weir_observer *onlooker_new(void)
     return &onlooker->observer;
 }
 
-uint64_t onlooker_live(const struct weir_observer *observer)
-{
-    return ((const struct onlooker *)observer->context)->live;
-}

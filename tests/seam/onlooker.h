@@ -8,7 +8,3 @@
 /* One for a loop to be opened with; a failure ends the process. Never freed: loops may be
  * abandoned. */
 const struct weir_observer *onlooker_new(void);
-/* Ops that it was told of and that are not handed back. */
-uint64_t onlooker_live(const struct weir_observer *observer);
-
-#endif

@@ -64,7 +64,7 @@ static const char *judge_row(const struct weir_snapshot_task *row)
     return NULL;
 }
 
-/* What only grows has not shrunk since, unless a reset or another task in its place is to be seen. */
+/* What only grows has not shrunk since, but for a reset or another task in its place. */
 static const char *judge_growth(const struct weir_snapshot_task *row,
                                 const struct weir_snapshot_task *before)
 {
