@@ -41,7 +41,7 @@ static void check_callback(const struct weir_stall *stall, const char *function,
     CHECK(strcmp(stall->kind, "nop") == 0);
     CHECK(strstr(stall->site, "watchdog.c:") != NULL);
     CHECK(watching_symbol_names(stall->callback_symbol, function));
-    if (stall->frame_count > 0) {
+    if (stall->frame_count > 0 && WATCHING_STACKS) {
         CHECK(watching_names(stall, function));
         CHECK(watching_names(stall, "weir_loop_turn"));
         CHECK(!watching_names(stall, "answer")); /* the handler */
@@ -168,7 +168,7 @@ static void a_callback_that_naps_is_reported_as_blocked(void)
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         CHECK_EQUAL(stall->class_, WEIR_STALL_BLOCKED);
-        CHECK(stall->frame_count == 0 || watching_names(stall, "on_nap"));
+        CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_nap"));
     }
 }
 
@@ -302,7 +302,7 @@ static void wait_on(enum weir_policy policy)
         CHECK(!stall->task && !stall->kind && !stall->site && !stall->callback);
         CHECK(!stall->callback_symbol);
         CHECK_EQUAL(stall->fd, -1);
-        CHECK(stall->frame_count == 0 || watching_names(stall, "on_room"));
+        CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_room"));
     }
 }
 

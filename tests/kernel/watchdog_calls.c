@@ -267,7 +267,7 @@ static void a_watch_begins_without_what_the_former_one_saw(void)
 struct member {
     struct watching *watching;
     pthread_barrier_t *barrier;
-    char name[8];
+    char name[32];
 };
 
 static void *stall_among_many(void *context)

@@ -6,6 +6,7 @@
 #include "watching.h"
 
 #include <engine/observe/stack.h>
+#include <engine/observe/thread.h>
 #include <errno.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -232,8 +233,11 @@ static void a_late_answer_spoils_no_later_one(void)
     CHECK_EQUAL(pthread_create(&thread, NULL, be_silent, &silent), 0);
     sem_wait(&silent.begun);
     struct weir_stack *stack = weir_stack_open();
+    CHECK(!weir_thread_is_pending(silent.id, SIGUSR1));
     for (int i = 0; i < 3; i++) {
         CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, frames, 48), 0);
+        CHECK(weir_thread_is_pending(silent.id, SIGUSR1));
+        CHECK(!weir_thread_is_pending(silent.id, SIGUSR2));
     }
     sem_post(&silent.go_on);
     sem_wait(&silent.seen);
