@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include <engine/base/clock.h>
 #include <engine/observe/stack.h>
+#include <engine/observe/thread.h>
 #include <errno.h>
 #include <execinfo.h>
 #include <stdlib.h>
@@ -31,8 +32,8 @@ struct weir_stack {
     uint32_t first; /* frames before it are the handler's */
     void *frames[FRAMES_MAX];
     uint64_t sent;    /* signals */
-    uint64_t arrived; /* atomic: of these the handler has done with; sent may stay ahead, where the
-                       * kernel has merged two into one */
+    uint64_t arrived; /* atomic: those of them that the handler is done with; one that the kernel
+                       * has merged with somebody else's never arrives */
 };
 
 /* --- in the thread whose stack is taken ------------------------------------------------------- */
@@ -210,13 +211,17 @@ uint32_t weir_stack_take(struct weir_stack *stack, pid_t thread, int signal, voi
     if (state_of(stack) == WRITING) { /* since last time: it does not get on */
         return 0;
     }
-    bool owes = __atomic_load_n(&stack->arrived, __ATOMIC_RELAXED) != stack->sent;
+    bool pends = __atomic_load_n(&stack->arrived, __ATOMIC_RELAXED) != stack->sent &&
+                 weir_thread_is_pending(thread, signal);
     __atomic_store_n(&stack->state, WANTED, __ATOMIC_RELEASE);
-    stack->sent++;
-    if (send(stack, thread, signal) < 0) {
-        stack->sent--;
+    if (!pends) {
+        if (send(stack, thread, signal) < 0) {
+            __atomic_store_n(&stack->state, IDLE, __ATOMIC_RELAXED);
+            return 0;
+        }
+        stack->sent++;
     }
-    if (!await(stack, owes ? LITTLE_PATIENCE_NS : PATIENCE_NS)) {
+    if (!await(stack, pends ? LITTLE_PATIENCE_NS : PATIENCE_NS)) {
         return 0;
     }
     uint32_t count = stack->count - stack->first;

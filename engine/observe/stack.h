@@ -34,8 +34,8 @@ struct weir_stack *weir_stack_open(void);
 void weir_stack_close(struct weir_stack *stack);
 
 /* The stack of a thread of this process, the innermost frame first: where it was, then return
- * addresses. At most `max`. 0: it did not answer, in 100 ms, or, if it has not answered to an
- * earlier signal yet, in 2. */
+ * addresses. At most `max`. 0: it did not answer in 100 ms; in 2, if an earlier signal is still
+ * pending there. */
 uint32_t weir_stack_take(struct weir_stack *stack, pid_t thread, int signal, void **ret_frames,
                          uint32_t max);
 

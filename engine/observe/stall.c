@@ -84,7 +84,9 @@ static uint64_t moved(uint64_t now, uint64_t from)
 /*
  * The time is what it computed, what it waited for a CPU, and a rest. The rest is sleep, or a wait
  * for a CPU that has not ended, or a hypervisor's: what most looks found tells which. Where they
- * could not find out (no /proc), it is taken for sleep: rather a report too many.
+ * could not find out (no /proc), it is taken for sleep: rather a report too many. It is not let if
+ * that took most of the time, and it would not have been a stall without: an endless loop with a
+ * tenth of a CPU is one all the same.
  */
 enum weir_stall_class weir_stalling_judge(const struct weir_stalling *stalling,
                                           const struct weir_thread_sight *sight)
@@ -98,10 +100,10 @@ enum weir_stall_class weir_stalling_judge(const struct weir_stalling *stalling,
         wait_ns += rest_ns;
         rest_ns = 0;
     }
-    if (cpu_ns >= wait_ns && cpu_ns >= rest_ns) {
-        return WEIR_STALL_RUNNING;
+    if (wait_ns > cpu_ns && wait_ns > rest_ns && cpu_ns + rest_ns <= stalling->threshold_ns) {
+        return WEIR_STALL_DESCHEDULED;
     }
-    return rest_ns >= wait_ns ? WEIR_STALL_BLOCKED : WEIR_STALL_DESCHEDULED;
+    return cpu_ns >= rest_ns ? WEIR_STALL_RUNNING : WEIR_STALL_BLOCKED;
 }
 
 void weir_stalling_reported(struct weir_stalling *stalling)

@@ -47,7 +47,7 @@ void weir_stalling_add(struct weir_stalling *stalling, const struct weir_thread_
 /* It has lasted long enough to be reported, and was seen often enough to be judged. */
 bool weir_stalling_is_due(const struct weir_stalling *stalling);
 
-/* Why, by what was seen from its second look to this one: what took most of the time. */
+/* Why, by what was seen from its second look to this one. */
 enum weir_stall_class weir_stalling_judge(const struct weir_stalling *stalling,
                                           const struct weir_thread_sight *sight);
 

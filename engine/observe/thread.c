@@ -2,7 +2,6 @@
 #include <engine/observe/thread.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -50,4 +49,13 @@ void weir_thread_see(pid_t thread, struct weir_thread_sight *ret_sight)
     if (read_file(thread, "schedstat", text, sizeof text)) {
         sscanf(text, "%*u %" SCNu64, &ret_sight->wait_ns);
     }
+}
+
+bool weir_thread_is_pending(pid_t thread, int signal)
+{
+    char text[4096];
+    uint64_t set;
+    const char *line =
+        read_file(thread, "status", text, sizeof text) ? strstr(text, "\nSigPnd:") : NULL;
+    return line && sscanf(line, "\nSigPnd: %" SCNx64, &set) == 1 && (set >> (signal - 1) & 1);
 }

@@ -6,6 +6,7 @@
 #ifndef WEIR_ENGINE_THREAD_H
 #define WEIR_ENGINE_THREAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -17,5 +18,8 @@ struct weir_thread_sight {
 };
 
 void weir_thread_see(pid_t thread, struct weir_thread_sight *ret_sight);
+
+/* A signal to this thread alone waits to be taken. False also where that is not known. */
+bool weir_thread_is_pending(pid_t thread, int signal);
 
 #endif

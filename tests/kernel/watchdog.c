@@ -41,12 +41,21 @@ static void check_callback(const struct weir_stall *stall, const char *function,
     CHECK(strcmp(stall->kind, "nop") == 0);
     CHECK(strstr(stall->site, "watchdog.c:") != NULL);
     CHECK(watching_symbol_names(stall->callback_symbol, function));
-    if (WATCHING_STACKS) {
-        CHECK(stall->frame_count > 2);
+    if (stall->frame_count > 0 && WATCHING_STACKS) {
         CHECK(watching_names(stall, function));
         CHECK(watching_names(stall, "weir_loop_turn"));
         CHECK(!watching_names(stall, "answer")); /* the handler */
     }
+}
+
+/* A thread that has no CPU for 100 ms does not answer; not each time. */
+static void check_some_stack(const struct watching *watching)
+{
+    unsigned stacks = 0;
+    for (unsigned i = 0; i < watching->count; i++) {
+        stacks += watching->reports[i].stall.frame_count > 2;
+    }
+    CHECK(stacks > 0 || !WATCHING_STACKS);
 }
 
 static void spin_on(enum weir_policy policy)
@@ -74,6 +83,7 @@ static void spin_on(enum weir_policy policy)
         nth = stall->nth;
     }
     watching_end(loop);
+    check_some_stack(&watching);
     struct weir_watchdog_counters counters = watching_counters(&watching);
     CHECK_EQUAL(counters.stalls[WEIR_STALL_RUNNING], 1);
     CHECK_EQUAL(counters.stalls[WEIR_STALL_BLOCKED], 0);
@@ -130,7 +140,7 @@ static void read_on(enum weir_policy policy)
     CHECK_EQUAL(op.calls, 1);
     watching_end(loop);
     watching_close(&watching); /* also ends the report that has written */
-    CHECK(watching.count > 0);
+    check_some_stack(&watching);
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         check_callback(stall, "on_read", "nop");
@@ -150,12 +160,16 @@ static void a_callback_that_naps_is_reported_as_blocked(void)
     struct watching watching = {0};
     watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS});
     struct weir_loop *loop = watching_loop(&watching, WEIR_AUTO, "one");
-    struct watching_op op = {.watching = &watching, .until = 1};
+    struct watching_op op = {.watching = &watching, .until = 2};
     watching_call(loop, &op, on_nap);
-    CHECK_EQUAL(watching.reports[0].stall.class_, WEIR_STALL_BLOCKED);
-    CHECK(!WATCHING_STACKS || watching_names(&watching.reports[0].stall, "on_nap"));
     watching_end(loop);
     watching_close(&watching);
+    check_some_stack(&watching);
+    for (unsigned i = 0; i < watching.count; i++) {
+        const struct weir_stall *stall = &watching.reports[i].stall;
+        CHECK_EQUAL(stall->class_, WEIR_STALL_BLOCKED);
+        CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_nap"));
+    }
 }
 
 /* --- it is not let ---------------------------------------------------------------------------- */
@@ -265,7 +279,7 @@ static void on_room(struct weir_room *room, int result)
 {
     struct waiter *waiter = WEIR_CONTAINER(room, struct waiter, room);
     CHECK_EQUAL(result, 0);
-    watching_spin(waiter->watching, 1);
+    watching_spin(waiter->watching, 3);
 }
 
 static void wait_on(enum weir_policy policy)
@@ -278,15 +292,18 @@ static void wait_on(enum weir_policy policy)
     while (watching_count(&watching) == 0) {
         CHECK(weir_loop_turn(loop, 0) >= 0);
     }
-    const struct weir_stall *stall = &watching.reports[0].stall;
-    CHECK_EQUAL(stall->place, WEIR_STALL_TURN);
-    CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
-    CHECK(!stall->task && !stall->kind && !stall->site && !stall->callback);
-    CHECK(!stall->callback_symbol);
-    CHECK_EQUAL(stall->fd, -1);
-    CHECK(!WATCHING_STACKS || watching_names(stall, "on_room"));
     watching_end(loop);
     watching_close(&watching);
+    check_some_stack(&watching);
+    for (unsigned i = 0; i < watching.count; i++) {
+        const struct weir_stall *stall = &watching.reports[i].stall;
+        CHECK_EQUAL(stall->place, WEIR_STALL_TURN);
+        CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
+        CHECK(!stall->task && !stall->kind && !stall->site && !stall->callback);
+        CHECK(!stall->callback_symbol);
+        CHECK_EQUAL(stall->fd, -1);
+        CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_room"));
+    }
 }
 
 static void a_stall_elsewhere_in_a_turn_is_reported_with_its_stack_alone(void)

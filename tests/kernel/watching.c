@@ -124,8 +124,10 @@ bool watching_names(const struct weir_stall *stall, const char *function)
 struct weir_loop *watching_loop(struct watching *watching, enum weir_policy policy,
                                 const char *name)
 {
-    struct weir_loop *loop =
-        check_open(&(struct weir_options){.policy = policy, .flags = WEIR_INSPECTABLE});
+    struct weir_loop *loop; /* check_open() is for one thread */
+    CHECK_EQUAL(
+        weir_loop_open(&(struct weir_options){.policy = policy, .flags = WEIR_INSPECTABLE}, &loop),
+        0);
     CHECK_EQUAL(weir_watchdog_watch(watching->watchdog, loop, name), 0);
     return loop;
 }

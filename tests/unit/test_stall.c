@@ -209,6 +209,25 @@ static void the_class_is_what_took_most_of_the_time(void **state)
     assert_int_equal(judge(all, none, "\0\0\0\0"), WEIR_STALL_RUNNING);
 }
 
+static void
+what_computes_for_longer_than_the_threshold_is_a_stall_however_little_it_is_let(void **s)
+{
+    (void)s;
+    struct world world;
+    open_world(&world, WEIR_PHASE_CALLBACK);
+    for (int n = 0; n < 6; n++) {
+        look_at(&world, 5 * MS, 20 * MS, 'R');
+    }
+    assert_true(weir_stalling_is_due(&world.stalling));
+    assert_int_equal(class_of(&world), WEIR_STALL_DESCHEDULED);
+    for (int n = 6; n < 22; n++) {
+        look_at(&world, 5 * MS, 20 * MS, 'R');
+        assert_int_equal(class_of(&world), WEIR_STALL_DESCHEDULED); /* 100 ms of its own at last */
+    }
+    look_at(&world, 5 * MS, 20 * MS, 'R');
+    assert_int_equal(class_of(&world), WEIR_STALL_RUNNING);
+}
+
 /* --- what the kernel says --------------------------------------------------------------------- */
 
 struct sleeper {
@@ -308,6 +327,8 @@ int main(void)
         cmocka_unit_test(time_in_which_nobody_looked_counts_as_one_interval),
         cmocka_unit_test(a_stall_is_due_again_each_time_it_has_lasted_twice_as_long),
         cmocka_unit_test(the_class_is_what_took_most_of_the_time),
+        cmocka_unit_test(
+            what_computes_for_longer_than_the_threshold_is_a_stall_however_little_it_is_let),
         cmocka_unit_test(a_thread_that_sleeps_is_seen_asleep_whatever_its_name),
         cmocka_unit_test(a_threads_clock_is_its_own_and_moves_as_it_computes),
         cmocka_unit_test(a_pulse_whose_writer_stopped_in_its_middle_keeps_nobody),
