@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """trace.py PROGRAM [ARGUMENT]...: runs it, and holds what it writes to stdout, a dump of the flight
-recorder, to what the Chrome trace format and engine/observe/trace.c say. Exit 77 is handed on.
+recorder, to what the Chrome trace format and engine/observe/trace.c say. Exit 77 is handed on. A
+line "lives L refused R" behind the dump says that it is whole, and what must be in it.
 
 trace.py --self-test breaks a good dump in every way it knows, and expects each to be noticed.
 """
 import copy
+import errno
 import json
 import subprocess
 import sys
@@ -250,6 +252,20 @@ def check(trace):
     return lives
 
 
+def check_whole(trace, lives, line):
+    _, wanted, _, refused = line.split()
+    need(trace['otherData']['lost'] == 0, 'events are lost')
+    need(not any(life.earlier or life.lost for life in lives), 'a life begun earlier')
+    need(len(lives) == int(wanted), f'{len(lives)} lives, {wanted} wanted')
+    told = sum(event['ph'] == 'i' for event in trace['traceEvents'])
+    need(told == int(refused), f'{told} refused, {refused} wanted')
+    for life in lives:
+        flown = any(name == 'flight' for name, _, _ in life.stages)
+        unasked = life.end['args'].get('result', -errno.ETIME) not in (-errno.ECANCELED,
+                                                                       -errno.ETIME)
+        need(flown or not unasked, 'came back without having left', life.begin)
+
+
 def sample():
     lines = []
 
@@ -350,8 +366,13 @@ def main(command):
     if done.returncode:
         sys.stdout.buffer.write(done.stdout)
         return done.returncode
+    text = done.stdout.decode('utf-8')
+    text, whole, line = text.partition('lives ') if '\nlives ' in text else (text, '', '')
     try:
-        lives = check(parse(done.stdout.decode('utf-8')))
+        trace = parse(text)
+        lives = check(trace)
+        if whole:
+            check_whole(trace, lives, whole + line)
     except (Wrong, ValueError) as wrong:
         print(f'{command[0]}: {wrong}')
         return 1
