@@ -4,14 +4,13 @@
  * make, so that all of it works while one is stuck; answers are made in memory, since nobody may
  * have to wait for a client while a loop is held open.
  */
-#include <dlfcn.h>
 #include <engine/base/clock.h>
 #include <engine/observe/endpoint.h>
 #include <engine/observe/snapshot.h>
+#include <engine/observe/symbol.h>
 #include <engine/observe/text.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -154,16 +153,9 @@ static struct listing list_all(struct weir_endpoint *endpoint)
 
 static void write_frame(struct weir_text *text, const void *frame)
 {
-    Dl_info where;
-    char name[256];
-    if (!dladdr(frame, &where) || !where.dli_fname) {
-        snprintf(name, sizeof name, "%p", frame);
-    } else {
-        const char *slash = strrchr(where.dli_fname, '/');
-        snprintf(name, sizeof name, "%s+0x%tx", slash ? slash + 1 : where.dli_fname,
-                 (const char *)frame - (const char *)where.dli_fbase);
-    }
-    weir_text_json_string(text, name);
+    char symbol[WEIR_SYMBOL_MAX];
+    weir_symbol_write(frame, symbol, sizeof symbol);
+    weir_text_json_string(text, symbol);
 }
 
 static void write_member(struct weir_text *text, const char *name, const char *string)

@@ -201,7 +201,11 @@ def a_stuck_loop_shows_what_is_in_flight():
         assert peer["kind"] == "recv" and peer["state"] == "in flight" and peer["fd"] >= 0, peer
         assert re.fullmatch(r".*top_target\.c:\d+", peer["site"]), peer
         assert peer["loop"] == "main" and peer["length"] == 1 and peer["offset"] == 0, peer
-        assert 0 < peer["flight_ns"] <= peer["age_ns"] and peer["frames"] == [], peer
+        assert 0 < peer["flight_ns"] <= peer["age_ns"], peer
+        assert all(op["frames"] == [] for op in after["live"] if op is not peer)
+        for frame in peer["frames"]:  # of the one task whose stacks are kept
+            assert re.fullmatch(r"[^/]+\+0x[0-9a-f]+|0x[0-9a-f]+", frame), frame
+        assert any(frame.startswith("top_target+0x") for frame in peer["frames"]), peer
         old = next(op for op in before["live"] if op["task"] == 'peer "1"')
         assert peer["age_ns"] > old["age_ns"]  # it gets older while the loop stands still
         ages = [op["age_ns"] for op in after["live"]]

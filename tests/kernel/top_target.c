@@ -101,26 +101,27 @@ static void on_tick(struct weir_op *op)
     CHECK_EQUAL(weir_submit(loop, op), 0);
 }
 
-static struct weir_task *open_task(const char *name)
+static struct weir_task *open_task(const char *name, uint32_t backtrace_every)
 {
     struct weir_task *task;
-    CHECK_EQUAL(weir_task_open(loop, &(struct weir_task_options){.name = name}, &task), 0);
+    const struct weir_task_options options = {.name = name, .backtrace_every = backtrace_every};
+    CHECK_EQUAL(weir_task_open(loop, &options, &task), 0);
     return task;
 }
 
 static void begin_work(int file, int waits_for)
 {
-    struct weir_task *append = open_task("log append");
-    struct weir_task *fetch = open_task("fetch");
+    struct weir_task *append = open_task("log append", 0);
+    struct weir_task *fetch = open_task("fetch", 0);
     for (unsigned i = 0; i < OPS_A_TICK; i++) {
         writes[i].op = (struct weir_op){.callback = check_on_done, .task = append};
         weir_op_write(&writes[i].op, file, writes[i].block, BLOCK, i * BLOCK);
         reads[i].op = (struct weir_op){.callback = check_on_done, .task = fetch};
         weir_op_read(&reads[i].op, file, reads[i].block, BLOCK, i * BLOCK);
     }
-    digest = (struct weir_op){.callback = check_on_done, .task = open_task("digest")};
+    digest = (struct weir_op){.callback = check_on_done, .task = open_task("digest", 0)};
     weir_op_call(&digest, compute, NULL);
-    peer = (struct weir_op){.callback = check_on_done, .task = open_task("peer \"1\"")};
+    peer = (struct weir_op){.callback = check_on_done, .task = open_task("peer \"1\"", 1)};
     weir_op_recv(&peer, waits_for, &byte, 1, 0);
     CHECK_EQUAL(weir_submit(loop, &peer), 0);
     listening = (struct weir_op){.callback = on_input};
@@ -133,7 +134,7 @@ static void begin_work(int file, int waits_for)
 
 static void wait_for_many(int waits_for)
 {
-    struct weir_task *task = open_task("crowd");
+    struct weir_task *task = open_task("crowd", 0);
     many = calloc(MANY, sizeof *many);
     CHECK(many != NULL);
     for (unsigned i = 0; i < MANY; i++) {

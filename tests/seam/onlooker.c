@@ -126,4 +126,3 @@ const struct weir_observer *onlooker_new(void)
     };
     return &onlooker->observer;
 }
-

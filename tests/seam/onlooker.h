@@ -8,3 +8,5 @@
 /* One for a loop to be opened with; a failure ends the process. Never freed: loops may be
  * abandoned. */
 const struct weir_observer *onlooker_new(void);
+
+#endif

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: MIT */
+#include "top_fetch.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/time.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PATIENCE_S 10 /* twice what an endpoint gives a connection */
+#define BODY_FIRST 65536
+#define BODY_MAX ((size_t)1 << 30)
+#define NS_A_SECOND 1000000000ull
+
+struct why {
+    char *text;
+    size_t size;
+};
+
+__attribute__((format(printf, 2, 3))) static int fail(struct why why, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(why.text, why.size, format, arguments);
+    va_end(arguments);
+    return -1;
+}
+
+uint64_t top_now(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * NS_A_SECOND + (uint64_t)now.tv_nsec;
+}
+
+bool top_wait(int fd, short events, uint64_t until_ns)
+{
+    uint64_t now_ns = top_now();
+    uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    struct timespec timeout = {(time_t)(left_ns / NS_A_SECOND), (long)(left_ns % NS_A_SECOND)};
+    struct pollfd polled = {.fd = fd, .events = events};
+    sigset_t none;
+    sigemptyset(&none);
+    return ppoll(&polled, 1, &timeout, &none) > 0;
+}
+
+/* --- the connection --------------------------------------------------------------------------- */
+
+static int explain_connect(struct why why, const char *path, int error)
+{
+    struct stat status;
+    bool is_other = stat(path, &status) == 0 && !S_ISSOCK(status.st_mode);
+    switch (error) {
+    case ENOENT:
+        return fail(why,
+                    "%s: no such socket: is the service running, and did it open an endpoint "
+                    "(weir/endpoint.h)?",
+                    path);
+    case ECONNREFUSED:
+        return fail(why,
+                    is_other ? "%s: this is no socket: give the one that a service opened "
+                               "(weir/endpoint.h)"
+                             : "%s: nobody listens: the service has ended",
+                    path);
+    case EACCES:
+    case EPERM:
+        return fail(why,
+                    "%s: permission denied: run as the service's user, or let it give its endpoint "
+                    "a mode (weir_endpoint_options.mode)",
+                    path);
+    case EAGAIN:
+        return fail(why, "%s: it does not accept connections: is the process stopped?", path);
+    default:
+        return fail(why, "%s: %s", path, strerror(error));
+    }
+}
+
+/* The fd, or -1. */
+static int connect_to(const char *path, pid_t *ret_pid, struct why why)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct ucred peer;
+    socklen_t peer_size = sizeof peer;
+    const struct timeval patience = {.tv_sec = PATIENCE_S};
+    if (strlen(path) >= sizeof address.sun_path) {
+        return fail(why, "%s: longer than a socket's path can be (%zu bytes)", path,
+                    sizeof address.sun_path - 1);
+    }
+    strcpy(address.sun_path, path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return fail(why, "%s: %s", path, strerror(errno));
+    }
+    /* connect waits while the backlog is full, which a socket that does not block would not. */
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
+        int error = errno;
+        close(fd);
+        return explain_connect(why, path, error);
+    }
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &peer_size) == 0) {
+        *ret_pid = peer.pid;
+    }
+    return fd;
+}
+
+/* --- the answer ------------------------------------------------------------------------------- */
+
+/* All that comes until the end. The bytes, with a NUL behind them; NULL: not all of it. */
+static char *receive(int fd, bool (*is_over)(void), size_t *ret_size, const char *path,
+                     struct why why)
+{
+    uint64_t until_ns = top_now() + PATIENCE_S * NS_A_SECOND;
+    size_t capacity = BODY_FIRST;
+    size_t size = 0;
+    char *bytes = malloc(capacity);
+    for (;;) {
+        if (bytes && size + 1 == capacity && capacity < BODY_MAX) {
+            char *larger = realloc(bytes, capacity *= 2);
+            bytes = larger ? larger : (free(bytes), NULL);
+        }
+        if (!bytes || size + 1 == capacity) {
+            fail(why, "%s: no memory for its answer", path);
+            break;
+        }
+        ssize_t got = recv(fd, bytes + size, capacity - size - 1, MSG_DONTWAIT);
+        if (got == 0) {
+            bytes[size] = '\0';
+            *ret_size = size;
+            return bytes;
+        }
+        if (got > 0) {
+            size += (size_t)got;
+        } else if (errno != EAGAIN || top_now() >= until_ns) {
+            fail(why, "%s: %s", path, errno == EAGAIN ? "no answer" : strerror(errno));
+            break;
+        } else if (!top_wait(fd, POLLIN, until_ns) && is_over && is_over()) {
+            fail(why, "interrupted");
+            break;
+        }
+    }
+    free(bytes);
+    return NULL;
+}
+
+/* Cuts the head off. */
+static int take_apart(char *bytes, size_t size, const char *path, struct top_page *page,
+                      struct why why)
+{
+    unsigned status;
+    char *body = strstr(bytes, "\r\n\r\n");
+    const char *length = strstr(bytes, "\r\nContent-Length: ");
+    if (size == 0) {
+        return fail(why, "%s: it hung up without an answer: has the service ended?", path);
+    }
+    if (!body || sscanf(bytes, "HTTP/1.%*1[01] %3u ", &status) != 1) {
+        return fail(why, "%s: who listens there is no endpoint of weir", path);
+    }
+    body += 4;
+    size -= (size_t)(body - bytes);
+    if (length && length < body && strtoull(length + 18, NULL, 10) != size) {
+        return fail(why, "%s: the answer ends too early: has the service ended?", path);
+    }
+    if (status != 200) {
+        return fail(why, "%s: the endpoint answered %u: %.*s", path, status,
+                    (int)strcspn(body, "\r\n"), body);
+    }
+    memmove(bytes, body, size + 1);
+    page->body = bytes;
+    page->size = size;
+    return 0;
+}
+
+int top_fetch(const char *path, const char *page, bool (*is_over)(void), struct top_page *ret_page,
+              char *ret_why, size_t why_size)
+{
+    struct why why = {ret_why, why_size};
+    struct top_page got = {0};
+    char request[256];
+    size_t size = 0;
+    int fd = connect_to(path, &got.pid, why);
+    if (fd < 0) {
+        return -1;
+    }
+    int length = snprintf(request, sizeof request, "GET %s HTTP/1.0\r\n\r\n", page);
+    /* Where this fails it may have answered already that it is full: that is what to say then. */
+    send(fd, request, (size_t)length, MSG_NOSIGNAL);
+    char *bytes = receive(fd, is_over, &size, path, why);
+    close(fd);
+    if (!bytes) {
+        return -1;
+    }
+    if (take_apart(bytes, size, path, &got, why) < 0) {
+        free(bytes);
+        return -1;
+    }
+    *ret_page = got;
+    return 0;
+}
