@@ -52,7 +52,7 @@ enum weir_loop_flags {
     WEIR_REFUSES = 1u << 2,
     /* Keeps a copy of every live op, and of the loop's numbers as of its last turn, that other
      * threads may read at any time, also while the loop is stuck in a callback:
-     * weir_loop_inspect(), weir_snapshot_add(), and slow ops of a watchdog. Costs each op some time:
+     * weir_loop_inspect(), weir_snapshot_add(), and slow ops of a watchdog. What it costs an op:
      * docs/measurements.md. */
     WEIR_INSPECTABLE = 1u << 3,
 };
