@@ -3,8 +3,9 @@
 """test_examples.py WORD WHY PROGRAM...: runs the example programs, told well and badly.
 
     basics WHY COPY FIRST      echo WHY ECHO      offload WHY OFFLOAD      foreign WHY [FOREIGN]
-    overload WHY OVERLOAD      wal WHY WAL
+    overload WHY OVERLOAD      wal WHY WAL       observed WHY OBSERVED
 """
+import json
 import os
 import random
 import re
@@ -458,6 +459,37 @@ def overloads(folder, why, program):
         expect(f'{arguments} are refused', done.returncode == status and word in done.stderr, done)
 
 
+def ask(path, page):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.sendall(f'GET {page} HTTP/1.0\r\n\r\n'.encode())
+        answer = b''.join(iter(lambda: client.recv(65536), b''))
+    return answer.split(b'\r\n\r\n', 1)[1]
+
+
+def observed(folder, why, program):
+    path = os.path.join(os.path.relpath(folder), 's')
+    for backend, env in backends(why):
+        child = subprocess.Popen([program, os.path.join(folder, 'store'), path, '3', 'stall'],
+                                 env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        live = []
+        until = time.monotonic() + GUARD
+        while not live and time.monotonic() < until and child.poll() is None:
+            if os.path.exists(path):
+                live = [op for op in json.loads(ask(path, '/json'))['live'] if op['kind'] == 'read'
+                        and op['task'] == 'read']
+        out, err = child.communicate(timeout=GUARD)
+        done = subprocess.CompletedProcess([program], child.returncode, out, err)
+        expect(f'on {backend} it ends well and leaves no socket',
+               child.returncode == 0 and not os.path.exists(path), done)
+        expect(f'on {backend} the read that nobody answers is shown with its line',
+               live and re.search(r'observed\.c:\d+$', live[0]['site']), done)
+        expect(f'on {backend} seconds are printed',
+               re.search(r'^wal append +[1-9]\d* ops, p99 of flight +\d+ us$', out, re.M), done)
+    done = run(program)
+    expect('no arguments are refused', done.returncode == 2 and 'usage:' in done.stderr, done)
+
+
 def basics(folder, why, copy, first):
     copies(copy, folder)
     refusals(copy, folder)
@@ -468,7 +500,7 @@ def basics(folder, why, copy, first):
 def main():
     word, *programs = sys.argv[1:]
     words = {'basics': basics, 'echo': echo, 'offload': offload, 'foreign': foreign,
-             'overload': overloads, 'wal': wal}
+             'overload': overloads, 'wal': wal, 'observed': observed}
     with tempfile.TemporaryDirectory(prefix='weir-examples-', dir=os.getcwd()) as folder:
         words[word](folder, *(os.path.abspath(program) for program in programs))
     sys.exit(1 if wrong else 0)
