@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""readers.py PIECE WORK NODE-FOLDER: runs WORK, which takes snapshots of working loops, and lets
-others read what it wrote; they must find what WORK saw of its tasks.
+"""readers.py PIECE WORK FOLDER: runs WORK, which takes snapshots of working loops, and lets
+others read what it wrote; they must find what WORK saw of its tasks. FOLDER is where ./run puts
+promtool and hdr-histogram-js.
 
   promtool     `promtool check metrics` accepts the Prometheus text, and has no complaint
   prometheus   the text, strictly: families, labels, cumulative buckets; names inject nothing
   json         Python's parser; all numbers of all named tasks, of the whole and of an interval
-  hlog         hdr-histogram-js, installed in NODE-FOLDER, decodes both logs
+  hlog         hdr-histogram-js decodes both logs
   hgrm         the percentile files, strictly, and line by line as hdr-histogram-js writes them
 """
 import codecs
@@ -179,11 +180,13 @@ def piece_prometheus(folder, _):
         sys.exit(f'backends: {backends}')
 
 
-def piece_promtool(folder, _):
-    if not shutil.which('promtool'):
+def piece_promtool(folder, tools):
+    promtool = shutil.which('promtool', path=os.pathsep.join(
+        [os.environ.get('PATH', os.defpath), os.path.join(tools, 'usr', 'bin')]))
+    if not promtool:
         skip('promtool is not installed')
     with open(os.path.join(folder, 'metrics.txt'), encoding='utf-8') as text:
-        done = subprocess.run(['promtool', 'check', 'metrics'], stdin=text, text=True, check=False,
+        done = subprocess.run([promtool, 'check', 'metrics'], stdin=text, text=True, check=False,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     equal('promtool check metrics', (done.returncode, done.stdout), (0, ''))
 
@@ -237,13 +240,13 @@ def piece_json(folder, _):
 
 # --- HdrHistogram -----------------------------------------------------------------------------
 
-def read_by_node(folder, node_folder):
+def read_by_node(folder, tools):
     """{file: [interval]}, as hdr-histogram-js sees them."""
-    package = os.path.join(os.path.abspath(node_folder), 'node_modules', 'hdr-histogram-js')
+    package = os.path.join(tools, 'node_modules', 'hdr-histogram-js')
     if not shutil.which('node'):
         skip('node is not installed')
     if not os.path.isdir(package):
-        skip('the npm package hdr-histogram-js is not installed in build/node')
+        skip('the npm package hdr-histogram-js is not installed in build/readers')
     if not os.path.exists(os.path.join(folder, 'whole.hlog')):
         skip('built without zlib')
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'hlog.js')
@@ -284,13 +287,13 @@ def check_log(folder, intervals, key):
                   slot if want[percent] == want['max_ns'] else want[percent])
 
 
-def piece_hlog(folder, node_folder):
+def piece_hlog(folder, tools):
     for key in ('whole', 'interval'):
         text = text_of(folder, f'{key}.hlog') if os.path.exists(
             os.path.join(folder, f'{key}.hlog')) else ''
         if 'weir_injected_total 1' in text:
             sys.exit('a name became a line')
-    read = read_by_node(folder, node_folder)
+    read = read_by_node(folder, tools)
     for key in ('whole', 'interval'):
         check_log(folder, by_tag(read[f'{key}.hlog']), key)
 
@@ -365,12 +368,12 @@ def compare_hgrm(what, lines, foot, distribution, want):
         sys.exit(f'{what}: deviation {ours}, {theirs}')
 
 
-def piece_hgrm(folder, node_folder):
+def piece_hgrm(folder, tools):
     files = {}
     for record in expected(folder):
         files[tag_of_record(record)] = parse_hgrm(text_of(folder, record['hgrm']))
         check_hgrm(record['hgrm'], *files[tag_of_record(record)], record['whole'])
-    read = by_tag(read_by_node(folder, node_folder)['whole.hlog'])
+    read = by_tag(read_by_node(folder, tools)['whole.hlog'])
     for record in expected(folder):
         tag = tag_of_record(record)
         if record['whole']['count']:
@@ -385,7 +388,7 @@ def main():
     with tempfile.TemporaryDirectory(prefix='weir-readers-') as folder:
         done = subprocess.run([sys.argv[2], folder], check=False)
         equal('the work', done.returncode, 0)
-        pieces[sys.argv[1]](folder, sys.argv[3])
+        pieces[sys.argv[1]](folder, os.path.abspath(sys.argv[3]))
 
 
 if __name__ == '__main__':

@@ -5,6 +5,7 @@
 
 #include "unit.h"
 
+#include <engine/observe/snapshot.h>
 #include <engine/observe/task.h>
 #include <errno.h>
 #include <string.h>

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* weir/snapshot.h: rows, merging, intervals, capacity. */
+/* weir/snapshot.h: rows, intervals, capacity; merging is test_snapshot_merge.c's. */
 #include "observed.h"
 
-#include <pthread.h>
 #include <stdio.h>
 
 #define FLIGHT WEIR_STAGE_FLIGHT
@@ -100,119 +99,6 @@ static void a_loops_own_numbers_are_in_its_row(void **state)
     assert_int_equal(weir_loop_gate(loop, NULL, &gate), 0);
     assert_memory_equal(&row->gates[0], &gate, sizeof gate);
     assert_null(weir_snapshot_loop(snapshot, 1));
-}
-
-/* --- merging ---------------------------------------------------------------------------------- */
-
-static void loops_of_one_label_merge_exactly(void **state)
-{
-    (void)state;
-    static struct weir_histogram model;
-    memset(&model, 0, sizeof model);
-    struct random random = random_open();
-    struct weir_task *tasks[] = {observed_task(loop, "both"), observed_task(other, "both"),
-                                 observed_task(other, "both")};
-    for (unsigned i = 0; i < 3000; i++) {
-        uint64_t value = random_next(&random) >> (20 + random_below(&random, 44));
-        observed_record(tasks[i % 3], FLIGHT, value, 1);
-        weir_histogram_record(&model, value);
-    }
-    observed_task(other, "alone");
-    add(snapshot, loop, "one");
-    add(snapshot, other, "one");
-    const struct weir_snapshot_task *row = row_of("one", "both");
-    assert_memory_equal(&row->stages[FLIGHT], &model, sizeof model);
-    assert_int_equal(row->counters.submitted, 3000);
-    assert_int_equal(row->counters.finished, 3000);
-    assert_int_equal(row->epoch, tasks[0]->epoch + tasks[1]->epoch + tasks[2]->epoch);
-    assert_int_equal(observed_rows(snapshot), 2);
-    assert_int_equal(weir_snapshot_loop(snapshot, 0)->loops, 2);
-    assert_null(weir_snapshot_loop(snapshot, 1));
-}
-
-static void loops_of_different_labels_stay_apart(void **state)
-{
-    (void)state;
-    observed_record(observed_task(loop, "same"), FLIGHT, 100, 1);
-    observed_record(observed_task(other, "same"), FLIGHT, 200, 1);
-    add(snapshot, loop, "a");
-    add(snapshot, other, "b");
-    assert_int_equal(row_of("a", "same")->stages[FLIGHT].sum, 100);
-    assert_int_equal(row_of("b", "same")->stages[FLIGHT].sum, 200);
-}
-
-static void rows_are_sorted_by_label_then_task(void **state)
-{
-    (void)state;
-    static const char *const names[] = {"m", "z", "a", "\xff", "k", "ab", "A"};
-    for (size_t i = 0; i < COUNT_OF(names); i++) {
-        observed_task(loop, names[i]);
-        observed_task(other, names[COUNT_OF(names) - 1 - i]);
-    }
-    add(snapshot, loop, "y");
-    add(snapshot, other, "x");
-    add(snapshot, loop, "z");
-    add(snapshot, loop, "a");
-    assert_int_equal(observed_rows(snapshot), 4 * COUNT_OF(names));
-    for (uint32_t i = 1; i < 4 * COUNT_OF(names); i++) {
-        const struct weir_snapshot_task *before = weir_snapshot_task(snapshot, i - 1);
-        const struct weir_snapshot_task *after = weir_snapshot_task(snapshot, i);
-        int order = strcmp(before->label, after->label);
-        assert_true(order < 0 || (order == 0 && strcmp(before->task, after->task) < 0));
-    }
-    for (uint32_t i = 1; i < 4; i++) {
-        assert_true(strcmp(weir_snapshot_loop(snapshot, i - 1)->label,
-                           weir_snapshot_loop(snapshot, i)->label) < 0);
-    }
-}
-
-static void errors_merge_and_those_without_an_entry_are_others(void **state)
-{
-    (void)state;
-    struct weir_task *first = observed_task(loop, "t");
-    struct weir_task *second = observed_task(other, "t");
-    for (int i = 1; i <= 10; i++) {
-        observed_fail(first, -i);
-        observed_fail(first, -i);
-        observed_fail(second, -i - 8); /* 9 to 18 */
-    }
-    add(snapshot, loop, "l");
-    add(snapshot, other, "l");
-    const struct weir_task_errors *errors = &row_of("l", "t")->errors;
-    assert_int_equal(errors->count, WEIR_ERRORS_MAX);
-    for (int i = 0; i < WEIR_ERRORS_MAX; i++) {
-        assert_int_equal(errors->errors[i].error, -i - 1);
-        uint64_t times = i < 8 ? 2 : i < 10 ? 3 : 1;
-        assert_int_equal(errors->errors[i].times, times);
-    }
-    assert_int_equal(errors->others, 2);
-}
-
-static void *add_elsewhere(void *context)
-{
-    (void)context;
-    return (void *)(intptr_t)weir_snapshot_add(snapshot, loop, "l");
-}
-
-static void a_loop_that_cannot_be_inspected_takes_the_labels_state_away(void **state)
-{
-    (void)state;
-    pthread_t thread;
-    void *answer;
-    observed_record(observed_task(loop, "t"), FLIGHT, 7, 3);
-    add(snapshot, other, "l");
-    assert_true(weir_snapshot_loop(snapshot, 0)->has_state);
-    assert_true(weir_snapshot_loop(snapshot, 0)->gates[0].depth > 0);
-    assert_int_equal(pthread_create(&thread, NULL, add_elsewhere, NULL), 0);
-    assert_int_equal(pthread_join(thread, &answer), 0);
-    assert_int_equal((intptr_t)answer, 0);
-    add(snapshot, other, "l"); /* nor does one that can bring it back */
-    const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, 0);
-    const struct weir_gate_state none = {0};
-    assert_false(row->has_state);
-    assert_memory_equal(&row->gates[0], &none, sizeof none);
-    assert_int_equal(row->loops, 3);
-    assert_int_equal(row_of("l", "t")->stages[FLIGHT].count, 3);
 }
 
 /* --- intervals -------------------------------------------------------------------------------- */
@@ -317,6 +203,20 @@ static void a_row_whose_loop_was_replaced_never_goes_below_zero(void **state)
     assert_int_equal(weir_snapshot_subtract(snapshot, earlier), 0);
     assert_int_equal(row_of("l", "t")->stages[FLIGHT].count, 4);
     assert_int_equal(row_of("l", "t")->counters.finished, 4);
+}
+
+static void a_row_of_which_any_bucket_shrank_stays_whole(void **state)
+{
+    (void)state;
+    observed_record(observed_task(loop, "t"), FLIGHT, 100, 10);
+    observed_record(observed_task(other, "t"), FLIGHT, 50, 10);
+    observed_record(observed_task(other, "t"), FLIGHT, 200, 20);
+    add(earlier, loop, "l");
+    add(snapshot, other, "l");
+    weir_snapshot_make_task(snapshot, "l", "t")->epoch = row_of("l", "t")->epoch / 2;
+    assert_int_equal(weir_snapshot_subtract(snapshot, earlier), 0);
+    assert_int_equal(row_of("l", "t")->stages[FLIGHT].count, 30);
+    assert_int_equal(row_of("l", "t")->counters.finished, 30);
 }
 
 static void an_interval_is_not_used_as_a_whole(void **state)
@@ -452,16 +352,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(a_snapshot_holds_what_each_task_tells),
         TEST(a_loops_own_numbers_are_in_its_row),
-        TEST(loops_of_one_label_merge_exactly),
-        TEST(loops_of_different_labels_stay_apart),
-        TEST(rows_are_sorted_by_label_then_task),
-        TEST(errors_merge_and_those_without_an_entry_are_others),
-        TEST(a_loop_that_cannot_be_inspected_takes_the_labels_state_away),
         TEST(the_difference_of_two_snapshots_is_what_happened_between),
         TEST(an_intervals_max_is_its_own_buckets),
         TEST(a_row_that_was_reset_between_the_two_stays_whole),
         TEST(a_task_in_the_place_of_another_of_its_name_stays_whole),
         TEST(a_row_whose_loop_was_replaced_never_goes_below_zero),
+        TEST(a_row_of_which_any_bucket_shrank_stays_whole),
         TEST(an_interval_is_not_used_as_a_whole),
         TEST(as_many_rows_as_there_are_fit_and_one_more_adds_nothing),
         TEST(as_many_labels_as_there_are_fit_and_one_more_adds_nothing),
