@@ -15,6 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+/* LeakSanitizer is told what is leaked on purpose: see weir_stack_close(). */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:weir_stack_open\n";
+}
+
 #define THRESHOLD_NS (10 * (uint64_t)WEIR_MS)
 
 static struct watching_op *of(struct weir_op *op)
