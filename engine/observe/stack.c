@@ -214,14 +214,13 @@ uint32_t weir_stack_take(struct weir_stack *stack, pid_t thread, int signal, voi
     bool pends = __atomic_load_n(&stack->arrived, __ATOMIC_RELAXED) != stack->sent &&
                  weir_thread_is_pending(thread, signal);
     __atomic_store_n(&stack->state, WANTED, __ATOMIC_RELEASE);
+    uint64_t patience_ns = LITTLE_PATIENCE_NS;
     if (!pends) {
-        if (send(stack, thread, signal) < 0) {
-            __atomic_store_n(&stack->state, IDLE, __ATOMIC_RELAXED);
-            return 0;
-        }
-        stack->sent++;
+        bool is_sent = send(stack, thread, signal) == 0;
+        stack->sent += is_sent;
+        patience_ns = is_sent ? PATIENCE_NS : 0;
     }
-    if (!await(stack, pends ? LITTLE_PATIENCE_NS : PATIENCE_NS)) {
+    if (!await(stack, patience_ns)) {
         return 0;
     }
     uint32_t count = stack->count - stack->first;

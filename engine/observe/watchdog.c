@@ -227,7 +227,7 @@ static struct weir_watch *make_watch(struct weir_watchdog *watchdog, struct weir
     watch->pulse = weir_loop_pulse(loop);
     watch->credit_ns = 60000000000ULL;
     weir_stalling_init(&watch->stalling, watchdog->options.threshold_ns, watchdog->interval_ns);
-    strcpy(watch->name, name);
+    memcpy(watch->name, name, strlen(name)); /* of zeroes */
     watch->stack = weir_stack_open();
     watch->mark_count = watchdog->options.slow_op_ns != 0 ? weir_loop_places(loop) : 0;
     if (watch->mark_count > 0) {
@@ -308,7 +308,7 @@ int weir_watchdog_unwatch(struct weir_watchdog *watchdog, struct weir_loop *loop
     struct weir_watch *watch = watch_of(watchdog, loop);
     struct weir_attachment none = {0};
     int r = weir_loop_detach(loop, watch ? &watch->attachment : &none);
-    if (r == 0) {
+    if (r == 0 && watch) {
         leave(watch);
     }
     return r;

@@ -151,7 +151,7 @@ struct weir_options {
  * Opens a loop owned by the calling thread. options may be NULL: all defaults. *ret_loop is written
  * on success only. On kernels without RWF_NOSIGNAL (before 6.18) SIGPIPE is blocked in the owning
  * thread until close, since a WRITE to a broken pipe raises it there (weir_facts.sigpipe_blocked);
- * weir installs no signal handler.
+ * weir installs no signal handler (but for a watchdog, weir/watchdog.h).
  * 0; -EINVAL: NULL, a limit exceeded, an unknown policy or flag, a WEIR_POLICY that is none;
  * -ENOSYS, -EPERM, -EACCES, -ENOTSUP: no backend is to be had, or the one demanded is not (the
  * decision says why); -ENOMEM: also with a ring of 4 entries, see RLIMIT_MEMLOCK; -EMFILE, -ENFILE;

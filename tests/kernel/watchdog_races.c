@@ -51,21 +51,40 @@ static void work(struct worker *worker, struct weir_loop *loop, int round)
     }
 }
 
+static struct weir_loop *open_loop(struct worker *worker)
+{
+    struct weir_options options = {.policy = worker->policy, .flags = WEIR_INSPECTABLE};
+    options.offload_workers = WEIR_NO_OFFLOAD;
+    struct weir_loop *loop;
+    CHECK_EQUAL(weir_loop_open(&options, &loop), 0);
+    __atomic_store_n(&worker->loop, loop, __ATOMIC_RELEASE);
+    return loop;
+}
+
+static void close_loop(struct worker *worker, struct weir_loop *loop)
+{
+    pthread_mutex_lock(&worker->open);
+    __atomic_store_n(&worker->loop, NULL, __ATOMIC_RELEASE);
+    pthread_mutex_unlock(&worker->open);
+    CHECK_EQUAL(weir_loop_close(loop, 10 * WEIR_S, NULL), 0);
+}
+
+/* A ring is opened once: ThreadSanitizer does not see that its memory, mapped where another
+ * thread's was, is a new one. */
 static void *work_on(void *context)
 {
     struct worker *worker = context;
+    struct weir_loop *loop = open_loop(worker);
     for (int round = 0; round < ROUNDS; round++) {
-        struct weir_options options = {.policy = worker->policy, .flags = WEIR_INSPECTABLE};
-        options.offload_workers = WEIR_NO_OFFLOAD;
-        struct weir_loop *loop;
-        CHECK_EQUAL(weir_loop_open(&options, &loop), 0);
-        __atomic_store_n(&worker->loop, loop, __ATOMIC_RELEASE);
         work(worker, loop, round);
-        pthread_mutex_lock(&worker->open);
-        __atomic_store_n(&worker->loop, NULL, __ATOMIC_RELEASE);
-        pthread_mutex_unlock(&worker->open);
-        CHECK_EQUAL(weir_loop_close(loop, 10 * WEIR_S, NULL), 0);
+        if (worker->policy == WEIR_EPOLL) {
+            close_loop(worker, loop);
+            loop = open_loop(worker);
+        } else if (round % 2 != 0) {
+            CHECK_EQUAL(weir_watchdog_unwatch(worker->watching->watchdog, loop), 0);
+        }
     }
+    close_loop(worker, loop);
     __atomic_store_n(&worker->end, true, __ATOMIC_RELEASE);
     return NULL;
 }
@@ -81,7 +100,7 @@ static void *read_on(void *context)
         struct weir_loop *loop = __atomic_load_n(&worker->loop, __ATOMIC_ACQUIRE);
         if (loop) {
             CHECK_EQUAL(weir_loop_times(loop, &turns, &callbacks), 0);
-            CHECK(callbacks.count <= OPS);
+            CHECK(callbacks.count <= ROUNDS * OPS);
         }
         pthread_mutex_unlock(&worker->open);
         watching_counters(worker->watching);
@@ -101,7 +120,7 @@ static void loops_may_be_watched_and_left_while_they_work(void)
     pthread_t threads[2 * LOOPS];
     for (int i = 0; i < LOOPS; i++) {
         workers[i] =
-            (struct worker){.watching = &watching, .policy = i % 2 == 0 ? WEIR_AUTO : WEIR_EPOLL};
+            (struct worker){.watching = &watching, .policy = i == 0 ? WEIR_AUTO : WEIR_EPOLL};
         pthread_mutex_init(&workers[i].open, NULL);
         CHECK_EQUAL(pthread_create(&threads[2 * i], NULL, work_on, &workers[i]), 0);
         CHECK_EQUAL(pthread_create(&threads[2 * i + 1], NULL, read_on, &workers[i]), 0);

@@ -15,6 +15,13 @@
 #include <time.h>
 #include <unistd.h>
 
+/* LeakSanitizer is told what is leaked on purpose: see weir_stack_close(). */
+const char *__lsan_default_suppressions(void);
+const char *__lsan_default_suppressions(void)
+{
+    return "leak:weir_stack_open\n";
+}
+
 #define THRESHOLD_NS (10 * (uint64_t)WEIR_MS)
 
 static struct watching_op *of(struct weir_op *op)
@@ -44,6 +51,11 @@ static void handle(int signal)
 {
     (void)signal;
     handled++;
+}
+
+static void handle_with_info(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)info, (void)context;
 }
 
 static void check_handler(int signal, void (*handler)(int))
@@ -99,6 +111,14 @@ static void after_close_the_signal_is_as_it_was(void)
     CHECK(signal(SIGUSR1, handle) != SIG_ERR); /* somebody took it meanwhile */
     watching_close(&watching);
     check_handler(SIGUSR1, handle);
+    CHECK(signal(SIGUSR1, SIG_DFL) != SIG_ERR);
+    watching_open(&watching, (struct weir_watchdog_options){.signal = SIGUSR1});
+    struct sigaction other = {.sa_sigaction = handle_with_info, .sa_flags = SA_SIGINFO};
+    struct sigaction now;
+    CHECK_EQUAL(sigaction(SIGUSR1, &other, NULL), 0);
+    watching_close(&watching);
+    CHECK_EQUAL(sigaction(SIGUSR1, NULL, &now), 0);
+    CHECK(now.sa_sigaction == handle_with_info);
 }
 
 static void on_spin(struct weir_op *op)
@@ -217,21 +237,39 @@ static void *be_silent(void *context)
     return NULL;
 }
 
-static void a_late_answer_spoils_no_later_one(void)
+/* One that blocks the signal, and its stack. */
+static void open_silent(struct silent *silent, pthread_t *ret_thread, struct sigaction *ret_former)
 {
     if (!WATCHING_STACKS) {
         check_skip("ThreadSanitizer keeps signals back");
     }
+    sem_init(&silent->begun, 0, 0);
+    sem_init(&silent->go_on, 0, 0);
+    sem_init(&silent->seen, 0, 0);
+    CHECK_EQUAL(weir_stack_install(SIGUSR1, ret_former), 0);
+    CHECK_EQUAL(pthread_create(ret_thread, NULL, be_silent, silent), 0);
+    sem_wait(&silent->begun);
+}
+
+/* A thread that has no CPU may be late, not each time. */
+static void check_takes(struct weir_stack *stack, pid_t thread)
+{
+    void *frames[WEIR_STALL_FRAMES_MAX];
+    uint32_t count = 0;
+    for (int i = 0; i < 1000 && count == 0; i++) {
+        count = weir_stack_take(stack, thread, SIGUSR1, frames, 48);
+    }
+    CHECK(count > 1);
+    CHECK(weir_stack_take(stack, thread, SIGUSR1, frames, 1) <= 1);
+}
+
+static void a_late_answer_spoils_no_later_one(void)
+{
     struct silent silent;
     struct sigaction former;
     void *frames[WEIR_STALL_FRAMES_MAX];
     pthread_t thread;
-    sem_init(&silent.begun, 0, 0);
-    sem_init(&silent.go_on, 0, 0);
-    sem_init(&silent.seen, 0, 0);
-    CHECK_EQUAL(weir_stack_install(SIGUSR1, &former), 0);
-    CHECK_EQUAL(pthread_create(&thread, NULL, be_silent, &silent), 0);
-    sem_wait(&silent.begun);
+    open_silent(&silent, &thread, &former);
     struct weir_stack *stack = weir_stack_open();
     CHECK(!weir_thread_is_pending(silent.id, SIGUSR1));
     for (int i = 0; i < 3; i++) {
@@ -241,17 +279,66 @@ static void a_late_answer_spoils_no_later_one(void)
     }
     sem_post(&silent.go_on);
     sem_wait(&silent.seen);
-    uint32_t count = 0;
-    for (int i = 0; i < 1000 && count == 0; i++) { /* a thread without a CPU may be late again */
-        count = weir_stack_take(stack, silent.id, SIGUSR1, frames, 48);
-    }
-    CHECK(count > 1);
-    CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, frames, 1) <= 1, 1);
+    check_takes(stack, silent.id);
     sem_post(&silent.go_on);
     pthread_join(thread, NULL);
     CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, frames, 48), 0); /* it is gone */
     weir_stack_close(stack);
     weir_stack_remove(SIGUSR1, &former);
+}
+
+static void a_signal_that_was_merged_with_somebody_elses_is_sent_again(void)
+{
+    struct silent silent;
+    struct sigaction former;
+    void *frames[WEIR_STALL_FRAMES_MAX];
+    pthread_t thread;
+    open_silent(&silent, &thread, &former);
+    struct weir_stack *stack = weir_stack_open();
+    CHECK_EQUAL(pthread_kill(thread, SIGUSR1), 0);
+    CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, frames, 48), 0);
+    sem_post(&silent.go_on);
+    sem_wait(&silent.seen); /* what has come says nothing of us */
+    check_takes(stack, silent.id);
+    sem_post(&silent.go_on);
+    pthread_join(thread, NULL);
+    weir_stack_close(stack); /* stays */
+    weir_stack_remove(SIGUSR1, &former);
+}
+
+/* --- it is answered too late ------------------------------------------------------------------ */
+
+static void on_leave_it_pending(struct weir_op *op)
+{
+    (void)op;
+    block(SIG_BLOCK, SIGURG);
+    while (!is_pending(SIGURG)) {
+    }
+}
+
+static void on_take_it(struct weir_op *op)
+{
+    block(SIG_UNBLOCK, SIGURG);
+    watching_spin(of(op)->watching, of(op)->until);
+}
+
+static void the_stack_of_what_the_loop_has_come_to_meanwhile_is_dropped(void)
+{
+    if (!WATCHING_STACKS) {
+        check_skip("ThreadSanitizer keeps signals back");
+    }
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS});
+    struct weir_loop *loop = watching_loop(&watching, WEIR_AUTO, "one");
+    struct watching_op first = {.watching = &watching, .op.callback = on_leave_it_pending};
+    weir_op_nop(&first.op);
+    CHECK_EQUAL(weir_submit(loop, &first.op), 0);
+    struct watching_op second = {.watching = &watching, .until = 1}; /* in the same turn */
+    watching_call(loop, &second, on_take_it);
+    watching_end(loop);
+    watching_close(&watching);
+    CHECK(watching.reports[0].stall.callback == (void *)(uintptr_t)on_leave_it_pending);
+    CHECK_EQUAL(watching.reports[0].stall.frame_count, 0);
 }
 
 int main(int argc, char **argv)
@@ -265,6 +352,8 @@ int main(int argc, char **argv)
         CHECK_TEST(a_thread_that_blocks_the_signal_is_reported_without_a_stack_until_it_does_not),
         CHECK_TEST(a_signal_that_is_pending_at_close_ends_nobody),
         CHECK_TEST(a_late_answer_spoils_no_later_one),
+        CHECK_TEST(a_signal_that_was_merged_with_somebody_elses_is_sent_again),
+        CHECK_TEST(the_stack_of_what_the_loop_has_come_to_meanwhile_is_dropped),
     };
     check_guard(120);
     return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);

@@ -148,7 +148,7 @@ static void what_is_usual_for_its_task_is_not_slow(void)
     }
 }
 
-/* --- what came back while the loop stood still ------------------------------------------------- */
+/* --- what came back while the loop stood still ------------------------------------------------ */
 
 struct standing {
     struct watching_op own;
@@ -205,6 +205,35 @@ static void without_inspection_no_op_is_looked_at(void)
     }
 }
 
+#define MANY 40
+
+static void more_slow_ops_than_one_look_has_places_for_are_all_reported(void)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.slow_op_ns = SLOW_NS});
+    struct weir_loop *loop = watching_loop(&watching, WEIR_AUTO, "one");
+    struct reader readers[MANY] = {0};
+    for (int i = 0; i < MANY; i++) {
+        submit_read(loop, &readers[i], NULL);
+    }
+    turn_until(loop, &watching, MANY);
+    for (int i = 0; i < MANY; i++) {
+        answer_read(&readers[i]);
+    }
+    check_drain(loop);
+    CHECK_EQUAL(watching_counters(&watching).slow_ops, MANY);
+    watching_end(loop);
+    watching_close(&watching);
+    for (int i = 0; i < MANY; i++) {
+        int found = 0;
+        for (unsigned k = 0; k < watching.count && k < WATCHING_MAX; k++) {
+            found += watching.reports[k].stall.fd == readers[i].fds[0];
+        }
+        CHECK(found > 0);
+        end_read(&readers[i]);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static const struct check_test tests[] = {
@@ -212,6 +241,7 @@ int main(int argc, char **argv)
         CHECK_TEST(what_is_usual_for_its_task_is_not_slow),
         CHECK_TEST(an_op_that_waits_for_a_loop_which_stands_still_is_not_slow),
         CHECK_TEST(without_inspection_no_op_is_looked_at),
+        CHECK_TEST(more_slow_ops_than_one_look_has_places_for_are_all_reported),
     };
     check_guard(120);
     return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);
