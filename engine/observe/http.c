@@ -72,10 +72,10 @@ static int decode(const char *text, char *ret_value, size_t size)
         if (c == '%') {
             int high = hex_digit(text[1]);
             int low = high < 0 ? -1 : hex_digit(text[2]);
-            c = (char)(high << 4 | low);
-            if (low < 0 || c == '\0') {
+            if (low < 0 || high + low == 0) {
                 return -EINVAL;
             }
+            c = (char)(high << 4 | low);
             text += 2;
         }
         if (used + 1 >= size) {
