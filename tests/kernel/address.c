@@ -55,7 +55,7 @@ static int socket_at(const char *path, int type)
     int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0);
     CHECK(strlen(path) < sizeof address.sun_path);
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path));
     CHECK_EQUAL(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
     return fd;
 }

@@ -36,7 +36,7 @@ int endpoint_connect(const char *path)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     CHECK(fd >= 0);
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path));
     if (connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
         close(fd);
         return -errno;
