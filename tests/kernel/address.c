@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -15,6 +16,7 @@
 #define PATH_MAX_BYTES 107
 #define STARTERS 8
 #define ROUNDS 60
+#define NOBODY 65534
 
 static struct weir_endpoint *const untouched = (struct weir_endpoint *)0x5a;
 
@@ -252,6 +254,44 @@ static void of_many_that_start_at_once_one_gets_the_place(void)
     endpoint_leave_folder();
 }
 
+/* --- what is not to be had -------------------------------------------------------------------- */
+
+static void be_without_threads(void *argument)
+{
+    (void)argument;
+    if (getuid() == 0 && setresuid(NOBODY, NOBODY, NOBODY) < 0) {
+        check_skip("no limit of threads for root, and it may not become another: %s",
+                   strerror(errno));
+    }
+    CHECK_EQUAL(setrlimit(RLIMIT_NPROC, &(struct rlimit){0, 0}), 0);
+    check_refused("s", -EAGAIN);
+}
+
+static void without_fds_or_threads_nothing_is_left_behind(void)
+{
+    struct weir_endpoint *endpoint = untouched;
+    struct rlimit most;
+    size_t fds = check_fd_count();
+    int r = -EMFILE;
+    endpoint_enter_folder();
+    CHECK_EQUAL(getrlimit(RLIMIT_NOFILE, &most), 0);
+    for (rlim_t more = 0; r == -EMFILE; more++) {
+        struct rlimit limit = {.rlim_cur = fds + more, .rlim_max = most.rlim_max};
+        CHECK(more < 8);
+        CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &limit), 0);
+        r = try_at("s", 0, &endpoint);
+        CHECK_EQUAL(setrlimit(RLIMIT_NOFILE, &most), 0);
+        CHECK((r == 0 && more > 0) || (endpoint == untouched && access("s", F_OK) < 0));
+        CHECK_EQUAL(check_fd_count() > fds, r == 0);
+    }
+    CHECK_EQUAL(r, 0);
+    CHECK_EQUAL(weir_endpoint_close(endpoint), 0);
+
+    CHECK_EQUAL(chmod(".", 0777), 0);
+    check_in_child(be_without_threads, NULL);
+    endpoint_leave_folder();
+}
+
 int main(int argc, char **argv)
 {
     static const struct check_test tests[] = {
@@ -262,6 +302,7 @@ int main(int argc, char **argv)
         CHECK_TEST(a_name_beside_it_that_is_taken_does_no_harm),
         CHECK_TEST(close_removes_its_own_socket_and_no_other),
         CHECK_TEST(of_many_that_start_at_once_one_gets_the_place),
+        CHECK_TEST(without_fds_or_threads_nothing_is_left_behind),
     };
     check_guard(150);
     return check_main(argc, argv, tests, sizeof tests / sizeof tests[0]);
