@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * perf/top.c: weir-top: what the loops of a running service do, by what it says at the socket of its
- * endpoint (weir/endpoint.h).
+ * perf/top.c: weir-top: what the loops of a running service do, by what it says at the socket of
+ * its endpoint (weir/endpoint.h).
  */
 #include <errno.h>
 #include <jansson.h>

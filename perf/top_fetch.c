@@ -94,7 +94,7 @@ static int connect_to(const char *path, pid_t *ret_pid, struct why why)
         return fail(why, "%s: longer than a socket's path can be (%zu bytes)", path,
                     sizeof address.sun_path - 1);
     }
-    strcpy(address.sun_path, path);
+    memcpy(address.sun_path, path, strlen(path));
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (fd < 0) {
         return fail(why, "%s: %s", path, strerror(errno));

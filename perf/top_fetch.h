@@ -23,8 +23,8 @@ uint64_t top_now(void);
  * is ready. Signals that are blocked come here and nowhere else. fd: -1: none. */
 bool top_wait(int fd, short events, uint64_t until_ns);
 
-/* 0; or -1, and why not in ret_why, in one line. Gives up when is_over() (NULL: nobody to ask) after
- * a signal. */
+/* 0; or -1, and why not in ret_why, in one line. Gives up when is_over() (NULL: nobody to ask)
+ * after a signal. */
 int top_fetch(const char *path, const char *page, bool (*is_over)(void), struct top_page *ret_page,
               char *ret_why, size_t why_size);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * perf/top_screen.h: the terminal while it is weir-top's: its alternate screen, keys one by one, and
- * signals told at one place. Whatever ends it, the terminal is given back as it was.
+ * perf/top_screen.h: the terminal while it is weir-top's: its alternate screen, keys one by one,
+ * and signals told at one place. Whatever ends it, the terminal is given back as it was.
  */
 #ifndef PERF_TOP_SCREEN_H
 #define PERF_TOP_SCREEN_H

@@ -128,7 +128,7 @@ static int bind_beside(const struct weir_address *address, const char *path,
         *mark = marks[i];
         r = bind(address->listener, (struct sockaddr *)&to, sizeof to) < 0 ? -errno : 0;
     }
-    strcpy(ret_bound, address->name);
+    memcpy(ret_bound, address->name, sizeof address->name);
     ret_bound[strlen(ret_bound) - 1] = *mark;
     return r;
 }
@@ -136,7 +136,7 @@ static int bind_beside(const struct weir_address *address, const char *path,
 static int publish(struct weir_address *address, const char *path, mode_t mode)
 {
     char bound[WEIR_ADDRESS_MAX + 1];
-    struct stat status;
+    struct stat status = {0};
     int r = bind_beside(address, path, bound);
     if (r < 0) {
         return r;
@@ -167,7 +167,7 @@ int weir_address_open(const char *path, mode_t mode, struct weir_address *ret_ad
     if (address.folder < 0) {
         return address.folder;
     }
-    strcpy(address.name, path + name_at);
+    memcpy(address.name, path + name_at, strlen(path + name_at) + 1);
     address.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     int r = address.listener < 0 ? -errno : address.name[0] ? 0 : -EADDRINUSE; /* 'folder/' */
     r = r < 0 ? r : publish(&address, path, mode);

@@ -96,7 +96,7 @@ static int put_in(struct weir_endpoint *endpoint, struct weir_loop *loop, const 
     free_place->endpoint = endpoint;
     int r = weir_loop_attach(loop, &free_place->attachment);
     if (r == 0) {
-        strcpy(free_place->label, label);
+        memcpy(free_place->label, label, strlen(label) + 1);
         free_place->loop = loop;
     }
     return r;

@@ -47,11 +47,12 @@ void weir_http_say(struct weir_http_answer *answer, unsigned status, const char 
     va_start(arguments, format);
     vsnprintf(line, sizeof line - 1, format, arguments);
     va_end(arguments);
-    strcat(line, "\n");
+    size_t length = strlen(line);
+    line[length++] = '\n';
     answer->status = status;
     answer->type = "text/plain; charset=utf-8";
     answer->size = 0;
-    if (weir_http_append(answer, line, strlen(line)) < 0) {
+    if (weir_http_append(answer, line, length) < 0) {
         answer->size = 0; /* the status must do */
     }
 }
@@ -72,10 +73,10 @@ static int decode(const char *text, char *ret_value, size_t size)
         if (c == '%') {
             int high = hex_digit(text[1]);
             int low = high < 0 ? -1 : hex_digit(text[2]);
-            c = (char)(high << 4 | low);
-            if (low < 0 || c == '\0') {
+            if (low < 0 || high + low == 0) {
                 return -EINVAL;
             }
+            c = (char)(high << 4 | low);
             text += 2;
         }
         if (used + 1 >= size) {

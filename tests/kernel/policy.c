@@ -63,7 +63,7 @@ static int try_open(enum weir_policy policy, uint64_t native_kinds, const struct
         CHECK_EQUAL(weir_loop_facts(loop, &facts), 0);
         CHECK(strcmp(facts.backend, why->chosen) == 0);
         CHECK(facts.wakes_by != NULL);
-        strcpy(reason_told, facts.reason);
+        memcpy(reason_told, facts.reason, sizeof reason_told);
         check_close(loop);
     } else {
         CHECK(why->chosen == NULL);

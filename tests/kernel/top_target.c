@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * top_target.c: a service to look at: top_target SOCKET [blind] [many]. Its loop "main" has tasks
- * that write, read and compute at a steady rate, and an op that waits for a peer for ever; with
- * "blind" there is a loop "side" too, not WEIR_INSPECTABLE; with "many" 5000 more ops wait.
+ * top_target.c: a service to look at: top_target SOCKET [blind | both] [many]. Its loop "main" has
+ * tasks that write, read and compute at a steady rate, and an op that waits for a peer for ever;
+ * with "blind" there is a loop "side & co" too, which is not WEIR_INSPECTABLE; with "both" it is,
+ * and an op of it is older than that peer's, another one younger. With "many" 5000 more ops wait.
  *
  * Lines on standard input: "stick" makes a callback stand still until the next line; the end of
  * input, or "end", ends it. Lines on standard output: "ready", "stuck", "going on".
@@ -144,6 +145,28 @@ static void wait_for_many(int waits_for)
     }
 }
 
+/* A loop beside the main one. */
+static struct weir_loop *open_side(struct weir_endpoint *endpoint, bool is_inspectable)
+{
+    struct weir_loop *side = check_open(&(struct weir_options){
+        .flags = is_inspectable ? WEIR_INSPECTABLE : 0,
+        .depth = 64,
+        .offload_workers = WEIR_NO_OFFLOAD,
+    });
+    CHECK_EQUAL(weir_endpoint_add(endpoint, side, "side & co"), 0);
+    return side;
+}
+
+/* Apart from what was submitted before and after by more than it takes to look at both loops. */
+static void wait_aside(struct weir_loop *side, struct weir_op *op, int waits_for)
+{
+    usleep(20000);
+    *op = (struct weir_op){.callback = check_on_done};
+    weir_op_recv(op, waits_for, &byte, 1, 0);
+    CHECK_EQUAL(weir_submit(side, op), 0);
+    CHECK(weir_loop_turn(side, 0) >= 0);
+}
+
 /* Until the end: also while no work comes back. */
 static void run(struct weir_loop *side)
 {
@@ -161,25 +184,39 @@ static void run(struct weir_loop *side)
     }
 }
 
+static bool has_mode(char **modes, const char *mode)
+{
+    while (*modes && strcmp(*modes, mode) != 0) {
+        modes++;
+    }
+    return *modes != NULL;
+}
+
 int main(int argc, char **argv)
 {
+    static struct weir_op aside[2];
     struct weir_endpoint *endpoint;
     struct weir_loop *side = NULL;
     int pair[2];
     CHECK(argc >= 2);
-    const char *last = argv[argc - 1];
+    bool both = has_mode(argv + 2, "both");
     check_guard(300);
     loop = check_open(&(struct weir_options){
         .flags = WEIR_INSPECTABLE, .depth = DEPTH, .offload_workers = 1, .recorder_events = 1024});
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
     CHECK_EQUAL(weir_endpoint_open(&(struct weir_endpoint_options){.path = argv[1]}, &endpoint), 0);
     CHECK_EQUAL(weir_endpoint_add(endpoint, loop, "main"), 0);
-    if (strcmp(last, "blind") == 0) {
-        side = check_open(&(struct weir_options){.depth = 64, .offload_workers = WEIR_NO_OFFLOAD});
-        CHECK_EQUAL(weir_endpoint_add(endpoint, side, "side & co"), 0);
+    if (both || has_mode(argv + 2, "blind")) {
+        side = open_side(endpoint, both);
+    }
+    if (both) {
+        wait_aside(side, &aside[0], pair[0]);
     }
     begin_work(check_file((size_t)OPS_A_TICK * BLOCK), pair[0]);
-    if (strcmp(last, "many") == 0) {
+    if (both) {
+        wait_aside(side, &aside[1], pair[0]);
+    }
+    if (has_mode(argv + 2, "many")) {
         wait_for_many(pair[0]);
     }
     run(side);
