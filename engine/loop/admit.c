@@ -61,6 +61,7 @@ static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gat
     struct weir_op *op = weir_gate_admit(gate, flow);
     op->left_ns = loop->stamp_ns;
     weir_op_move(op, WEIR_IN_FLIGHT);
+    WEIR_PROBE_LEAVE(op);
     if (weir_unlikely(loop->tell.any)) {
         weir_tell_left(&loop->tell, op, op->slot->task, loop->stamp_ns);
     }
@@ -138,6 +139,7 @@ void weir_loop_admit(struct weir_loop *loop)
     const uint64_t stamp_ns = loop->stamp_ns;
     for (struct weir_op **op = loop->leaving, **end = loop->leaving_end; op != end; op++) {
         (*op)->left_ns = stamp_ns;
+        WEIR_PROBE_LEAVE(*op);
     }
     uintptr_t waits = loop->onlookers | (uintptr_t)loop->closers.head |
                       (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |

@@ -235,6 +235,7 @@ bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_n
     if (weir_op_is_timer(op)) {
         *ret_result = 0;
         weir_op_move(op, WEIR_DONE);
+        WEIR_PROBE_DONE(op, *ret_result);
         return true;
     }
     if (op->state != WEIR_IN_FLIGHT || op->with != WEIR_CARRIER_TIMER) {
@@ -245,6 +246,7 @@ bool weir_loop_expire(struct weir_loop *loop, struct weir_op *op, uint64_t now_n
         op->asked = WEIR_ASKED_DEADLINE;
         *ret_result = weir_op_asked_result(op);
         weir_op_move(op, WEIR_DONE);
+        WEIR_PROBE_DONE(op, *ret_result);
         return true;
     }
     op->retry = WEIR_RETRY_NONE;

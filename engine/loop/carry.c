@@ -17,6 +17,7 @@ void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t 
 {
     op->result = result;
     weir_op_move(op, WEIR_DONE);
+    WEIR_PROBE_DONE(op, result);
     weir_queue_push(&loop->early, op);
 }
 

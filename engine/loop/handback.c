@@ -219,6 +219,7 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
     op->result = event->result;
     weir_op_set_stand(op, 0); /* WITH_CALLER */
     loop->counters.finished++;
+    WEIR_PROBE_HAND_BACK(op, op->result);
     op->callback(op);
 }
 

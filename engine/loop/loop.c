@@ -37,6 +37,7 @@ static uint32_t settle(struct weir_loop *loop, uint32_t count)
             }
             if (settled == WEIR_ENDS) {
                 weir_op_move(op, WEIR_DONE);
+                WEIR_PROBE_DONE(op, event.result);
             } else if (event.more == WEIR_LAST) {
                 continue;
             }
@@ -167,6 +168,7 @@ static int leave_early(struct weir_loop *loop, int error)
     if (loop->pulse.kept) {
         weir_loop_end_turn(loop);
     }
+    WEIR_PROBE_TURN(loop, error);
     return error;
 }
 
@@ -232,6 +234,7 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     if (weir_unlikely(loop->inspectable || loop->pulse.kept)) {
         show_end(loop);
     }
+    WEIR_PROBE_TURN(loop, count);
     if (weir_unlikely(loop->closing)) {
         weir_loop_step_closing(loop);
     }

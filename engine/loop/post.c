@@ -123,6 +123,7 @@ void weir_loop_empty_inbox(struct weir_loop *loop)
 /* What comes of a post: a place, or that it is asked back before it has one. */
 static void tell_submitted(struct weir_loop *loop, struct weir_op *op, const char *site)
 {
+    WEIR_PROBE_SUBMIT(op);
     if (weir_unlikely(loop->tell.any)) {
         weir_tell_submitted(&loop->tell, op, weir_loop_task_of(loop, op), site, loop->stamp_ns);
     }

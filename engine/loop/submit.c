@@ -72,6 +72,7 @@ static void begin_timer(struct weir_loop *loop, struct weir_op *op, struct weir_
 {
     take(loop, op, task);
     weir_loop_start_timer(loop, op);
+    WEIR_PROBE_SUBMIT(op);
     if (weir_unlikely(loop->tell.any)) {
         weir_tell_submitted(&loop->tell, op, task, site, loop->stamp_ns);
     }
@@ -89,6 +90,8 @@ static int run_by_caller(struct weir_loop *loop, struct weir_op *op, struct weir
     op->with = WEIR_CARRIER_CALLER;
     loop->slotless++;
     loop->counters.caller_ran++;
+    WEIR_PROBE_SUBMIT(op);
+    WEIR_PROBE_LEAVE(op);
     if (weir_unlikely(loop->tell.any)) {
         weir_tell_submitted(&loop->tell, op, task, site, loop->stamp_ns);
         weir_tell_left(&loop->tell, op, task, loop->stamp_ns);
@@ -132,6 +135,7 @@ static bool is_full(struct weir_loop *loop, const struct weir_op *op)
 
 static int refuse(struct weir_loop *loop, struct weir_op *op, int error)
 {
+    WEIR_PROBE_REFUSE(op, error);
     if (weir_unlikely(loop->tell.any)) {
         weir_tell_refused(&loop->tell, op, weir_loop_task_of(loop, op), error, loop->stamp_ns);
     }
@@ -186,6 +190,7 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     if (op->deadline_ns != 0) {
         weir_heap_insert(&loop->heap, op, op->deadline_ns);
     }
+    WEIR_PROBE_SUBMIT(op);
     if (weir_unlikely(loop->tell.any)) {
         weir_tell_submitted(&loop->tell, op, task, site, op->born_ns);
     }
@@ -221,6 +226,7 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     op->loop = loop;
     op->born_ns = loop->stamp_ns;
     weir_relaxed_add(&task->counters.submitted, 1);
+    WEIR_PROBE_SUBMIT(op);
     if (weir_unlikely(!goes_through(loop, op))) {
         weir_loop_wait_at_gate(loop, op, task, site);
         return 0;

@@ -2,6 +2,7 @@
 /*
  * watchdog_report.c: reports on their way to the callback: how many a loop may have, and telling.
  */
+#include <engine/base/probes.h>
 #include <engine/observe/watchdog.h>
 #include <string.h>
 
@@ -51,6 +52,7 @@ void weir_watchdog_tell(struct weir_watchdog *watchdog)
             report->stall.callback_symbol = report->symbol;
         }
         weir_relaxed_add(&watchdog->counters.reports, 1);
+        WEIR_PROBE_STALL(report->stall.loop, report->stall.lasted_ns);
         watchdog->options.callback(watchdog->options.context, &report->stall);
     }
     watchdog->report_count = 0;

@@ -9,6 +9,7 @@
 #define WEIR_ENGINE_OP_H
 
 #include <engine/base/check.h>
+#include <engine/base/probes.h>
 #include <errno.h>
 #include <stdbool.h>
 #include <string.h>
@@ -173,6 +174,7 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
         return false;
     }
     weir_op_set_stand(op, weir_op_plain_stand(WEIR_DONE));
+    WEIR_PROBE_DONE(op, result);
     return true;
 }
 
