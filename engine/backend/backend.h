@@ -139,10 +139,12 @@ struct weir_backend {
     const struct weir_backend_table *table;
     struct weir_slots *slots;
     struct weir_counters *counters;
-    uint32_t write_flags;  /* RWF_NOSIGNAL where the kernel has it; set by open */
-    uint64_t bursts;       /* kinds (1ULL << kind) whose ops may have several completions; stage()
+    uint32_t write_flags; /* RWF_NOSIGNAL where the kernel has it; set by open */
+    uint64_t bursts;      /* kinds (1ULL << kind) whose ops may have several completions; stage()
                             * never answers FINISHED to one */
-    bool stages_in_memory; /* stage() writes memory and no more: submit may call it */
+    /* Kinds (1ULL << kind) of which stage() answers TAKEN to any op, and writes memory and no more:
+     * submit may call it. Set by open. */
+    uint64_t in_memory;
     bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
     /* 0, or the errno of one that is gone, with all that it carried: nothing is handed back any
      * more. Set between turns too, and then told by died(). */

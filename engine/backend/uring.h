@@ -30,7 +30,6 @@ struct weir_uring {
     bool blocks_sigpipe;     /* counted among the loops that want SIGPIPE blocked */
     uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
     uint64_t native;         /* bit per opcode the kernel has */
-    uint64_t carried;        /* bit per kind that has such an opcode */
 
     weir_enter_call *enter; /* NULL: the system call */
     void *enter_context;
@@ -43,9 +42,10 @@ static inline struct weir_uring *weir_uring_of(struct weir_backend *backend)
     return WEIR_CONTAINER(backend, struct weir_uring, base);
 }
 
+/* Whether the kernel has an opcode for its kind. */
 static inline bool weir_uring_carries(const struct weir_uring *uring, const struct weir_op *op)
 {
-    return uring->carried >> op->kind & 1;
+    return uring->base.in_memory >> op->kind & 1;
 }
 
 /*

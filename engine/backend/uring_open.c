@@ -146,7 +146,7 @@ static int probe_opcodes(struct weir_uring *uring)
             uring->native |= 1ULL << i;
         }
     }
-    uring->carried = weir_uring_kinds(uring->native);
+    uring->base.in_memory = weir_uring_kinds(uring->native);
     return 0;
 }
 
@@ -220,7 +220,6 @@ int weir_uring_open(const struct weir_options *options, struct weir_facts *facts
         return -ENOMEM; /* also of EAGAIN: what may be locked is used up (mlockall(2)) */
     }
     uring->base.table = &weir_uring_table;
-    uring->base.stages_in_memory = true;
     uring->ring.ring_fd = -1;
     uring->wake_fd = -1;
     uring->ready_fd = -1;

@@ -37,20 +37,10 @@ void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char
     weir_loop_wait_at_gate(loop, op, weir_loop_task_of(loop, op), site);
 }
 
-bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op)
-{
-    bool first = loop->bytes_left == loop->admit_bytes_max;
-    uint64_t wanted = weir_op_bytes(op);
-    if (wanted > loop->bytes_left && !first) {
-        return false;
-    }
-    loop->bytes_left -= wanted < loop->bytes_left ? wanted : loop->bytes_left;
-    return true;
-}
-
 static bool fits_bytes(struct weir_loop *loop, const struct weir_op *op)
 {
-    return !(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) || weir_loop_fits_bytes(loop, op);
+    return !(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) ||
+           weir_loop_fits_bytes(loop, weir_op_bytes(op));
 }
 
 /* Lets the first of a flow through. */

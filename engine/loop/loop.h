@@ -15,6 +15,14 @@
 
 #define WEIR_TIMERS_A_TURN 256 /* entries of the heap that one turn looks at when they are due */
 
+/* How submit may take an op of a kind, if nothing else is unusual about it. */
+enum weir_way {
+    WEIR_WAY_CHECKED, /* only with every check */
+    WEIR_WAY_SHORT,
+    WEIR_WAY_SHORT_BYTES,  /* the same, and its bytes count against the turn's budget */
+    WEIR_WAY_SHORT_VECTOR, /* the same, and they have to be summed up */
+};
+
 /* Before a turn sleeps. */
 struct weir_spin {
     uint64_t max_ns; /* 0: never */
@@ -63,6 +71,7 @@ struct weir_loop {
     bool stamp_fresh;   /* it may be reused: in a turn, or a submit since then has read it */
     uint32_t plain_max; /* below it, gate.live lets submit take its short way */
     uint64_t done_ns;   /* the reading after this turn's enter */
+    uint8_t ways[UINT8_MAX + 1]; /* by kind, also by what is none: enum weir_way */
 
     /* Hand-back. */
     struct weir_queue early;   /* DONE outside a turn's reaping */
@@ -163,6 +172,19 @@ static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const 
     return op->task ? op->task : loop->tasks.of_kind[op->kind];
 }
 
+/* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of
+ * a turn passes whatever its size. */
+static inline bool weir_loop_fits_bytes(struct weir_loop *loop, uint64_t wanted)
+{
+    uint64_t left = loop->bytes_left;
+    if (weir_unlikely(wanted > left)) {
+        loop->bytes_left = left == loop->admit_bytes_max ? 0 : left;
+        return left == loop->admit_bytes_max;
+    }
+    loop->bytes_left = left - wanted;
+    return true;
+}
+
 /* For tests and the harness, which put other tables and functions into it. */
 struct weir_backend *weir_loop_backend(struct weir_loop *loop);
 
@@ -175,9 +197,6 @@ static inline struct weir_flow *weir_loop_flow_of(struct weir_loop *loop, const 
 /* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
  * there is room and budget. */
 void weir_loop_admit(struct weir_loop *loop);
-/* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of
- * a turn passes whatever its size. */
-bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op);
 /* Gives an op a slot and a place at its gate, behind those of its task; there must be one. */
 void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
                             const char *site);

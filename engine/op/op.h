@@ -125,13 +125,19 @@ _Static_assert(offsetof(struct weir_op, flags) % 8 == 0 &&
                    offsetof(struct weir_op, governed) == offsetof(struct weir_op, flags) + 7,
                "flags, burst, route, attempts, asked_back and governed are one word");
 
-/* A plain kind and its arguments, and nothing else: no flags, route, deadline, intended start, and
- * the gate keeps no books of it. */
-static inline bool weir_op_is_usual(const struct weir_op *op)
+/* 0: it has its arguments and nothing else: no flags, route, deadline, intended start, and the gate
+ * keeps no books of it. */
+static inline uint64_t weir_op_extras(const struct weir_op *op)
 {
     uint64_t word;
     memcpy(&word, &op->flags, sizeof word);
-    return (word | op->deadline_ns | op->intended_ns) == 0 && op->kind < WEIR_KIND_COUNT &&
+    return word | op->deadline_ns | op->intended_ns;
+}
+
+/* Without extras, and of a plain kind. */
+static inline bool weir_op_is_usual(const struct weir_op *op)
+{
+    return weir_op_extras(op) == 0 && op->kind < WEIR_KIND_COUNT &&
            (WEIR_PLAIN_KINDS >> op->kind & 1);
 }
 
