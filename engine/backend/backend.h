@@ -33,7 +33,7 @@ enum weir_cancelled {
 /* One completion. Events and not a list of ops, so that one op may have two in a turn. */
 struct weir_event {
     struct weir_op *op;
-    int64_t result;
+    int64_t result; /* need not be written for a plain op that is DONE: op->result is its own */
     uint32_t
         more; /* enum weir_more. 0 before and after a turn: who fills events need not write it */
 };

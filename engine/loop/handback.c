@@ -139,9 +139,9 @@ static __attribute__((noinline)) bool hand_back_odd(struct weir_loop *loop,
 {
     struct weir_op *op = event->op;
     op->more = (uint8_t)event->more;
+    op->result = event->result; /* not what stands there: an earlier event may have had its own */
     if (event->more != WEIR_LAST) {
         event->more = WEIR_LAST;
-        op->result = event->result;
         return false;
     }
     leave_odd(loop, event);
@@ -155,7 +155,7 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
     struct weir_op *op = event->op;
     if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
         struct weir_slot *slot = op->slot;
-        if (weir_likely(!count_only(op, slot->task, event->result))) {
+        if (weir_likely(!count_only(op, slot->task, op->result))) {
             record_transit(loop, slot->task, op->born_ns, op->left_ns);
         }
         loop->gate.live--;
@@ -164,7 +164,6 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
         op->callback(op);
         return;
     }
-    op->result = event->result;
     weir_op_set_stand(op, 0); /* WITH_CALLER */
     loop->counters.finished++;
     op->callback(op);
@@ -175,13 +174,11 @@ static inline __attribute__((always_inline)) void hand_back_all(struct weir_loop
 {
     struct weir_event *event = loop->events;
     struct weir_event *end = event + count;
-    const int *dead = &loop->backend->dead; /* a machine that stops in a callback calls nobody */
-    while (event != end && *dead == 0) {
-        const struct weir_event *stop =
-            end - event > CALLBACKS_A_STAMP ? event + CALLBACKS_A_STAMP : end;
-        while (event != stop && weir_likely(*dead == 0)) {
+    while (event != end && loop->backend->dead == 0) {
+        loop->call_until = end - event > CALLBACKS_A_STAMP ? event + CALLBACKS_A_STAMP : end;
+        do {
             hand_back(loop, event++);
-        }
+        } while (weir_likely(event < loop->call_until));
         weir_tasks_flush(&loop->tasks); /* its durations are of one reading */
         if (event != end) {
             weir_loop_stamp(loop);

@@ -77,8 +77,10 @@ struct weir_loop {
     struct weir_queue early;   /* DONE outside a turn's reaping */
     struct weir_queue closers; /* CLOSE ops that wait for the others on their fd */
     struct weir_event *events;
-    uint32_t reap_max;   /* events a backend's turn may fill */
-    uint32_t events_max; /* and all sources together */
+    struct weir_event *call_until; /* where the callbacks of one reading of the clock end; at once,
+                                    * when a machine stops in one: it calls nobody */
+    uint32_t reap_max;             /* events a backend's turn may fill */
+    uint32_t events_max;           /* and all sources together */
 
     struct weir_tasks tasks;
 

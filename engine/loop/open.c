@@ -268,7 +268,9 @@ static void set_ways(struct weir_loop *loop)
 
 static void on_died(void *context, int error)
 {
-    weir_loop_fail(context, error);
+    struct weir_loop *loop = context;
+    weir_loop_fail(loop, error);
+    loop->call_until = loop->events;
 }
 
 static void set_goal(struct weir_gate *gate, const struct weir_options *options)

@@ -161,6 +161,7 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
     if (weir_unlikely(result < 0 || weir_op_stand(op) != weir_op_plain_stand(WEIR_IN_FLIGHT))) {
         return false;
     }
+    op->result = result;
     weir_op_set_stand(op, weir_op_plain_stand(WEIR_DONE));
     return true;
 }
