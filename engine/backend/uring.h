@@ -49,14 +49,13 @@ static inline bool weir_uring_carries(const struct weir_uring *uring, const stru
 }
 
 /*
- * The tag of a completion: generation, slot, and whether it is the op's own or its cancel's. The
- * highest values are the wake poll's, the probe's and a wake by message's: no slot has such a
- * number.
+ * The tag of a completion: the slot's, and whether it is the op's own or its cancel's. The highest
+ * values are the wake poll's, the probe's and a wake by message's: no slot has such a number.
  */
 #define WEIR_URING_WAKE UINT64_MAX
 #define WEIR_URING_PROBE (UINT64_MAX - 1)
 #define WEIR_URING_MESSAGE (UINT64_MAX - 2)
-#define WEIR_URING_CANCEL 1ULL
+#define WEIR_URING_CANCEL WEIR_SLOT_OTHER
 
 static inline uint64_t weir_uring_tag(const struct weir_op *op)
 {

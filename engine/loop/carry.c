@@ -15,8 +15,7 @@
 
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result)
 {
-    op->result = result;
-    weir_op_move(op, WEIR_DONE);
+    weir_op_finish_odd(op, result);
     weir_queue_push(&loop->early, op);
 }
 

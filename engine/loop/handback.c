@@ -91,7 +91,8 @@ static void tell_goals(struct weir_loop *loop, struct weir_gate *gate, struct we
     }
 }
 
-/* An op without a credit or of a worker, asked for or tried again, with a deadline, or a timer. */
+/* An op that failed, was asked for or tried again, has a deadline, has no credit or was a worker's;
+ * or a timer. */
 static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
 {
     struct weir_op *op = event->op;
@@ -155,9 +156,7 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
     struct weir_op *op = event->op;
     if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
         struct weir_slot *slot = op->slot;
-        if (weir_likely(!count_only(op, slot->task, op->result))) {
-            record_transit(loop, slot->task, op->born_ns, op->left_ns);
-        }
+        record_transit(loop, slot->task, op->born_ns, op->left_ns);
         loop->gate.live--;
         weir_slots_free(&loop->slots, slot);
     } else if (!hand_back_odd(loop, event)) {

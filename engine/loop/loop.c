@@ -36,8 +36,7 @@ static uint32_t settle(struct weir_loop *loop, uint32_t count)
                 weir_loop_stage(loop, op);
             }
             if (settled == WEIR_ENDS) {
-                op->result = event.result;
-                weir_op_move(op, WEIR_DONE);
+                weir_op_finish_odd(op, event.result);
             } else if (event.more == WEIR_LAST) {
                 continue;
             }

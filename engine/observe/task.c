@@ -30,6 +30,7 @@ void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, v
         tasks->of_kind[kind] = task;
         task->tasks = tasks;
         task->plain = tasks;
+        task->run_left_ns = WEIR_NO_SAMPLE;
         task->open = true;
         task->built_in = true;
         snprintf(task->name, sizeof task->name, "%s", weir_kind_name(kind));
@@ -59,6 +60,7 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
         memset(task, 0, sizeof *task);
     }
     task->tasks = tasks;
+    task->run_left_ns = WEIR_NO_SAMPLE;
     task->open = true;
     memcpy(task->name, name, length + 1);
     *ret_task = task;
@@ -78,12 +80,12 @@ void weir_task_record(struct weir_task *task, const struct weir_sample *sample, 
 static void end_run(struct weir_task *task)
 {
     weir_task_record(task, &task->sample, task->run);
-    task->run = 0;
+    task->run_left_ns = WEIR_NO_SAMPLE;
 }
 
 struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
 {
-    if (task->run != 0) {
+    if (task->run_left_ns != WEIR_NO_SAMPLE) {
         end_run(task);
     } else {
         task->next_run = task->tasks->runs;

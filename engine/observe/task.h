@@ -28,9 +28,10 @@ struct weir_task {
     const struct weir_tasks *plain; /* `tasks` if it is open and its ops are not governed */
 
     /* The run. */
-    uint64_t run;               /* ops in it; 0: none is open */
+    uint64_t run;               /* ops in it */
     uint64_t run_from_ns;       /* what they have in common: when latency counts from, */
-    uint64_t run_left_ns;       /* when they left, */
+    uint64_t run_left_ns;       /* when they left (WEIR_NO_SAMPLE, as no op ever, while none is
+                                 * open), */
     struct weir_sample sample;  /* and so all durations */
     struct weir_task *next_run; /* the next task with a run */
 
@@ -78,8 +79,7 @@ static inline uint64_t weir_task_live(const struct weir_task *task)
 /* True: the op has gone into its task's run. */
 static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
 {
-    if (weir_likely(task->run != 0 && from_ns == task->run_from_ns &&
-                    left_ns == task->run_left_ns)) {
+    if (weir_likely(left_ns == task->run_left_ns && from_ns == task->run_from_ns)) {
         task->run++;
         return true;
     }

@@ -166,6 +166,16 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
     return true;
 }
 
+/* An op that ends in any other way. It is no longer plain: so who is plain and DONE is a success. */
+static inline void weir_op_finish_odd(struct weir_op *op, int64_t result)
+{
+    op->result = result;
+    if (op->with == WEIR_CARRIER_PLAIN) {
+        op->with = WEIR_CARRIER_BACKEND;
+    }
+    weir_op_move(op, WEIR_DONE);
+}
+
 static inline bool weir_op_is_with_backend(const struct weir_op *op)
 {
     return op->state == WEIR_IN_FLIGHT &&

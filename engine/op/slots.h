@@ -11,7 +11,10 @@
 
 #include <engine/op/op.h>
 
-#define WEIR_SLOT_GENERATION (1ULL << 32) /* of a tag: one */
+/* A tag: a generation above, and below it the distance of the slot from the first, in bytes: what
+ * the way from tag to slot, of every completion, needs. */
+#define WEIR_SLOT_GENERATION (1ULL << 32) /* one */
+#define WEIR_SLOT_OTHER (1ULL << 31)      /* with it, a tag is no slot's: for uses of a backend's */
 
 struct weir_slot {
     union {
@@ -20,7 +23,7 @@ struct weir_slot {
     };
     struct weir_task *task; /* NULL: free */
     const char *site;
-    uint64_t tag; /* what the kernel is given: generation and index, and a zero bit below them */
+    uint64_t tag; /* what the kernel is given: generation, and where the slot stands in the table */
 };
 
 struct weir_slots {
@@ -29,7 +32,8 @@ struct weir_slots {
                    * all ops on an fd are found by a quick scan */
     struct weir_slot *first_free;
     uint32_t count;
-    bool two_fds; /* there has been an op with two */
+    uint32_t size; /* of all slots, bytes */
+    bool two_fds;  /* there has been an op with two */
 };
 
 /* Bytes of memory for `count` slots. */
@@ -44,7 +48,8 @@ static inline void weir_slots_take(struct weir_slots *slots, struct weir_op *op,
     struct weir_slot *slot = slots->first_free;
     WEIR_AUDIT(slot);
     slots->first_free = slot->next_free;
-    slots->fds[slot - slots->slots] = op->fd; /* the helpers of kinds without one write -1 */
+    slots->fds[(uint32_t)slot->tag / sizeof *slot] =
+        op->fd; /* the helpers of kinds without one write -1 */
     slot->op = op;
     slot->task = task;
     slot->site = site;
@@ -69,12 +74,16 @@ static inline struct weir_op *weir_slots_op(const struct weir_slots *slots, uint
 /* The op of a tag, or NULL if its slot has moved on. */
 static inline struct weir_op *weir_slots_find(const struct weir_slots *slots, uint64_t tag)
 {
-    uint32_t index = (uint32_t)tag >> 1;
-    if (weir_unlikely(index >= slots->count)) {
+    uint32_t at = (uint32_t)tag;
+    if (weir_unlikely(at >= slots->size)) {
         return NULL;
     }
-    const struct weir_slot *slot = &slots->slots[index];
-    return weir_likely(slot->tag == tag) ? slot->op : NULL;
+    const struct weir_slot *slot = (const void *)((const char *)slots->slots + at);
+    if (weir_unlikely(slot->tag != tag)) {
+        return NULL;
+    }
+    weir_assume(slot->op); /* the next tag of a free slot was given to nobody yet */
+    return slot->op;
 }
 
 /* The next slot from `index` on whose op is on fd (as first or second), or slots->count. */

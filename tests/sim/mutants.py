@@ -68,8 +68,8 @@ MUTANTS = [
      r'depth = depth > steer->depth_min \? depth : steer->depth_min;',
      'depth = depth > 1 ? depth : 1;'),
     ("ignore a slot's generation", 'engine/op/slots.h',
-     r'return weir_likely\(slot->\w+ == \w+\) \? slot->op : NULL;',
-     'return slot->task ? slot->op : NULL;'),
+     r'if \(weir_unlikely\(slot->tag != tag\)\) \{',
+     'if (!slot->task) {'),
     ('fire a deadline after done', 'engine/loop/cancel.c',
      r'    if \(op->state != WEIR_IN_FLIGHT \|\| op->with != WEIR_CARRIER_TIMER\) \{',
      '    if (op->state == WEIR_DONE) {\n        *ret_result = -ETIME;\n'
