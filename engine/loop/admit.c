@@ -122,7 +122,7 @@ static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
 void weir_loop_admit(struct weir_loop *loop)
 {
     const uint64_t stamp_ns = loop->stamp_ns;
-    for (struct weir_op **op = loop->leaving, **end = loop->leaving_end; op != end; op++) {
+    for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
         (*op)->left_ns = stamp_ns;
     }
     uintptr_t waits = loop->onlookers | (uintptr_t)loop->closers.head |
@@ -131,6 +131,7 @@ void weir_loop_admit(struct weir_loop *loop)
     if (weir_unlikely(waits != 0)) {
         admit_who_waits(loop);
     }
+    loop->leaving_stamped = loop->leaving;
     loop->leaving_end = loop->leaving;
     loop->leaving_limit =
         loop->leaving + (weir_gate_has_waiting(&loop->gate) ? 0 : loop->leaving_most);

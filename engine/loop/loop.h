@@ -48,8 +48,10 @@ struct weir_loop {
     struct weir_slots slots;
 
     struct weir_gate gate; /* the main one */
-    /* Ops that went through the gate since the last turn left, and are still to be stamped. */
+    /* Ops that went through the gate since the last turn left. */
     struct weir_op **leaving;
+    struct weir_op **leaving_stamped; /* from here on when they leave is known: there was no reading
+                                       * of the clock since, and there the turn's begins */
     struct weir_op **leaving_end;
     struct weir_op *
         *leaving_limit;    /* past it they take the FIFO: the turn's budget is spent, others
@@ -160,6 +162,7 @@ static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
 static inline void weir_loop_stamp(struct weir_loop *loop)
 {
     loop->stamp_ns = loop->backend->table->now(loop->backend, WEIR_NOW_STAMP);
+    loop->leaving_stamped = loop->leaving_end;
 }
 
 /* The short way of submit is for an open loop whose stamp may be used and that has a credit. */

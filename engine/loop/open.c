@@ -242,6 +242,7 @@ static void lay_out(struct weir_loop *loop, const struct weir_options *options)
     loop->events = (struct weir_event *)(void *)at;
     loop->leaving =
         (struct weir_op **)(void *)(at + aligned(loop->events_max * sizeof(struct weir_event)));
+    loop->leaving_stamped = loop->leaving;
     loop->leaving_end = loop->leaving;
     loop->leaving_limit = loop->leaving;
     at += facts->memory_events;

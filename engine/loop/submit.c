@@ -187,6 +187,7 @@ submit_plain(struct weir_loop *loop, struct weir_op *op, const char *site, uint6
     }
     op->loop = loop;
     op->born_ns = loop->stamp_ns;
+    op->left_ns = loop->stamp_ns; /* unless the clock is read again before the turn begins */
     weir_relaxed_add(&task->counters.submitted, 1);
     if (weir_unlikely(loop->leaving_end >= loop->leaving_limit) ||
         (bytes > 0 && weir_unlikely(!weir_loop_fits_bytes(loop, bytes)))) {
