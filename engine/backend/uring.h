@@ -19,7 +19,7 @@ struct weir_uring {
     struct io_uring ring;
     struct weir_clock clock;
 
-    unsigned enter_flags; /* with every enter: REGISTERED_RING */
+    unsigned enter_flags; /* with every enter: GETEVENTS, REGISTERED_RING */
     unsigned enter_wait;  /* with every enter that waits: NO_IOWAIT */
     int wake_fd;          /* an eventfd; a poll of it is armed in the ring */
     int ready_fd;         /* signalled by the kernel at completions; -1: nobody asked for it */
@@ -28,7 +28,8 @@ struct weir_uring {
     bool failed;           /* an enter answered `error`: nothing more reaches the kernel */
     int error;
     bool blocks_sigpipe;     /* counted among the loops that want SIGPIPE blocked */
-    uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
+    uint32_t refused_enters; /* EAGAIN or EBUSY in a row, */
+    uint64_t refused_last;   /* and which of the enters the last of them was */
     uint64_t native;         /* bit per opcode the kernel has */
 
     weir_enter_call *enter; /* NULL: the system call */
