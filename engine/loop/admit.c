@@ -119,21 +119,24 @@ static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
     weir_steer_look(&loop->offload_gate, loop->stamp_ns);
 }
 
-void weir_loop_admit(struct weir_loop *loop)
+static bool may_let_through(const struct weir_loop *loop)
+{
+    return loop->onlookers > 0 || loop->closers.head || weir_gate_has_waiting(&loop->gate) ||
+           weir_gate_has_waiting(&loop->offload_gate);
+}
+
+void weir_loop_admit(struct weir_loop *loop, bool quiet)
 {
     const uint64_t stamp_ns = loop->stamp_ns;
     for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
         (*op)->left_ns = stamp_ns;
     }
-    uintptr_t waits = loop->onlookers | (uintptr_t)loop->closers.head |
-                      (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
-                      (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head;
-    if (weir_unlikely(waits != 0)) {
+    if (weir_unlikely(!quiet) && may_let_through(loop)) {
         admit_who_waits(loop);
     }
     loop->leaving_stamped = loop->leaving;
     loop->leaving_end = loop->leaving;
     loop->leaving_limit =
-        loop->leaving + (weir_gate_has_waiting(&loop->gate) ? 0 : loop->leaving_most);
+        loop->leaving + (quiet || !weir_gate_has_waiting(&loop->gate) ? loop->leaving_most : 0);
     loop->bytes_left = loop->admit_bytes_max;
 }

@@ -158,6 +158,18 @@ static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
            weir_loop_count_posts(loop);
 }
 
+/* Nobody waits for anything but backend and workers, not even for a time: what most turns find, by
+ * one compare. Nothing is early, due or to be admitted then. */
+static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
+{
+    uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)loop->closers.head |
+                    (uintptr_t)loop->closed | (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
+                    (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head |
+                    (uintptr_t)loop->backend->window;
+    return (any | loop->spin.max_ns | loop->heap.count | (uintptr_t)loop->failed | loop->onlookers |
+            weir_loop_count_posts(loop)) == 0;
+}
+
 /* Reads the clock for stamps. */
 static inline void weir_loop_stamp(struct weir_loop *loop)
 {
@@ -200,8 +212,8 @@ static inline struct weir_flow *weir_loop_flow_of(struct weir_loop *loop, const 
 
 /* admit.c */
 /* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
- * there is room and budget. */
-void weir_loop_admit(struct weir_loop *loop);
+ * there is room and budget. quiet: weir_loop_is_quiet(), so none waits. */
+void weir_loop_admit(struct weir_loop *loop, bool quiet);
 /* Gives an op a slot and a place at its gate, behind those of its task; there must be one. */
 void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
                             const char *site);
@@ -217,7 +229,7 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result);
 /* The backend's turn, the only sleep, and what the workers have finished. The number of events;
  * -errno: the backend cannot go on. */
-int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns);
+int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet);
 
 /* settle.c */
 enum weir_settled {
