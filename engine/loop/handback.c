@@ -24,13 +24,12 @@ static void record_timer(struct weir_loop *loop, const struct weir_op *op, struc
     struct weir_sample sample = {
         .stages =
             {
-                [WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE,
                 [WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0,
                 [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
                 [WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0,
             },
     };
-    weir_task_record(task, &sample, 1);
+    weir_task_record_timer(task, &sample);
 }
 
 static void record_transit(struct weir_loop *loop, struct weir_task *task, uint64_t from_ns,

@@ -30,7 +30,7 @@ void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, v
         tasks->of_kind[kind] = task;
         task->tasks = tasks;
         task->plain = tasks;
-        task->run_left_ns = WEIR_NO_SAMPLE;
+        task->run_left_ns = WEIR_NEVER_NS;
         task->open = true;
         task->built_in = true;
         snprintf(task->name, sizeof task->name, "%s", weir_kind_name(kind));
@@ -60,32 +60,36 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
         memset(task, 0, sizeof *task);
     }
     task->tasks = tasks;
-    task->run_left_ns = WEIR_NO_SAMPLE;
+    task->run_left_ns = WEIR_NEVER_NS;
     task->open = true;
     memcpy(task->name, name, length + 1);
     *ret_task = task;
     return 0;
 }
 
-void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times)
+void weir_task_record_timer(struct weir_task *task, const struct weir_sample *sample)
 {
-    weir_relaxed_add(&task->counters.finished, times);
-    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
-        if (sample->stages[stage] != WEIR_NO_SAMPLE) {
-            weir_histogram_add(&task->stages[stage], sample->stages[stage], times);
-        }
+    weir_relaxed_add(&task->counters.finished, 1);
+    for (unsigned stage = WEIR_STAGE_WAIT + 1; stage < WEIR_STAGE_COUNT; stage++) {
+        weir_histogram_add(&task->stages[stage], sample->stages[stage], 1);
     }
 }
 
 static void end_run(struct weir_task *task)
 {
-    weir_task_record(task, &task->sample, task->run);
-    task->run_left_ns = WEIR_NO_SAMPLE;
+    const uint64_t *stages = task->sample.stages;
+    uint64_t times = task->run;
+    weir_relaxed_add(&task->counters.finished, times);
+    weir_histogram_add(&task->stages[WEIR_STAGE_WAIT], stages[WEIR_STAGE_WAIT], times);
+    weir_histogram_add(&task->stages[WEIR_STAGE_DELIVERY], stages[WEIR_STAGE_DELIVERY], times);
+    weir_histogram_add_two(&task->stages[WEIR_STAGE_FLIGHT], stages[WEIR_STAGE_FLIGHT],
+                           &task->stages[WEIR_STAGE_TOTAL], stages[WEIR_STAGE_TOTAL], times);
+    task->run_left_ns = WEIR_NEVER_NS;
 }
 
 struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
 {
-    if (task->run_left_ns != WEIR_NO_SAMPLE) {
+    if (task->run_left_ns != WEIR_NEVER_NS) {
         end_run(task);
     } else {
         task->next_run = task->tasks->runs;

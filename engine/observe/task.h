@@ -16,9 +16,9 @@
 #include <weir/op.h>
 #include <weir/task.h>
 
-#define WEIR_NO_SAMPLE UINT64_MAX
+#define WEIR_NEVER_NS UINT64_MAX /* when no op has left */
 
-/* Durations of one op, ns; or WEIR_NO_SAMPLE for a stage it has not been through. */
+/* Durations of one op, ns. */
 struct weir_sample {
     uint64_t stages[WEIR_STAGE_COUNT];
 };
@@ -30,8 +30,7 @@ struct weir_task {
     /* The run. */
     uint64_t run;               /* ops in it */
     uint64_t run_from_ns;       /* what they have in common: when latency counts from, */
-    uint64_t run_left_ns;       /* when they left (WEIR_NO_SAMPLE, as no op ever, while none is
-                                 * open), */
+    uint64_t run_left_ns;       /* when they left (WEIR_NEVER_NS while none is open), */
     struct weir_sample sample;  /* and so all durations */
     struct weir_task *next_run; /* the next task with a run */
 
@@ -68,8 +67,8 @@ int weir_tasks_close(struct weir_task *task);
 /* Ends all runs: before the clock is read again, and at the end of the turn. */
 void weir_tasks_flush(struct weir_tasks *tasks);
 
-/* Writes the samples of one op, and counts it as finished. */
-void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times);
+/* Writes the samples of a timer, which does not wait, and counts it as finished. */
+void weir_task_record_timer(struct weir_task *task, const struct weir_sample *sample);
 
 static inline uint64_t weir_task_live(const struct weir_task *task)
 {
