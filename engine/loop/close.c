@@ -68,7 +68,7 @@ static void fill_report(struct weir_loop *loop, struct weir_report *ret_report)
     size_t count = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         const struct weir_slot *slot = &loop->slots.slots[i];
-        if (!slot->task) {
+        if (weir_slots_is_free(&loop->slots, slot)) {
             continue;
         }
         bool bytes = weir_kind_traits(slot->op->kind) & WEIR_KIND_BYTES;

@@ -163,7 +163,6 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
         return;
     }
     weir_op_set_stand(op, 0); /* WITH_CALLER */
-    loop->counters.finished++;
     op->callback(op);
 }
 

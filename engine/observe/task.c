@@ -110,6 +110,19 @@ void weir_tasks_flush(struct weir_tasks *tasks)
     }
 }
 
+uint64_t weir_tasks_finished(const struct weir_tasks *tasks)
+{
+    uint64_t finished = tasks->finished_by_closed;
+    for (uint32_t i = 0; i < tasks->used; i++) {
+        const struct weir_task *task = &tasks->array[i];
+        finished += task->open ? task->counters.finished : 0;
+    }
+    for (const struct weir_task *task = tasks->runs; task; task = task->next_run) {
+        finished += task->run;
+    }
+    return finished;
+}
+
 int weir_tasks_close(struct weir_task *task)
 {
     if (task->built_in || !task->open) {
@@ -119,6 +132,7 @@ int weir_tasks_close(struct weir_task *task)
     if (weir_task_live(task) > 0) {
         return -EBUSY;
     }
+    task->tasks->finished_by_closed += task->counters.finished;
     task->open = false;
     task->plain = NULL;
     return 0;

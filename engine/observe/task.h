@@ -52,6 +52,7 @@ struct weir_tasks {
     uint32_t used; /* places ever used: none is open beyond */
 
     struct weir_task *runs; /* the tasks whose run is open */
+    uint64_t finished_by_closed;
 };
 
 /* Whether `size` bytes hold the built-in tasks. */
@@ -63,6 +64,9 @@ void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, v
 int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task **ret_task);
 /* 0; -EBUSY: ops of it are live; -EINVAL: built in, or not open. */
 int weir_tasks_close(struct weir_task *task);
+
+/* Ops of all tasks that were handed back since the loop was opened. The owner's thread. */
+uint64_t weir_tasks_finished(const struct weir_tasks *tasks);
 
 /* Ends all runs: before the clock is read again, and at the end of the turn. */
 void weir_tasks_flush(struct weir_tasks *tasks);

@@ -17,7 +17,7 @@ void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory)
     slots->first_free = slots->slots;
     slots->two_fds = false;
     for (uint32_t i = 0; i < count; i++) {
-        slots->slots[i].next_free = i + 1 < count ? &slots->slots[i + 1] : NULL;
+        slots->slots[i].next_free = &slots->slots[i + 1];
         slots->slots[i].tag =
             WEIR_SLOT_GENERATION | i * sizeof(struct weir_slot); /* zeros are nobody's */
         slots->fds[i] = -1;

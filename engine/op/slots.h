@@ -19,9 +19,9 @@
 struct weir_slot {
     union {
         struct weir_op *op;
-        struct weir_slot *next_free; /* of a free slot */
+        struct weir_slot *next_free; /* of a free slot; of the last one the end of the table */
     };
-    struct weir_task *task; /* NULL: free */
+    struct weir_task *task;
     const char *site;
     uint64_t tag; /* what the kernel is given: generation, and where the slot stands in the table */
 };
@@ -41,12 +41,18 @@ size_t weir_slots_size(uint32_t count);
 /* memory: zeroed, of that size, aligned to a cache line. */
 void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory);
 
+/* What the union holds tells: the next free slot is in the table or at its end, where no op is. */
+static inline bool weir_slots_is_free(const struct weir_slots *slots, const struct weir_slot *slot)
+{
+    return (uintptr_t)slot->next_free - (uintptr_t)slots->slots <= slots->size;
+}
+
 /* Takes a slot for an op; there must be one. Sets op->slot. */
 static inline void weir_slots_take(struct weir_slots *slots, struct weir_op *op,
                                    struct weir_task *task, const char *site)
 {
     struct weir_slot *slot = slots->first_free;
-    WEIR_AUDIT(slot);
+    WEIR_AUDIT(slot != &slots->slots[slots->count]);
     slots->first_free = slot->next_free;
     slots->fds[(uint32_t)slot->tag / sizeof *slot] =
         op->fd; /* the helpers of kinds without one write -1 */
@@ -58,7 +64,6 @@ static inline void weir_slots_take(struct weir_slots *slots, struct weir_op *op,
 
 static inline void weir_slots_free(struct weir_slots *slots, struct weir_slot *slot)
 {
-    slot->task = NULL;
     slot->tag += WEIR_SLOT_GENERATION;
     slot->next_free = slots->first_free;
     slots->first_free = slot;
@@ -68,7 +73,7 @@ static inline void weir_slots_free(struct weir_slots *slots, struct weir_slot *s
 static inline struct weir_op *weir_slots_op(const struct weir_slots *slots, uint32_t index)
 {
     const struct weir_slot *slot = &slots->slots[index];
-    return slot->task ? slot->op : NULL;
+    return weir_slots_is_free(slots, slot) ? NULL : slot->op;
 }
 
 /* The op of a tag, or NULL if its slot has moved on. */
