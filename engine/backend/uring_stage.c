@@ -105,6 +105,21 @@ static void prepare_transfer(const struct weir_uring *uring, const struct weir_o
     sqe->ioprio = op->ioprio;
 }
 
+/* The same for a plain READ or WRITE that was not tried before: all of it is still to do. */
+static void prepare_plain(const struct weir_uring *uring, const struct weir_op *op,
+                          struct io_uring_sqe *sqe)
+{
+    bool writes = op->kind == WEIR_KIND_WRITE;
+    uint64_t length = op->arg.io.length;
+    sqe->opcode = writes ? IORING_OP_WRITE : IORING_OP_READ;
+    sqe->ioprio = op->ioprio;
+    sqe->fd = op->fd;
+    sqe->off = op->arg.io.offset;
+    sqe->addr = (uint64_t)(uintptr_t)op->arg.io.buffer;
+    sqe->len = (uint32_t)(length < WEIR_TRANSFER_MAX ? length : WEIR_TRANSFER_MAX);
+    sqe->rw_flags = (__kernel_rwf_t)(op->rw_flags | (writes ? uring->base.write_flags : 0));
+}
+
 static void prepare_splice(const struct weir_op *op, struct io_uring_sqe *sqe)
 {
     struct weir_part part;
@@ -237,8 +252,8 @@ static __attribute__((noinline)) void prepare_other(const struct weir_op *op,
     }
 }
 
-__attribute__((noinline)) void
-weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io_uring_sqe *sqe)
+static __attribute__((noinline)) void prepare(struct weir_uring *uring, const struct weir_op *op,
+                                              struct io_uring_sqe *sqe)
 {
     sqe->fd = op->fd;
     if (weir_unlikely(op->retry == WEIR_RETRY_POLL)) {
@@ -262,5 +277,16 @@ weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io
     }
     if (weir_unlikely(op->retry == WEIR_RETRY_ASYNC)) {
         sqe->flags = IOSQE_ASYNC;
+    }
+}
+
+void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
+                        struct io_uring_sqe *sqe)
+{
+    bool is_plain = weir_op_stand(op) == weir_op_plain_stand(WEIR_IN_FLIGHT);
+    if (weir_likely(is_plain) && (op->kind == WEIR_KIND_READ || op->kind == WEIR_KIND_WRITE)) {
+        prepare_plain(uring, op, sqe);
+    } else {
+        prepare(uring, op, sqe);
     }
 }
