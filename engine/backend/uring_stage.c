@@ -105,19 +105,53 @@ static void prepare_transfer(const struct weir_uring *uring, const struct weir_o
     sqe->ioprio = op->ioprio;
 }
 
-/* The same for a plain READ or WRITE that was not tried before: all of it is still to do. */
-static void prepare_plain(const struct weir_uring *uring, const struct weir_op *op,
-                          struct io_uring_sqe *sqe)
+static inline void begin_transfer(const struct weir_op *op, uint8_t opcode,
+                                  struct io_uring_sqe *sqe)
 {
-    bool writes = op->kind == WEIR_KIND_WRITE;
     uint64_t length = op->arg.io.length;
-    sqe->opcode = writes ? IORING_OP_WRITE : IORING_OP_READ;
-    sqe->ioprio = op->ioprio;
+    sqe->opcode = opcode;
     sqe->fd = op->fd;
-    sqe->off = op->arg.io.offset;
     sqe->addr = (uint64_t)(uintptr_t)op->arg.io.buffer;
     sqe->len = (uint32_t)(length < WEIR_TRANSFER_MAX ? length : WEIR_TRANSFER_MAX);
-    sqe->rw_flags = (__kernel_rwf_t)(op->rw_flags | (writes ? uring->base.write_flags : 0));
+}
+
+static inline void begin_at(const struct weir_op *op, uint8_t opcode, uint32_t rw_flags,
+                            struct io_uring_sqe *sqe)
+{
+    begin_transfer(op, opcode, sqe);
+    sqe->off = op->arg.io.offset;
+    sqe->ioprio = op->ioprio;
+    sqe->rw_flags = (__kernel_rwf_t)(op->rw_flags | rw_flags);
+}
+
+static inline void begin_message(const struct weir_op *op, uint8_t opcode, uint32_t msg_flags,
+                                 struct io_uring_sqe *sqe)
+{
+    begin_transfer(op, opcode, sqe);
+    sqe->msg_flags = op->arg.io.flags | msg_flags;
+}
+
+/* The most frequent kinds, if the op is plain and was not tried before: all of it is to be done.
+ * False: it is of another kind. */
+static inline bool prepare_plain(const struct weir_uring *uring, const struct weir_op *op,
+                                 struct io_uring_sqe *sqe)
+{
+    switch (op->kind) {
+    case WEIR_KIND_READ:
+        begin_at(op, IORING_OP_READ, 0, sqe);
+        return true;
+    case WEIR_KIND_WRITE:
+        begin_at(op, IORING_OP_WRITE, uring->base.write_flags, sqe);
+        return true;
+    case WEIR_KIND_RECV:
+        begin_message(op, IORING_OP_RECV, 0, sqe);
+        return true;
+    case WEIR_KIND_SEND:
+        begin_message(op, IORING_OP_SEND, MSG_NOSIGNAL, sqe);
+        return true;
+    default:
+        return false;
+    }
 }
 
 static void prepare_splice(const struct weir_op *op, struct io_uring_sqe *sqe)
@@ -284,9 +318,7 @@ void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
                         struct io_uring_sqe *sqe)
 {
     bool is_plain = weir_op_stand(op) == weir_op_plain_stand(WEIR_IN_FLIGHT);
-    if (weir_likely(is_plain) && (op->kind == WEIR_KIND_READ || op->kind == WEIR_KIND_WRITE)) {
-        prepare_plain(uring, op, sqe);
-    } else {
+    if (weir_unlikely(!is_plain) || !prepare_plain(uring, op, sqe)) {
         prepare(uring, op, sqe);
     }
 }
