@@ -166,7 +166,7 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
     return true;
 }
 
-/* An op that ends in any other way. It is no longer plain: so who is plain and DONE is a success. */
+/* An op that ends in any other way. It is plain no more: who is plain and DONE is a success. */
 static inline void weir_op_finish_odd(struct weir_op *op, int64_t result)
 {
     op->result = result;
