@@ -33,7 +33,7 @@ enum weir_cancelled {
 /* One completion. Events and not a list of ops, so that one op may have two in a turn. */
 struct weir_event {
     struct weir_op *op;
-    int64_t result;
+    int64_t result; /* need not be written for a plain op that is DONE: op->result is its own */
     uint32_t
         more; /* enum weir_more. 0 before and after a turn: who fills events need not write it */
 };
@@ -139,10 +139,12 @@ struct weir_backend {
     const struct weir_backend_table *table;
     struct weir_slots *slots;
     struct weir_counters *counters;
-    uint32_t write_flags;  /* RWF_NOSIGNAL where the kernel has it; set by open */
-    uint64_t bursts;       /* kinds (1ULL << kind) whose ops may have several completions; stage()
+    uint32_t write_flags; /* RWF_NOSIGNAL where the kernel has it; set by open */
+    uint64_t bursts;      /* kinds (1ULL << kind) whose ops may have several completions; stage()
                             * never answers FINISHED to one */
-    bool stages_in_memory; /* stage() writes memory and no more: submit may call it */
+    /* Kinds (1ULL << kind) of which stage() answers TAKEN to any op, and writes memory and no more:
+     * submit may call it. Set by open. */
+    uint64_t in_memory;
     bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
     /* 0, or the errno of one that is gone, with all that it carried: nothing is handed back any
      * more. Set between turns too, and then told by died(). */

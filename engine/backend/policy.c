@@ -97,8 +97,7 @@ static uint64_t native_kinds_of(struct weir_backend *backend)
     for (uint8_t kind = 0; kind < WEIR_KIND_COUNT; kind++) {
         kinds |= (uint64_t)weir_op_is_quick(&(struct weir_op){.kind = kind}) << kind;
     }
-    return kinds |
-           (policy_of(backend) == WEIR_IO_URING ? weir_uring_of(backend)->carried : EPOLL_KINDS);
+    return kinds | (policy_of(backend) == WEIR_IO_URING ? backend->in_memory : EPOLL_KINDS);
 }
 
 static void note_error(struct weir_probe *probe, enum weir_policy policy, int error)
@@ -131,8 +130,7 @@ static int open_table(enum weir_policy policy, const struct weir_options *option
     int r = table_of(policy)->open(options, facts, ret_backend);
     if (r == 0 && policy == WEIR_IO_URING && options->offload_workers != WEIR_NO_OFFLOAD &&
         uname(&system) == 0) {
-        weir_uring_of(*ret_backend)->carried &=
-            ~weir_policy_kernel_bugs(system.release, system.machine).kinds;
+        (*ret_backend)->in_memory &= ~weir_policy_kernel_bugs(system.release, system.machine).kinds;
     }
     return r;
 }

@@ -118,26 +118,28 @@ static enum weir_cancelled cancel(struct weir_backend *backend, struct weir_op *
 
 /* --- entering --------------------------------------------------------------------------------- */
 
-static int call_enter(struct weir_uring *uring, unsigned to_submit, unsigned wait_nr,
-                      unsigned flags, const struct __kernel_timespec *timeout)
+static inline int call_enter(struct weir_uring *uring, unsigned to_submit, unsigned wait_nr,
+                             unsigned flags, struct io_uring_getevents_arg *arg)
 {
+    struct io_uring_sq *sq = &uring->ring.sq;
+    /* Release: pairs with the kernel's acquire of the tail; the entries are written before it. */
+    io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
+    uring->base.counters->enters++;
     if (weir_unlikely(uring->enter != NULL)) {
         return uring->enter(uring->enter_context, &uring->ring, to_submit, wait_nr, flags);
     }
-    if (!timeout) {
-        return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, to_submit, wait_nr, flags, NULL,
-                               _NSIG / 8);
-    }
-    struct io_uring_getevents_arg arg = {.ts = (uint64_t)(uintptr_t)timeout};
-    return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, to_submit, wait_nr,
-                           flags | IORING_ENTER_EXT_ARG, (sigset_t *)(void *)&arg, sizeof arg);
+    return io_uring_enter2((unsigned)uring->ring.enter_ring_fd, to_submit, wait_nr, flags,
+                           (sigset_t *)(void *)arg, arg ? sizeof *arg : _NSIG / 8);
 }
 
 /* An enter the kernel had no memory for: what it has finished is reaped first, then longer and
  * longer pauses keep the loop from spinning on it. */
 static void back_off(struct weir_uring *uring)
 {
-    if (++uring->refused_enters <= REFUSED_FREE || io_uring_cq_ready(&uring->ring) > 0) {
+    uint64_t enters = uring->base.counters->enters;
+    uring->refused_enters = uring->refused_last + 1 == enters ? uring->refused_enters + 1 : 1;
+    uring->refused_last = enters;
+    if (uring->refused_enters <= REFUSED_FREE || io_uring_cq_ready(&uring->ring) > 0) {
         return;
     }
     unsigned doublings = uring->refused_enters - REFUSED_FREE;
@@ -170,12 +172,25 @@ static void set_ready(struct weir_uring *uring)
     }
 }
 
-static int judge_enter(struct weir_uring *uring, int r, unsigned to_submit)
+/* Takes the wake's poll back if the enter did not take it, so that the SQ is the ops' again. The
+ * kernel did not sleep then: an enter that takes less than it is offered returns at once. */
+static void disarm_unsent_wake(struct weir_uring *uring)
+{
+    struct io_uring_sq *sq = &uring->ring.sq;
+    const struct io_uring_sqe *last = &sq->sqes[(sq->sqe_tail - 1) & sq->ring_mask];
+    if (unpublished(uring) > 0 && last->user_data == WEIR_URING_WAKE) {
+        sq->sqe_tail--;
+        uring->wake_armed = false;
+    }
+}
+
+/* An enter that did not simply take all. */
+static __attribute__((noinline)) int judge_enter(struct weir_uring *uring, int r)
 {
     struct weir_counters *counters = uring->base.counters;
-    if (weir_likely(r >= 0)) {
-        counters->enter_short += (unsigned)r < to_submit;
-        uring->refused_enters = 0;
+    disarm_unsent_wake(uring);
+    if (r >= 0) {
+        counters->enter_short++;
         return 0;
     }
     if (r == -ETIME) {
@@ -203,30 +218,40 @@ static int judge_enter(struct weir_uring *uring, int r, unsigned to_submit)
     }
 }
 
-int weir_uring_enter(struct weir_uring *uring, unsigned wait_nr, uint64_t until_ns)
+static __attribute__((noinline)) int enter_timed(struct weir_uring *uring, uint64_t until_ns)
 {
-    struct io_uring_sq *sq = &uring->ring.sq;
     unsigned to_submit = unpublished(uring);
-    unsigned flags = uring->enter_flags | IORING_ENTER_GETEVENTS;
-    struct __kernel_timespec timeout;
-    bool timed = wait_nr > 0 && until_ns != WEIR_SLEEP_FOREVER;
+    uint64_t now_ns = weir_clock_exact(&uring->clock);
+    uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
+    struct __kernel_timespec timeout = {
+        .tv_sec = (int64_t)(left_ns / 1000000000u),
+        .tv_nsec = (long long)(left_ns % 1000000000u),
+    };
+    struct io_uring_getevents_arg arg = {.ts = (uint64_t)(uintptr_t)&timeout};
+    int r = left_ns > 0
+                ? call_enter(uring, to_submit, 1,
+                             uring->enter_flags | uring->enter_wait | IORING_ENTER_EXT_ARG, &arg)
+                : call_enter(uring, to_submit, 0, uring->enter_flags, NULL);
+    return r == (int)to_submit ? 0 : judge_enter(uring, r);
+}
 
-    if (timed) {
-        uint64_t now_ns = weir_clock_exact(&uring->clock);
-        uint64_t left_ns = until_ns > now_ns ? until_ns - now_ns : 0;
-        timed = left_ns > 0;
-        wait_nr = timed;
-        timeout.tv_sec = (int64_t)(left_ns / 1000000000u);
-        timeout.tv_nsec = (long long)(left_ns % 1000000000u);
-    }
+static inline int enter(struct weir_uring *uring, unsigned to_submit, unsigned wait_nr,
+                        uint64_t until_ns)
+{
+    unsigned flags = uring->enter_flags;
     if (wait_nr > 0) {
+        if (weir_unlikely(until_ns != WEIR_SLEEP_FOREVER)) {
+            return enter_timed(uring, until_ns);
+        }
         flags |= uring->enter_wait;
     }
-    /* Release: pairs with the kernel's acquire of the tail; the entries are written before it. */
-    io_uring_smp_store_release(sq->ktail, sq->sqe_tail);
-    uring->base.counters->enters++;
-    int r = call_enter(uring, to_submit, wait_nr, flags, timed ? &timeout : NULL);
-    return judge_enter(uring, r, to_submit);
+    int r = call_enter(uring, to_submit, wait_nr, flags, NULL);
+    return weir_likely(r == (int)to_submit) ? 0 : judge_enter(uring, r);
+}
+
+int weir_uring_enter(struct weir_uring *uring, unsigned wait_nr, uint64_t until_ns)
+{
+    return enter(uring, unpublished(uring), wait_nr, until_ns);
 }
 
 /* --- reaping ---------------------------------------------------------------------------------- */
@@ -241,8 +266,8 @@ static void drain_wake(struct weir_uring *uring)
 }
 
 /* A completion that is not simply an op's only one. True: *event is filled. */
-static bool reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe,
-                     struct weir_event *event)
+static __attribute__((noinline)) bool
+reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe, struct weir_event *event)
 {
     struct weir_op *op = weir_slots_find(uring->base.slots, cqe->user_data & ~WEIR_URING_CANCEL);
     if (!op) {
@@ -273,7 +298,7 @@ static bool reap_odd(struct weir_uring *uring, const struct io_uring_cqe *cqe,
     return true;
 }
 
-static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t max)
+static inline int reap(struct weir_uring *uring, struct weir_event *events, uint32_t max)
 {
     /* Copies: the compiler cannot know that what is written below leaves them alone. */
     const struct io_uring_cq cq = uring->ring.cq;
@@ -290,7 +315,7 @@ static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t ma
         const struct io_uring_cqe *cqe = &cq.cqes[head & cq.ring_mask];
         struct weir_op *op = weir_slots_find(&slots, cqe->user_data); /* NULL for a cancel's */
         if (weir_likely(op && weir_op_finish_plain(op, cqe->res))) {
-            *event++ = (struct weir_event){.op = op, .result = cqe->res};
+            (event++)->op = op;
         } else if (reap_odd(uring, cqe, event)) {
             uring->base.unsettled = true;
             event++;
@@ -302,7 +327,7 @@ static int reap(struct weir_uring *uring, struct weir_event *events, uint32_t ma
 
 /* Stages the poll of the wake fd. The SQ has places for the ops only, so what fills it goes first.
  * False: there is no place yet, and without a wake the turn may not sleep. */
-static bool arm_wake(struct weir_uring *uring)
+static __attribute__((noinline)) bool arm_wake(struct weir_uring *uring)
 {
     if (unpublished(uring) == uring->ring.sq.ring_entries) {
         weir_uring_enter(uring, 0, WEIR_NO_SLEEP);
@@ -317,23 +342,13 @@ static bool arm_wake(struct weir_uring *uring)
     return true;
 }
 
-/* Takes the poll back if the enter did not take it, so that the SQ is the ops' again. The kernel
- * did not sleep then: an enter that takes less than it is offered returns at once. */
-static void disarm_unsent_wake(struct weir_uring *uring)
-{
-    struct io_uring_sq *sq = &uring->ring.sq;
-    const struct io_uring_sqe *last = &sq->sqes[(sq->sqe_tail - 1) & sq->ring_mask];
-    if (unpublished(uring) > 0 && last->user_data == WEIR_URING_WAKE) {
-        sq->sqe_tail--;
-        uring->wake_armed = false;
-    }
-}
-
 /* Whether an enter would bring completions that the tail does not show. */
 static bool kernel_holds(const struct weir_uring *uring)
 {
     unsigned flags = *(volatile unsigned *)uring->ring.sq.kflags;
-    uring->base.counters->cq_overflow += !!(flags & IORING_SQ_CQ_OVERFLOW);
+    if (weir_unlikely(flags & IORING_SQ_CQ_OVERFLOW)) {
+        uring->base.counters->cq_overflow++;
+    }
     return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
 }
 
@@ -350,23 +365,20 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
                 uint32_t max)
 {
     struct weir_uring *uring = weir_uring_of(backend);
-    bool arms = !uring->wake_armed;
-    if (weir_unlikely(arms) && !arm_wake(uring)) {
-        return uring->failed ? uring->error : reap(uring, events, max);
+    if (weir_unlikely(!uring->wake_armed) && !arm_wake(uring)) {
+        until_ns = WEIR_NO_SLEEP; /* which nobody could end */
     }
-    if (weir_unlikely(uring->ready_fd >= 0 && max > 0)) {
+    if (weir_unlikely(uring->ready_fd >= 0) && max > 0) {
         reset_ready(uring); /* before the look at tail and flags: what comes later signals again */
     }
     bool holds = kernel_holds(uring);
+    unsigned to_submit = unpublished(uring);
     unsigned wait_nr = until_ns != WEIR_NO_SLEEP && io_uring_cq_ready(&uring->ring) == 0;
-    if (wait_nr > 0 || holds || unpublished(uring) > 0) {
-        int r = weir_uring_enter(uring, wait_nr, until_ns);
+    if (wait_nr > 0 || holds || to_submit > 0) {
+        int r = enter(uring, to_submit, wait_nr, until_ns);
         if (weir_unlikely(r < 0)) {
             return r;
         }
-    }
-    if (weir_unlikely(arms)) {
-        disarm_unsent_wake(uring);
     }
     if (weir_unlikely(max == 0)) {
         leave_ready(uring);
@@ -416,7 +428,7 @@ static void wake(struct weir_backend *backend)
 
 static uint64_t now(struct weir_backend *backend, enum weir_now which)
 {
-    if (which == WEIR_NOW_STAMP) {
+    if (weir_likely(which == WEIR_NOW_STAMP)) {
         return weir_clock_stamp(&weir_uring_of(backend)->clock);
     }
     return weir_clock_monotonic();

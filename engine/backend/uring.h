@@ -19,7 +19,7 @@ struct weir_uring {
     struct io_uring ring;
     struct weir_clock clock;
 
-    unsigned enter_flags; /* with every enter: REGISTERED_RING */
+    unsigned enter_flags; /* with every enter: GETEVENTS, REGISTERED_RING */
     unsigned enter_wait;  /* with every enter that waits: NO_IOWAIT */
     int wake_fd;          /* an eventfd; a poll of it is armed in the ring */
     int ready_fd;         /* signalled by the kernel at completions; -1: nobody asked for it */
@@ -28,9 +28,9 @@ struct weir_uring {
     bool failed;           /* an enter answered `error`: nothing more reaches the kernel */
     int error;
     bool blocks_sigpipe;     /* counted among the loops that want SIGPIPE blocked */
-    uint32_t refused_enters; /* EAGAIN or EBUSY in a row */
+    uint32_t refused_enters; /* EAGAIN or EBUSY in a row, */
+    uint64_t refused_last;   /* and which of the enters the last of them was */
     uint64_t native;         /* bit per opcode the kernel has */
-    uint64_t carried;        /* bit per kind that has such an opcode */
 
     weir_enter_call *enter; /* NULL: the system call */
     void *enter_context;
@@ -43,20 +43,20 @@ static inline struct weir_uring *weir_uring_of(struct weir_backend *backend)
     return WEIR_CONTAINER(backend, struct weir_uring, base);
 }
 
+/* Whether the kernel has an opcode for its kind. */
 static inline bool weir_uring_carries(const struct weir_uring *uring, const struct weir_op *op)
 {
-    return uring->carried >> op->kind & 1;
+    return uring->base.in_memory >> op->kind & 1;
 }
 
 /*
- * The tag of a completion: generation, slot, and whether it is the op's own or its cancel's. The
- * highest values are the wake poll's, the probe's and a wake by message's: no slot has such a
- * number.
+ * The tag of a completion: the slot's, and whether it is the op's own or its cancel's. The highest
+ * values are the wake poll's, the probe's and a wake by message's: no slot has such a number.
  */
 #define WEIR_URING_WAKE UINT64_MAX
 #define WEIR_URING_PROBE (UINT64_MAX - 1)
 #define WEIR_URING_MESSAGE (UINT64_MAX - 2)
-#define WEIR_URING_CANCEL 1ULL
+#define WEIR_URING_CANCEL WEIR_SLOT_OTHER
 
 static inline uint64_t weir_uring_tag(const struct weir_op *op)
 {

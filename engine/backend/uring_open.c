@@ -146,7 +146,7 @@ static int probe_opcodes(struct weir_uring *uring)
             uring->native |= 1ULL << i;
         }
     }
-    uring->carried = weir_uring_kinds(uring->native);
+    uring->base.in_memory = weir_uring_kinds(uring->native);
     return 0;
 }
 
@@ -220,10 +220,10 @@ int weir_uring_open(const struct weir_options *options, struct weir_facts *facts
         return -ENOMEM; /* also of EAGAIN: what may be locked is used up (mlockall(2)) */
     }
     uring->base.table = &weir_uring_table;
-    uring->base.stages_in_memory = true;
     uring->ring.ring_fd = -1;
     uring->wake_fd = -1;
     uring->ready_fd = -1;
+    uring->enter_flags = IORING_ENTER_GETEVENTS;
     weir_clock_init(&uring->clock);
     int r = finish_open(uring, options, facts);
     if (r < 0) {
@@ -301,7 +301,7 @@ int weir_uring_adopt(struct weir_backend *backend, struct weir_facts *facts)
     }
     /* Fails past 16 in a thread, and before 5.18: then the plain fd is used. */
     if (io_uring_register_ring_fd(&uring->ring) == 1) {
-        uring->enter_flags = IORING_ENTER_REGISTERED_RING;
+        uring->enter_flags |= IORING_ENTER_REGISTERED_RING;
         facts->ring_fd_registered = 1;
     } else {
         uring->ring.enter_ring_fd = uring->ring.ring_fd;

@@ -105,6 +105,55 @@ static void prepare_transfer(const struct weir_uring *uring, const struct weir_o
     sqe->ioprio = op->ioprio;
 }
 
+static inline void begin_transfer(const struct weir_op *op, uint8_t opcode,
+                                  struct io_uring_sqe *sqe)
+{
+    uint64_t length = op->arg.io.length;
+    sqe->opcode = opcode;
+    sqe->fd = op->fd;
+    sqe->addr = (uint64_t)(uintptr_t)op->arg.io.buffer;
+    sqe->len = (uint32_t)(length < WEIR_TRANSFER_MAX ? length : WEIR_TRANSFER_MAX);
+}
+
+static inline void begin_at(const struct weir_op *op, uint8_t opcode, uint32_t rw_flags,
+                            struct io_uring_sqe *sqe)
+{
+    begin_transfer(op, opcode, sqe);
+    sqe->off = op->arg.io.offset;
+    sqe->ioprio = op->ioprio;
+    sqe->rw_flags = (__kernel_rwf_t)(op->rw_flags | rw_flags);
+}
+
+static inline void begin_message(const struct weir_op *op, uint8_t opcode, uint32_t msg_flags,
+                                 struct io_uring_sqe *sqe)
+{
+    begin_transfer(op, opcode, sqe);
+    sqe->msg_flags = op->arg.io.flags | msg_flags;
+}
+
+/* The most frequent kinds, if the op is plain and was not tried before: all of it is to be done.
+ * False: it is of another kind. */
+static inline bool prepare_plain(const struct weir_uring *uring, const struct weir_op *op,
+                                 struct io_uring_sqe *sqe)
+{
+    switch (op->kind) {
+    case WEIR_KIND_READ:
+        begin_at(op, IORING_OP_READ, 0, sqe);
+        return true;
+    case WEIR_KIND_WRITE:
+        begin_at(op, IORING_OP_WRITE, uring->base.write_flags, sqe);
+        return true;
+    case WEIR_KIND_RECV:
+        begin_message(op, IORING_OP_RECV, 0, sqe);
+        return true;
+    case WEIR_KIND_SEND:
+        begin_message(op, IORING_OP_SEND, MSG_NOSIGNAL, sqe);
+        return true;
+    default:
+        return false;
+    }
+}
+
 static void prepare_splice(const struct weir_op *op, struct io_uring_sqe *sqe)
 {
     struct weir_part part;
@@ -237,8 +286,8 @@ static __attribute__((noinline)) void prepare_other(const struct weir_op *op,
     }
 }
 
-__attribute__((noinline)) void
-weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io_uring_sqe *sqe)
+static __attribute__((noinline)) void prepare(struct weir_uring *uring, const struct weir_op *op,
+                                              struct io_uring_sqe *sqe)
 {
     sqe->fd = op->fd;
     if (weir_unlikely(op->retry == WEIR_RETRY_POLL)) {
@@ -262,5 +311,14 @@ weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op, struct io
     }
     if (weir_unlikely(op->retry == WEIR_RETRY_ASYNC)) {
         sqe->flags = IOSQE_ASYNC;
+    }
+}
+
+void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
+                        struct io_uring_sqe *sqe)
+{
+    bool is_plain = weir_op_stand(op) == weir_op_plain_stand(WEIR_IN_FLIGHT);
+    if (weir_unlikely(!is_plain) || !prepare_plain(uring, op, sqe)) {
+        prepare(uring, op, sqe);
     }
 }

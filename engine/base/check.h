@@ -24,4 +24,13 @@ _Noreturn void weir_check_failed(const char *condition, const char *site);
 
 #define WEIR_AUDIT(condition) assert(condition)
 
+/* What the compiler may take for granted, so that it does not ask. */
+#define weir_assume(condition)                                                                     \
+    do {                                                                                           \
+        WEIR_AUDIT(condition);                                                                     \
+        if (!(condition)) {                                                                        \
+            __builtin_unreachable();                                                               \
+        }                                                                                          \
+    } while (0)
+
 #endif

@@ -69,7 +69,7 @@ static void learn(struct weir_clock *clock, uint64_t now_ns, uint64_t ticks)
     if (clock->scale == 0 || since_ns > RELEARN_NS) {
         uint64_t base_ticks = ticks - clock->base_ticks;
         clock->scale = (uint64_t)(((wide)base_ns << 32) / base_ticks);
-        clock->stale_ticks = (uint64_t)(((wide)RENEW_NS << 32) / (clock->scale ? clock->scale : 1));
+        clock->stale_ticks = clock->scale ? (uint64_t)(((wide)RENEW_NS << 32) / clock->scale) : 0;
     }
     clock->anchor_ns = now_ns;
     clock->anchor_ticks = ticks;
@@ -89,18 +89,22 @@ uint64_t weir_clock_exact(struct weir_clock *clock)
     return now_ns;
 }
 
+static inline uint64_t never_back(struct weir_clock *clock, uint64_t now_ns)
+{
+    clock->last_ns = now_ns < clock->last_ns ? clock->last_ns : now_ns;
+    return clock->last_ns;
+}
+
+static __attribute__((noinline)) uint64_t stamp_exactly(struct weir_clock *clock)
+{
+    return never_back(clock, weir_clock_exact(clock));
+}
+
 uint64_t weir_clock_stamp(struct weir_clock *clock)
 {
     uint64_t age = ticks_now() - clock->anchor_ticks;
-    uint64_t now_ns;
-    if (weir_likely(clock->scale != 0 && age < clock->stale_ticks)) {
-        now_ns = clock->anchor_ns + ((age * clock->scale) >> 32);
-    } else {
-        now_ns = weir_clock_exact(clock);
+    if (weir_unlikely(age >= clock->stale_ticks)) { /* 0 until a scale is learned */
+        return stamp_exactly(clock);
     }
-    if (now_ns < clock->last_ns) {
-        now_ns = clock->last_ns;
-    }
-    clock->last_ns = now_ns;
-    return now_ns;
+    return never_back(clock, clock->anchor_ns + ((age * clock->scale) >> 32));
 }

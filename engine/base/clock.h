@@ -23,7 +23,7 @@ struct weir_clock {
     uint64_t base_ns;
     uint64_t base_ticks;
     uint64_t last_ns;
-    uint64_t stale_ticks; /* age at which the anchor must be renewed */
+    uint64_t stale_ticks; /* age at which the anchor must be renewed; 0: no scale yet */
     bool ticking;         /* the TSC is the kernel's clocksource */
 };
 

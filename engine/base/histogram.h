@@ -35,6 +35,20 @@ static inline uint64_t weir_histogram_bucket(uint64_t value_ns)
 
 /* The largest value that falls into a bucket. */
 uint64_t weir_histogram_highest(uint64_t bucket);
+/* `times` samples of value_ns, whose bucket is known if it is below 2^TOP. */
+static inline void weir_histogram_put(struct weir_histogram *histogram, uint64_t value_ns,
+                                      uint64_t bucket, uint64_t times)
+{
+    weir_relaxed_add(&histogram->sum, value_ns * times);
+    if (value_ns > histogram->max) {
+        weir_relaxed_store(&histogram->max, value_ns);
+    }
+    if (value_ns >> WEIR_HISTOGRAM_TOP) {
+        weir_relaxed_add(&histogram->clipped, times);
+        return;
+    }
+    weir_relaxed_add(&histogram->buckets[bucket], times);
+}
 
 /* `times` samples of value_ns, all but `count`, which is the sum of the buckets and of the clipped:
  * who copies the histogram counts them (weir_histogram_copy). */
@@ -45,15 +59,23 @@ static inline void weir_histogram_add(struct weir_histogram *histogram, uint64_t
         weir_relaxed_add(&histogram->buckets[0], times);
         return;
     }
-    weir_relaxed_add(&histogram->sum, value_ns * times);
-    if (value_ns > histogram->max) {
-        weir_relaxed_store(&histogram->max, value_ns);
-    }
-    if (value_ns >> WEIR_HISTOGRAM_TOP) {
-        weir_relaxed_add(&histogram->clipped, times);
+    weir_histogram_put(histogram, value_ns, weir_histogram_bucket(value_ns), times);
+}
+
+/* The same for two histograms and their values, which are the same for who neither waited nor
+ * queued. */
+static inline void weir_histogram_add_two(struct weir_histogram *first, uint64_t first_ns,
+                                          struct weir_histogram *second, uint64_t second_ns,
+                                          uint64_t times)
+{
+    if (first_ns != second_ns) {
+        weir_histogram_add(first, first_ns, times);
+        weir_histogram_add(second, second_ns, times);
         return;
     }
-    weir_relaxed_add(&histogram->buckets[weir_histogram_bucket(value_ns)], times);
+    uint64_t bucket = weir_histogram_bucket(first_ns);
+    weir_histogram_put(first, first_ns, bucket, times);
+    weir_histogram_put(second, first_ns, bucket, times);
 }
 
 /* A copy of what another thread writes; its count is that of the buckets seen. */

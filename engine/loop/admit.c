@@ -38,20 +38,10 @@ void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char
     weir_loop_wait_at_gate(loop, op, weir_loop_task_of(loop, op), site);
 }
 
-bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op)
-{
-    bool first = loop->bytes_left == loop->admit_bytes_max;
-    uint64_t wanted = weir_op_bytes(op);
-    if (wanted > loop->bytes_left && !first) {
-        return false;
-    }
-    loop->bytes_left -= wanted < loop->bytes_left ? wanted : loop->bytes_left;
-    return true;
-}
-
 static bool fits_bytes(struct weir_loop *loop, const struct weir_op *op)
 {
-    return !(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) || weir_loop_fits_bytes(loop, op);
+    return !(weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE) ||
+           weir_loop_fits_bytes(loop, weir_op_bytes(op));
 }
 
 /* Lets the first of a flow through. */
@@ -134,21 +124,25 @@ static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
     weir_steer_look(&loop->offload_gate, loop->stamp_ns);
 }
 
-void weir_loop_admit(struct weir_loop *loop)
+static bool may_let_through(const struct weir_loop *loop)
+{
+    return loop->onlookers > 0 || loop->closers.head || weir_gate_has_waiting(&loop->gate) ||
+           weir_gate_has_waiting(&loop->offload_gate);
+}
+
+void weir_loop_admit(struct weir_loop *loop, bool quiet)
 {
     const uint64_t stamp_ns = loop->stamp_ns;
-    for (struct weir_op **op = loop->leaving, **end = loop->leaving_end; op != end; op++) {
+    for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
         (*op)->left_ns = stamp_ns;
         WEIR_PROBE_LEAVE(*op);
     }
-    uintptr_t waits = loop->onlookers | (uintptr_t)loop->closers.head |
-                      (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
-                      (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head;
-    if (weir_unlikely(waits != 0)) {
+    if (weir_unlikely(!quiet) && may_let_through(loop)) {
         admit_who_waits(loop);
     }
+    loop->leaving_stamped = loop->leaving;
     loop->leaving_end = loop->leaving;
     loop->leaving_limit =
-        loop->leaving + (weir_gate_has_waiting(&loop->gate) ? 0 : loop->leaving_most);
+        loop->leaving + (quiet || !weir_gate_has_waiting(&loop->gate) ? loop->leaving_most : 0);
     loop->bytes_left = loop->admit_bytes_max;
 }

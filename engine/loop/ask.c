@@ -48,7 +48,8 @@ int weir_loop_counters(const struct weir_loop *loop, struct weir_counters *ret_c
         return r < 0 ? r : -EINVAL;
     }
     *ret_counters = loop->counters;
-    ret_counters->submitted = loop->counters.finished + weir_loop_count_live(loop);
+    ret_counters->finished = weir_tasks_finished(&loop->tasks);
+    ret_counters->submitted = ret_counters->finished + weir_loop_count_live(loop);
     ret_counters->in_flight = weir_gate_in_flight(&loop->gate);
     ret_counters->waiting = count_waiting(&loop->gate);
     ret_counters->offload_in_flight = weir_gate_in_flight(&loop->offload_gate);

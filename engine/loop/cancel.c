@@ -167,7 +167,7 @@ int weir_cancel_task(struct weir_loop *loop, struct weir_task *task)
     int asked = 0;
     for (uint32_t i = 0; i < loop->slots.count; i++) {
         struct weir_slot *slot = &loop->slots.slots[i];
-        if (slot->task == task && may_ask(slot->op)) {
+        if (slot->task == task && !weir_slots_is_free(&loop->slots, slot) && may_ask(slot->op)) {
             asked++;
             weir_loop_ask(loop, slot->op, WEIR_ASKED_CANCEL);
         }

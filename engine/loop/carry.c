@@ -15,8 +15,7 @@
 
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result)
 {
-    op->result = result;
-    weir_op_move(op, WEIR_DONE);
+    weir_op_finish_odd(op, result);
     WEIR_PROBE_DONE(op, result);
     weir_queue_push(&loop->early, op);
 }
@@ -144,18 +143,9 @@ bool weir_loop_is_rung(const struct weir_loop *loop)
            __atomic_load_n(&loop->inbox, __ATOMIC_SEQ_CST) || has_finished_calls(loop);
 }
 
-/* Nobody waits for anything but the backend: what most turns find, by one compare. */
-static inline bool is_quiet(const struct weir_loop *loop)
-{
-    uintptr_t any =
-        (uintptr_t)loop->early.head | (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
-        (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head | (uintptr_t)loop->closed;
-    return (any | (uintptr_t)loop->failed | loop->onlookers | weir_loop_count_posts(loop)) == 0;
-}
-
 bool weir_loop_has_work(const struct weir_loop *loop)
 {
-    if (weir_likely(is_quiet(loop))) {
+    if (weir_likely(weir_loop_is_quiet(loop))) {
         return false;
     }
     bool over_budget = weir_gate_next(&loop->gate) || weir_gate_next(&loop->offload_gate);
@@ -255,28 +245,41 @@ static void look_through_window(struct weir_backend *backend, int asleep)
     }
 }
 
-int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns)
+/* Says that the loop sleeps. Until when it may: not at all if others have left something. */
+static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bool quiet)
+{
+    if (weir_unlikely(!quiet)) {
+        look_through_window(loop->backend, 0);
+    }
+    /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
+    __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
+    if (weir_unlikely(!quiet)) {
+        look_through_window(loop->backend, 1);
+    }
+    if (weir_loop_is_rung(loop)) {
+        until_ns = WEIR_NO_SLEEP;
+    }
+    return until_ns;
+}
+
+int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet)
 {
     struct weir_backend *backend = loop->backend;
-    until_ns = sleep_until(loop, until_ns);
+    int count;
     if (loop->offload) {
         weir_offload_flush(loop->offload);
     }
-    int count;
-    if (until_ns != WEIR_NO_SLEEP && weir_unlikely(loop->pulse.kept)) {
-        weir_loop_fall_asleep(loop); /* to spin is to wait too */
-    }
-    if (until_ns != WEIR_NO_SLEEP && may_spin(loop) && spin(loop, until_ns, &count)) {
-        return count;
+    if (weir_unlikely(!quiet)) {
+        until_ns = sleep_until(loop, until_ns);
+        if (until_ns != WEIR_NO_SLEEP && weir_unlikely(loop->pulse.kept)) {
+            weir_loop_fall_asleep(loop); /* to spin is to wait too */
+        }
+        if (until_ns != WEIR_NO_SLEEP && may_spin(loop) && spin(loop, until_ns, &count)) {
+            return count;
+        }
     }
     if (until_ns != WEIR_NO_SLEEP) {
-        look_through_window(backend, 0);
-        /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
-        __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
-        look_through_window(backend, 1);
-        if (weir_loop_is_rung(loop)) {
-            until_ns = WEIR_NO_SLEEP;
-        }
+        until_ns = fall_asleep(loop, until_ns, quiet);
     }
     count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
     /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */

@@ -30,7 +30,7 @@ static void arm_timer(struct weir_loop *loop)
 void weir_loop_arm_foreign(struct weir_loop *loop)
 {
     struct weir_backend *backend = loop->backend;
-    weir_loop_admit(loop);
+    weir_loop_admit(loop, false);
     if (loop->offload) {
         weir_offload_flush(loop->offload);
     }

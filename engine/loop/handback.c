@@ -24,15 +24,12 @@ static void record_timer(struct weir_loop *loop, const struct weir_op *op, struc
     struct weir_sample sample = {
         .stages =
             {
-                [WEIR_STAGE_WAIT] = WEIR_NO_SAMPLE,
                 [WEIR_STAGE_FLIGHT] = loop->done_ns > due_ns ? loop->done_ns - due_ns : 0,
                 [WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns,
                 [WEIR_STAGE_TOTAL] = loop->stamp_ns > due_ns ? loop->stamp_ns - due_ns : 0,
-                [WEIR_STAGE_QUEUE] = WEIR_NO_SAMPLE,
-                [WEIR_STAGE_RUN] = WEIR_NO_SAMPLE,
             },
     };
-    weir_task_record(task, &sample, 1);
+    weir_task_record_timer(task, &sample);
 }
 
 /* Bytes that an op has moved which came back with a result that is no error. */
@@ -49,8 +46,6 @@ static void record_transit(struct weir_loop *loop, const struct weir_op *op, str
         return;
     }
     uint64_t *stages = weir_task_begin_run(task, from_ns, left_ns, bytes)->stages;
-    stages[WEIR_STAGE_QUEUE] = WEIR_NO_SAMPLE;
-    stages[WEIR_STAGE_RUN] = WEIR_NO_SAMPLE;
     stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
     stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
     stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
@@ -129,7 +124,8 @@ static void tell_goals(struct weir_loop *loop, struct weir_gate *gate, struct we
     }
 }
 
-/* An op without a credit or of a worker, asked for or tried again, with a deadline, or a timer. */
+/* An op that failed, was asked for or tried again, has a deadline, has no credit or was a worker's;
+ * or a timer. */
 static void leave_odd(struct weir_loop *loop, const struct weir_event *event)
 {
     struct weir_op *op = event->op;
@@ -187,13 +183,12 @@ static __attribute__((noinline)) bool hand_back_odd(struct weir_loop *loop,
 {
     struct weir_op *op = event->op;
     op->more = (uint8_t)event->more;
+    op->result = event->result; /* not what stands there: an earlier event may have had its own */
     if (event->more != WEIR_LAST) {
         event->more = WEIR_LAST;
-        op->result = event->result;
         return false;
     }
     if (weir_unlikely(loop->tell.any)) {
-        op->result = event->result;
         weir_tell_handed_back(&loop->tell, op, task_of_event(loop, op), loop->stamp_ns);
     }
     leave_odd(loop, event);
@@ -207,18 +202,14 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
     struct weir_op *op = event->op;
     if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
         struct weir_slot *slot = op->slot;
-        if (weir_likely(!count_only(op, slot->task, event->result))) {
-            record_transit(loop, op, slot->task, op->born_ns, moved_by(op, event->result));
-        }
+        record_transit(loop, op, slot->task, op->born_ns, moved_by(op, op->result));
         loop->gate.live--;
         weir_slots_free(&loop->slots, slot);
     } else if (!hand_back_odd(loop, event)) {
         op->callback(op);
         return;
     }
-    op->result = event->result;
     weir_op_set_stand(op, 0); /* WITH_CALLER */
-    loop->counters.finished++;
     WEIR_PROBE_HAND_BACK(op, op->result);
     op->callback(op);
 }
@@ -228,13 +219,11 @@ static inline __attribute__((always_inline)) void hand_back_all(struct weir_loop
 {
     struct weir_event *event = loop->events;
     struct weir_event *end = event + count;
-    const int *dead = &loop->backend->dead; /* a machine that stops in a callback calls nobody */
-    while (event != end && *dead == 0) {
-        const struct weir_event *stop =
-            end - event > CALLBACKS_A_STAMP ? event + CALLBACKS_A_STAMP : end;
-        while (event != stop && weir_likely(*dead == 0)) {
+    while (event != end && loop->backend->dead == 0) {
+        loop->call_until = end - event > CALLBACKS_A_STAMP ? event + CALLBACKS_A_STAMP : end;
+        do {
             hand_back(loop, event++);
-        }
+        } while (weir_likely(event < loop->call_until));
         weir_tasks_flush(&loop->tasks); /* its durations are of one reading */
         if (event != end) {
             weir_loop_stamp(loop);

@@ -88,7 +88,7 @@ size_t weir_loop_list(const struct weir_loop *loop, struct weir_live *ret_ops, s
         const struct weir_slot *slot = &loop->slots.slots[i];
         struct weir_live live;
         struct weir_live viewed;
-        if (!slot->task) {
+        if (weir_slots_is_free(&loop->slots, slot)) {
             continue;
         }
         weir_live_describe(slot->op, slot->task, slot->site, now_ns, &live);
@@ -214,7 +214,8 @@ static void count(const struct weir_loop *loop, struct weir_published *ret_now)
     ret_now->gates[WEIR_GATE_OFFLOAD] = weir_loop_describe_gate(&loop->offload_gate);
     ret_now->counters = loop->counters;
     struct weir_counters *counters = &ret_now->counters;
-    counters->submitted = loop->counters.finished + weir_loop_count_live(loop);
+    counters->finished = weir_tasks_finished(&loop->tasks);
+    counters->submitted = counters->finished + weir_loop_count_live(loop);
     counters->in_flight = ret_now->gates[WEIR_GATE_MAIN].in_flight;
     counters->waiting = ret_now->gates[WEIR_GATE_MAIN].waiting;
     counters->offload_in_flight = ret_now->gates[WEIR_GATE_OFFLOAD].in_flight;

@@ -36,7 +36,7 @@ static uint32_t settle(struct weir_loop *loop, uint32_t count)
                 weir_loop_stage(loop, op);
             }
             if (settled == WEIR_ENDS) {
-                weir_op_move(op, WEIR_DONE);
+                weir_op_finish_odd(op, event.result);
                 WEIR_PROBE_DONE(op, event.result);
             } else if (event.more == WEIR_LAST) {
                 continue;
@@ -139,8 +139,8 @@ void weir_loop_fail(struct weir_loop *loop, int error)
     weir_loop_refuse(loop, error);
 }
 
-/* What came back, other than early and due ones. */
-static uint32_t come_back(struct weir_loop *loop, int carried)
+/* All that came back. */
+static uint32_t come_back(struct weir_loop *loop, int carried, bool quiet)
 {
     uint32_t count = (uint32_t)carried;
     bool unsettled = loop->backend->unsettled;
@@ -153,7 +153,14 @@ static uint32_t come_back(struct weir_loop *loop, int carried)
         count = collect_offload(loop, count);
         unsettled = true;
     }
-    return weir_unlikely(unsettled) ? settle(loop, count) : count;
+    if (weir_unlikely(unsettled)) {
+        count = settle(loop, count); /* which may finish others early */
+    }
+    if (weir_unlikely(unsettled || !quiet)) {
+        count = collect_early(loop, count);
+        count = collect_timers(loop, count);
+    }
+    return count;
 }
 
 /* The backend had nothing to give, or is gone. */
@@ -183,8 +190,38 @@ static __attribute__((noinline)) void show_end(struct weir_loop *loop)
     }
 }
 
+/* Whether anybody looks at the loop, or left something for it, while the callbacks ran. */
+static inline bool has_more_to_do(const struct weir_loop *loop)
+{
+    return ((uint32_t)loop->backend->dead | loop->onlookers | weir_loop_count_posts(loop) |
+            (uint32_t)(loop->epoll_fd + 1)) != 0;
+}
+
+/* 0, or the errno of a backend that is gone. */
+static __attribute__((noinline)) int do_more(struct weir_loop *loop)
+{
+    if (loop->backend->dead != 0) {
+        return loop->backend->dead; /* nobody else is called either */
+    }
+    weir_loop_take_posts(loop); /* they stand before those who wait for room */
+    if (loop->onlookers > 0) {
+        weir_loop_announce_room(loop);
+        weir_loop_tell_marks(loop);
+        if (loop->backend->dead != 0) {
+            return loop->backend->dead;
+        }
+        weir_steer_judge(&loop->gate, loop->stamp_ns);
+        weir_steer_judge(&loop->offload_gate, loop->stamp_ns);
+    }
+    if (loop->epoll_fd >= 0 && loop->failed == 0) {
+        weir_loop_arm_foreign(loop);
+    }
+    return 0;
+}
+
 int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
 {
+    bool quiet = weir_loop_is_quiet(loop);
     int carried = 0;
     loop->in_turn = true;
     loop->counters.turns++;
@@ -192,10 +229,12 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     if (weir_unlikely(loop->pulse.kept)) {
         weir_loop_begin_turn(loop);
     }
-    weir_loop_take_posts(loop);
-    if (weir_likely(loop->failed == 0)) {
-        weir_loop_admit(loop);
-        carried = weir_loop_carry(loop, until_ns);
+    if (weir_unlikely(!quiet)) {
+        weir_loop_take_posts(loop);
+    }
+    if (quiet || loop->failed == 0) {
+        weir_loop_admit(loop, quiet);
+        carried = weir_loop_carry(loop, until_ns, quiet);
         if (weir_unlikely(carried < 0)) {
             return leave_early(loop, carried);
         }
@@ -207,27 +246,14 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     loop->done_ns = loop->stamp_ns;
     loop->stamp_fresh = true;
     weir_loop_set_plain(loop);
-    uint32_t count = come_back(loop, carried);
-    count = collect_early(loop, count);
-    count = collect_timers(loop, count);
-    count = weir_loop_hand_back(loop, count);
-    if (weir_unlikely(loop->backend->dead != 0)) {
-        return leave_early(loop, loop->backend->dead); /* nobody else is called either */
-    }
-    weir_loop_take_posts(loop); /* they stand before those who wait for room */
-    if (weir_unlikely(loop->onlookers > 0)) {
-        weir_loop_announce_room(loop);
-        weir_loop_tell_marks(loop);
-        if (loop->backend->dead != 0) {
-            return leave_early(loop, loop->backend->dead);
+    uint32_t count = weir_loop_hand_back(loop, come_back(loop, carried, quiet));
+    if (weir_unlikely(has_more_to_do(loop))) {
+        int r = do_more(loop);
+        if (r < 0) {
+            return leave_early(loop, r);
         }
-        weir_steer_judge(&loop->gate, loop->stamp_ns);
-        weir_steer_judge(&loop->offload_gate, loop->stamp_ns);
     }
     audit(loop);
-    if (loop->epoll_fd >= 0 && loop->failed == 0) {
-        weir_loop_arm_foreign(loop);
-    }
     loop->stamp_fresh = false;
     loop->plain_max = 0;
     loop->in_turn = false;

@@ -17,6 +17,14 @@
 
 #define WEIR_TIMERS_A_TURN 256 /* entries of the heap that one turn looks at when they are due */
 
+/* How submit may take an op of a kind, if nothing else is unusual about it. */
+enum weir_way {
+    WEIR_WAY_CHECKED, /* only with every check */
+    WEIR_WAY_SHORT,
+    WEIR_WAY_SHORT_BYTES,  /* the same, and its bytes count against the turn's budget */
+    WEIR_WAY_SHORT_VECTOR, /* the same, and they have to be summed up */
+};
+
 /* Before a turn sleeps. */
 struct weir_spin {
     uint64_t max_ns; /* 0: never */
@@ -51,8 +59,10 @@ struct weir_loop {
     struct weir_slots slots;
 
     struct weir_gate gate; /* the main one */
-    /* Ops that went through the gate since the last turn left, and are still to be stamped. */
+    /* Ops that went through the gate since the last turn left. */
     struct weir_op **leaving;
+    struct weir_op **leaving_stamped; /* from here on when they leave is known: there was no reading
+                                       * of the clock since, and there the turn's begins */
     struct weir_op **leaving_end;
     struct weir_op *
         *leaving_limit;    /* past it they take the FIFO: the turn's budget is spent, others
@@ -74,13 +84,16 @@ struct weir_loop {
     bool stamp_fresh;   /* it may be reused: in a turn, or a submit since then has read it */
     uint32_t plain_max; /* below it, gate.live lets submit take its short way */
     uint64_t done_ns;   /* the reading after this turn's enter */
+    uint8_t ways[UINT8_MAX + 1]; /* by kind, also by what is none: enum weir_way */
 
     /* Hand-back. */
     struct weir_queue early;   /* DONE outside a turn's reaping */
     struct weir_queue closers; /* CLOSE ops that wait for the others on their fd */
     struct weir_event *events;
-    uint32_t reap_max;   /* events a backend's turn may fill */
-    uint32_t events_max; /* and all sources together */
+    struct weir_event *call_until; /* where the callbacks of one reading of the clock end; at once,
+                                    * when a machine stops in one: it calls nobody */
+    uint32_t reap_max;             /* events a backend's turn may fill */
+    uint32_t events_max;           /* and all sources together */
 
     struct weir_tasks tasks;
 
@@ -161,10 +174,23 @@ static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
            weir_loop_count_posts(loop);
 }
 
+/* Nobody waits for anything but backend and workers, not even for a time: what most turns find, by
+ * one compare. Nothing is early, due or to be admitted then. */
+static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
+{
+    uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)loop->closers.head |
+                    (uintptr_t)loop->closed | (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
+                    (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head |
+                    (uintptr_t)loop->backend->window;
+    return (any | loop->spin.max_ns | loop->heap.count | (uintptr_t)loop->failed | loop->onlookers |
+            weir_loop_count_posts(loop)) == 0;
+}
+
 /* Reads the clock for stamps. */
 static inline void weir_loop_stamp(struct weir_loop *loop)
 {
     loop->stamp_ns = loop->backend->table->now(loop->backend, WEIR_NOW_STAMP);
+    loop->leaving_stamped = loop->leaving_end;
 }
 
 /* The short way of submit is for an open loop whose stamp may be used and that has a credit. */
@@ -179,6 +205,19 @@ static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const 
     return op->task ? op->task : loop->tasks.of_kind[op->kind];
 }
 
+/* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of
+ * a turn passes whatever its size. */
+static inline bool weir_loop_fits_bytes(struct weir_loop *loop, uint64_t wanted)
+{
+    uint64_t left = loop->bytes_left;
+    if (weir_unlikely(wanted > left)) {
+        loop->bytes_left = left == loop->admit_bytes_max ? 0 : left;
+        return left == loop->admit_bytes_max;
+    }
+    loop->bytes_left = left - wanted;
+    return true;
+}
+
 /* For tests and the harness, which put other tables and functions into it. */
 struct weir_backend *weir_loop_backend(struct weir_loop *loop);
 
@@ -189,11 +228,8 @@ static inline struct weir_flow *weir_loop_flow_of(struct weir_loop *loop, const 
 
 /* admit.c */
 /* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
- * there is room and budget. */
-void weir_loop_admit(struct weir_loop *loop);
-/* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of
- * a turn passes whatever its size. */
-bool weir_loop_fits_bytes(struct weir_loop *loop, const struct weir_op *op);
+ * there is room and budget. quiet: weir_loop_is_quiet(), so none waits. */
+void weir_loop_admit(struct weir_loop *loop, bool quiet);
 /* Gives an op a slot and a place at its gate, behind those of its task; there must be one. */
 void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
                             const char *site);
@@ -209,7 +245,7 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result);
 /* The backend's turn, the only sleep, and what the workers have finished. The number of events;
  * -errno: the backend cannot go on. */
-int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns);
+int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet);
 
 /* settle.c */
 enum weir_settled {

@@ -250,6 +250,7 @@ static void lay_out(struct weir_loop *loop, const struct weir_options *options)
     loop->events = (struct weir_event *)(void *)at;
     loop->leaving =
         (struct weir_op **)(void *)(at + aligned(loop->events_max * sizeof(struct weir_event)));
+    loop->leaving_stamped = loop->leaving;
     loop->leaving_end = loop->leaving;
     loop->leaving_limit = loop->leaving;
     at += facts->memory_events;
@@ -258,9 +259,29 @@ static void lay_out(struct weir_loop *loop, const struct weir_options *options)
     weir_tasks_init(&loop->tasks, loop->guard, at, facts->memory_tasks);
 }
 
+static enum weir_way way_of(unsigned kind)
+{
+    uint32_t traits = weir_kind_traits(kind);
+    return traits & WEIR_KIND_BYTES       ? WEIR_WAY_SHORT_BYTES
+           : traits & WEIR_KIND_MAY_WHOLE ? WEIR_WAY_SHORT_VECTOR
+                                          : WEIR_WAY_SHORT;
+}
+
+static void set_ways(struct weir_loop *loop)
+{
+    /* Of a backend that does not stage in memory all wait for the turn, whatever their kind. */
+    uint64_t in_memory = loop->backend->in_memory;
+    uint64_t kinds = WEIR_PLAIN_KINDS & (in_memory ? in_memory : ~0ULL);
+    for (unsigned kind = 0; kind < WEIR_KIND_COUNT; kind++) {
+        loop->ways[kind] = kinds >> kind & 1 ? way_of(kind) : WEIR_WAY_CHECKED;
+    }
+}
+
 static void on_died(void *context, int error)
 {
-    weir_loop_fail(context, error);
+    struct weir_loop *loop = context;
+    weir_loop_fail(loop, error);
+    loop->call_until = loop->events;
 }
 
 static void set_goal(struct weir_gate *gate, const struct weir_options *options)
@@ -306,7 +327,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .spin = {.max_ns = backend->table->carries_calls ? 0 : options->spin_ns_max},
         .posts_max = options->posts_max,
         .admit_ops_max = options->admit_ops_max,
-        .leaving_most = backend->stages_in_memory ? count_leaving(options, facts) : 0,
+        .leaving_most = backend->in_memory ? count_leaving(options, facts) : 0,
         .bytes_left = options->admit_bytes_max,
         .admit_bytes_max = options->admit_bytes_max,
         .timers_max = options->timers_max,
@@ -326,6 +347,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
     set_goal(&loop->gate, options);
     set_goal(&loop->offload_gate, options);
     lay_out(loop, options);
+    set_ways(loop);
     backend->slots = &loop->slots;
     backend->died = on_died;
     backend->context = loop;

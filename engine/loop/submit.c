@@ -51,6 +51,8 @@ int weir_loop_judge(const struct weir_loop *loop, const struct weir_op *op)
     return weir_op_is_timer(op) && op->deadline_ns != 0 ? -EINVAL : 0;
 }
 
+_Static_assert(WEIR_TAKEN == 0, "what stage() says is what submit answers");
+
 static inline void take(struct weir_loop *loop, struct weir_op *op, struct weir_task *task)
 {
     op->loop = loop;
@@ -197,26 +199,19 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
     return 0;
 }
 
-/* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot. Nearly
- * all are, so they are not asked one by one. */
+/* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot, `way`
+ * aside. Nearly all are so, so they are not asked one by one. */
 static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
 {
     return weir_loop_check(loop) == 0 && loop->gate.live < loop->plain_max && op && op->callback &&
-           weir_op_is_usual(op) && weir_op_stand(op) == 0;
+           (weir_op_extras(op) | weir_op_stand(op)) == 0;
 }
 
-/* Whether the op need not wait: see weir_loop_admit(). */
-static inline bool goes_through(struct weir_loop *loop, const struct weir_op *op)
+/* A plain op, with what it takes of the turn's budget of bytes: it need not wait if there is room
+ * and nobody waits, see weir_loop_admit(). */
+static inline __attribute__((always_inline)) int
+submit_plain(struct weir_loop *loop, struct weir_op *op, const char *site, uint64_t bytes)
 {
-    return weir_likely(loop->leaving_end < loop->leaving_limit) &&
-           (!weir_op_is_transfer(op) || weir_loop_fits_bytes(loop, op));
-}
-
-int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
-{
-    if (weir_unlikely(!is_plain(loop, op))) {
-        return submit_checked(loop, op, site);
-    }
     struct weir_task *task = op->task;
     if (!task) {
         task = loop->tasks.of_kind[op->kind];
@@ -225,9 +220,11 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     }
     op->loop = loop;
     op->born_ns = loop->stamp_ns;
+    op->left_ns = loop->stamp_ns; /* unless the clock is read again before the turn begins */
     weir_relaxed_add(&task->counters.submitted, 1);
     WEIR_PROBE_SUBMIT(op);
-    if (weir_unlikely(!goes_through(loop, op))) {
+    if (weir_unlikely(loop->leaving_end >= loop->leaving_limit) ||
+        (bytes > 0 && weir_unlikely(!weir_loop_fits_bytes(loop, bytes)))) {
         weir_loop_wait_at_gate(loop, op, task, site);
         return 0;
     }
@@ -235,9 +232,31 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     loop->gate.live++;
     *loop->leaving_end++ = op;
     weir_op_set_stand(op, weir_op_plain_stand(WEIR_IN_FLIGHT));
+    /* Its answer is ours, and this the last thing done: a jump, and nothing to keep across it. */
     enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
-    if (weir_unlikely(staged != WEIR_TAKEN)) {
-        weir_loop_staged(loop, op, staged);
+    WEIR_AUDIT(staged == WEIR_TAKEN);
+    return (int)staged;
+}
+
+/* Apart, for the sum of the lengths is a call. */
+static __attribute__((noinline)) int submit_vector(struct weir_loop *loop, struct weir_op *op,
+                                                   const char *site)
+{
+    return submit_plain(loop, op, site, weir_op_bytes(op));
+}
+
+int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
+{
+    if (weir_unlikely(!is_plain(loop, op))) {
+        return submit_checked(loop, op, site);
     }
-    return 0;
+    enum weir_way way = loop->ways[op->kind];
+    if (way == WEIR_WAY_SHORT) {
+        return submit_plain(loop, op, site, 0);
+    }
+    if (weir_likely(way == WEIR_WAY_SHORT_BYTES)) {
+        return submit_plain(loop, op, site, op->arg.io.length);
+    }
+    return way == WEIR_WAY_SHORT_VECTOR ? submit_vector(loop, op, site)
+                                        : submit_checked(loop, op, site);
 }

@@ -83,6 +83,7 @@ void weir_tasks_init(struct weir_tasks *tasks, const struct weir_guard *guard, v
         tasks->of_kind[kind] = task;
         task->tasks = tasks;
         task->plain = tasks;
+        task->run_left_ns = WEIR_NEVER_NS;
         task->open = true;
         task->built_in = true;
         set_name(task, weir_kind_name(kind));
@@ -134,6 +135,7 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
     task->tasks = tasks;
     task->backtrace_every = 0;
     task->backtrace_left = 0;
+    task->run_left_ns = WEIR_NEVER_NS;
     set_name(task, name);
     set_open(task, true);
     end_change(task);
@@ -146,22 +148,28 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
 
 /* --- recording -------------------------------------------------------------------------------- */
 
-void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times)
+void weir_task_record_timer(struct weir_task *task, const struct weir_sample *sample)
 {
-    weir_relaxed_add(&task->counters.finished, times);
-    for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
-        if (sample->stages[stage] != WEIR_NO_SAMPLE) {
-            weir_histogram_add(&task->stages[stage], sample->stages[stage], times);
-        }
+    weir_relaxed_add(&task->counters.finished, 1);
+    for (unsigned stage = WEIR_STAGE_FLIGHT; stage <= WEIR_STAGE_TOTAL; stage++) {
+        weir_histogram_add(&task->stages[stage], sample->stages[stage], 1);
     }
 }
 
 static void end_run(struct weir_task *task)
 {
-    weir_task_record(task, &task->sample, task->run);
-    weir_relaxed_add(&task->counters.bytes, task->run_bytes);
-    task->run_bytes = 0;
-    task->run = 0;
+    const uint64_t *stages = task->sample.stages;
+    uint64_t times = task->run;
+    weir_relaxed_add(&task->counters.finished, times);
+    weir_histogram_add(&task->stages[WEIR_STAGE_WAIT], stages[WEIR_STAGE_WAIT], times);
+    weir_histogram_add(&task->stages[WEIR_STAGE_DELIVERY], stages[WEIR_STAGE_DELIVERY], times);
+    weir_histogram_add_two(&task->stages[WEIR_STAGE_FLIGHT], stages[WEIR_STAGE_FLIGHT],
+                           &task->stages[WEIR_STAGE_TOTAL], stages[WEIR_STAGE_TOTAL], times);
+    if (task->run_bytes != 0) {
+        weir_relaxed_add(&task->counters.bytes, task->run_bytes);
+        task->run_bytes = 0;
+    }
+    task->run_left_ns = WEIR_NEVER_NS;
 }
 
 void weir_task_count_error(struct weir_task *task, int64_t error)
@@ -186,7 +194,7 @@ void weir_task_count_error(struct weir_task *task, int64_t error)
 struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
                                         uint64_t bytes)
 {
-    if (task->run != 0) {
+    if (task->run_left_ns != WEIR_NEVER_NS) {
         end_run(task);
     } else {
         task->next_run = task->tasks->runs;
@@ -208,6 +216,19 @@ void weir_tasks_flush(struct weir_tasks *tasks)
     }
 }
 
+uint64_t weir_tasks_finished(const struct weir_tasks *tasks)
+{
+    uint64_t finished = tasks->finished_by_closed;
+    for (uint32_t i = 0; i < tasks->used; i++) {
+        const struct weir_task *task = &tasks->array[i];
+        finished += task->open ? task->counters.finished : 0;
+    }
+    for (const struct weir_task *task = tasks->runs; task; task = task->next_run) {
+        finished += task->run;
+    }
+    return finished;
+}
+
 int weir_tasks_close(struct weir_task *task)
 {
     if (task->built_in || !task->open) {
@@ -217,6 +238,7 @@ int weir_tasks_close(struct weir_task *task)
     if (weir_task_live(task) > 0) {
         return -EBUSY;
     }
+    task->tasks->finished_by_closed += task->counters.finished;
     set_open(task, false);
     task->plain = NULL;
     return 0;

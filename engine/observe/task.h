@@ -17,11 +17,11 @@
 #include <weir/snapshot.h>
 #include <weir/task.h>
 
-#define WEIR_NO_SAMPLE UINT64_MAX
+#define WEIR_NEVER_NS UINT64_MAX /* when no op has left */
 
-/* Durations of one op, ns; or WEIR_NO_SAMPLE for a stage it has not been through. */
+/* Durations of one op, ns: of the stages that every op has. */
 struct weir_sample {
-    uint64_t stages[WEIR_STAGE_COUNT];
+    uint64_t stages[WEIR_STAGE_TOTAL + 1];
 };
 
 struct weir_task {
@@ -29,9 +29,9 @@ struct weir_task {
     const struct weir_tasks *plain; /* `tasks` if it is open and its ops are not governed */
 
     /* The run. */
-    uint64_t run;               /* ops in it; 0: none is open */
+    uint64_t run;               /* ops in it */
     uint64_t run_from_ns;       /* what they have in common: when latency counts from, */
-    uint64_t run_left_ns;       /* when they left, */
+    uint64_t run_left_ns;       /* when they left (WEIR_NEVER_NS while none is open), */
     uint64_t run_bytes;         /* and what they moved, together */
     struct weir_sample sample;  /* and so all durations */
     struct weir_task *next_run; /* the next task with a run */
@@ -57,6 +57,7 @@ struct weir_tasks {
     uint32_t used; /* places ever used: none is open beyond */
 
     struct weir_task *runs; /* the tasks whose run is open */
+    uint64_t finished_by_closed;
 };
 
 /* Whether `size` bytes hold the built-in tasks. */
@@ -69,11 +70,14 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
 /* 0; -EBUSY: ops of it are live; -EINVAL: built in, or not open. */
 int weir_tasks_close(struct weir_task *task);
 
+/* Ops of all tasks that were handed back since the loop was opened. The owner's thread. */
+uint64_t weir_tasks_finished(const struct weir_tasks *tasks);
+
 /* Ends all runs: before the clock is read again, and at the end of the turn. */
 void weir_tasks_flush(struct weir_tasks *tasks);
 
-/* Writes the samples of one op, and counts it as finished. */
-void weir_task_record(struct weir_task *task, const struct weir_sample *sample, uint64_t times);
+/* Writes the samples of a timer, which does not wait, and counts it as finished. */
+void weir_task_record_timer(struct weir_task *task, const struct weir_sample *sample);
 
 /* Any thread: all of a task but its row's label, of one epoch. False: it is not open, or built in
  * and never had an op, then nothing is written but scratch. */
@@ -104,8 +108,7 @@ static inline uint64_t weir_task_live(const struct weir_task *task)
 static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
                                     uint64_t bytes)
 {
-    if (weir_likely(task->run != 0 && from_ns == task->run_from_ns &&
-                    left_ns == task->run_left_ns)) {
+    if (weir_likely(left_ns == task->run_left_ns && from_ns == task->run_from_ns)) {
         task->run++;
         task->run_bytes += bytes;
         return true;

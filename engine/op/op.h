@@ -143,13 +143,19 @@ enum {
     WEIR_OBSERVED = 1 << 1, /* somebody is told of it (tell.h) */
 };
 
-/* A plain kind and its arguments, and nothing else: no flags, route, deadline, intended start; the
- * gate keeps no books of it, and nobody is told of it. */
-static inline bool weir_op_is_usual(const struct weir_op *op)
+/* 0: it has its arguments and nothing else: no flags, route, deadline, intended start; the gate
+ * keeps no books of it, and nobody is told of it. */
+static inline uint64_t weir_op_extras(const struct weir_op *op)
 {
     uint64_t word;
     memcpy(&word, &op->flags, sizeof word);
-    return (word | op->deadline_ns | op->intended_ns) == 0 && op->kind < WEIR_KIND_COUNT &&
+    return word | op->deadline_ns | op->intended_ns;
+}
+
+/* Without extras, and of a plain kind. */
+static inline bool weir_op_is_usual(const struct weir_op *op)
+{
+    return weir_op_extras(op) == 0 && op->kind < WEIR_KIND_COUNT &&
            (WEIR_PLAIN_KINDS >> op->kind & 1);
 }
 
@@ -173,9 +179,20 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
     if (weir_unlikely(result < 0 || weir_op_stand(op) != weir_op_plain_stand(WEIR_IN_FLIGHT))) {
         return false;
     }
+    op->result = result;
     weir_op_set_stand(op, weir_op_plain_stand(WEIR_DONE));
     WEIR_PROBE_DONE(op, result);
     return true;
+}
+
+/* An op that ends in any other way. It is plain no more: who is plain and DONE is a success. */
+static inline void weir_op_finish_odd(struct weir_op *op, int64_t result)
+{
+    op->result = result;
+    if (op->with == WEIR_CARRIER_PLAIN) {
+        op->with = WEIR_CARRIER_BACKEND;
+    }
+    weir_op_move(op, WEIR_DONE);
 }
 
 static inline bool weir_op_is_with_backend(const struct weir_op *op)

@@ -14,11 +14,13 @@ void weir_slots_init(struct weir_slots *slots, uint32_t count, void *memory)
     slots->work = (struct weir_work *)(void *)(slots->slots + count);
     slots->fds = (int32_t *)(void *)(slots->work + count);
     slots->count = count;
+    slots->size = count * (uint32_t)sizeof(struct weir_slot);
     slots->first_free = slots->slots;
     slots->two_fds = false;
     for (uint32_t i = 0; i < count; i++) {
-        slots->slots[i].next_free = i + 1 < count ? &slots->slots[i + 1] : NULL;
-        slots->slots[i].tag = WEIR_SLOT_GENERATION | (uint64_t)i << 1; /* zeros are nobody's */
+        slots->slots[i].next_free = &slots->slots[i + 1];
+        slots->slots[i].tag =
+            WEIR_SLOT_GENERATION | i * sizeof(struct weir_slot); /* zeros are nobody's */
         slots->fds[i] = -1;
     }
 }

@@ -21,11 +21,11 @@ RUN_SECONDS = 900
 MUTANTS = [
     ('skip a credit release', 'engine/loop/handback.c',
      r'loop->gate\.live--;',
-     'loop->gate.live -= loop->counters.finished % 64 != 63;'),
+     'loop->gate.live -= loop->counters.turns % 64 != 63;'),
     ('hand back twice', 'engine/loop/handback.c',
-     r'(?<=finished\+\+;)\n    op->callback\(op\);\n',
+     r'(?<=WITH_CALLER \*/)\n    op->callback\(op\);\n',
      '\n    weir_callback *callback = op->callback;\n    callback(op);\n'
-     '    if (loop->counters.finished % 128 == 127) {\n        callback(op);\n    }\n'),
+     '    if (loop->counters.turns % 128 == 127) {\n        callback(op);\n    }\n'),
     ('lose a cancel', 'engine/loop/cancel.c',
      r'is_ours = loop->backend->table->cancel\(loop->backend, op\) == WEIR_CANCEL_WITHDRAWN;',
      'is_ours = false;'),
@@ -68,8 +68,8 @@ MUTANTS = [
      r'depth = depth > steer->depth_min \? depth : steer->depth_min;',
      'depth = depth > 1 ? depth : 1;'),
     ("ignore a slot's generation", 'engine/op/slots.h',
-     r'return weir_likely\(slot->\w+ == \w+\) \? slot->op : NULL;',
-     'return slot->task ? slot->op : NULL;'),
+     r'if \(weir_unlikely\(slot->tag != tag\)\) \{',
+     'if (weir_slots_is_free(slots, slot)) {'),
     ('fire a deadline after done', 'engine/loop/cancel.c',
      r'    if \(op->state != WEIR_IN_FLIGHT \|\| op->with != WEIR_CARRIER_TIMER\) \{',
      '    if (op->state == WEIR_DONE) {\n        *ret_result = -ETIME;\n'

@@ -111,6 +111,7 @@ static void a_clock_without_the_tsc_reads_exactly(void **state)
     weir_clock_init(&clock);
     clock.ticking = false;
     clock.scale = 0;
+    clock.stale_ticks = 0;
     for (int i = 0; i < 1000; i++) {
         uint64_t before_ns = weir_clock_monotonic();
         uint64_t stamp_ns = weir_clock_stamp(&clock);

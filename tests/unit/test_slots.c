@@ -45,7 +45,7 @@ static void a_taken_slot_finds_its_op_and_no_other_generation(void **state)
     assert_ptr_equal(weir_slots_find(&slots, op.slot->tag), &op);
     assert_null(weir_slots_find(&slots, op.slot->tag + WEIR_SLOT_GENERATION));
     assert_null(weir_slots_find(&slots, op.slot->tag - WEIR_SLOT_GENERATION));
-    assert_null(weir_slots_find(&slots, op.slot->tag + 1)); /* not the slot's bit */
+    assert_null(weir_slots_find(&slots, op.slot->tag | WEIR_SLOT_OTHER));
 }
 
 static void a_freed_slot_moves_on_and_the_stale_lookup_finds_nothing(void **state)
@@ -71,7 +71,7 @@ static void a_freed_slot_moves_on_and_the_stale_lookup_finds_nothing(void **stat
 static void an_index_out_of_range_finds_nothing(void **state)
 {
     (void)state;
-    assert_null(weir_slots_find(&slots, WEIR_SLOT_GENERATION | COUNT << 1));
+    assert_null(weir_slots_find(&slots, WEIR_SLOT_GENERATION | COUNT * sizeof(struct weir_slot)));
     assert_null(weir_slots_find(&slots, UINT64_MAX - 1));
     assert_null(weir_slots_find(&slots, 0));
 }
