@@ -43,7 +43,7 @@ static void check_callback(const struct weir_stall *stall, const char *function,
     CHECK(watching_symbol_names(stall->callback_symbol, function));
     if (stall->frame_count > 0 && WATCHING_STACKS) {
         CHECK(watching_names(stall, function));
-        CHECK(watching_names(stall, "weir_loop_turn"));
+        CHECK(watching_names(stall, "weir_loop_"));
         CHECK(!watching_names(stall, "answer")); /* the handler */
     }
 }
