@@ -36,13 +36,9 @@ static inline struct weir_task *observed_task(struct weir_loop *loop, const char
 static inline void observed_record(struct weir_task *task, enum weir_stage stage, uint64_t value_ns,
                                    uint64_t times)
 {
-    struct weir_sample sample;
-    for (unsigned i = 0; i < WEIR_STAGE_COUNT; i++) {
-        sample.stages[i] = WEIR_NO_SAMPLE;
-    }
-    sample.stages[stage] = value_ns;
     task->counters.submitted += times;
-    weir_task_record(task, &sample, times);
+    task->counters.finished += times;
+    weir_histogram_add(&task->stages[stage], value_ns, times);
 }
 
 /* One that failed. */
