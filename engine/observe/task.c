@@ -129,10 +129,11 @@ int weir_tasks_open(struct weir_tasks *tasks, const char *name, struct weir_task
     }
     struct weir_task *task = &tasks->array[place];
     begin_change(task);
-    if (place < tasks->used) { /* else never used: still zeroed, its pages untouched */
+    if (place < tasks->used) {
         empty(task);
+    } else { /* never used: still zeroed, its pages untouched, and seen by nobody */
+        task->tasks = tasks;
     }
-    task->tasks = tasks;
     task->backtrace_every = 0;
     task->backtrace_left = 0;
     task->run_left_ns = WEIR_NEVER_NS;

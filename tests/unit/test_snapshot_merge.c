@@ -145,7 +145,7 @@ static void a_loop_that_cannot_be_inspected_takes_the_labels_state_away(void **s
     assert_int_equal((intptr_t)answer, 0);
     add(snapshot, other, "l"); /* nor does one that can bring it back */
     const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, 0);
-    const struct weir_gate_state none = {0};
+    static const struct weir_gate_state none;
     assert_false(row->has_state);
     assert_memory_equal(&row->gates[0], &none, sizeof none);
     assert_int_equal(row->loops, 3);
