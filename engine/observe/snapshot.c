@@ -124,6 +124,19 @@ static uint32_t loop_place(const struct weir_snapshot *snapshot, const char *lab
     return place;
 }
 
+static bool is_task_at(const struct weir_snapshot *snapshot, uint32_t place, const char *label,
+                       const char *task)
+{
+    return place < snapshot->task_count &&
+           compare_task(&snapshot->tasks[snapshot->task_order[place]], label, task) == 0;
+}
+
+static bool is_loop_at(const struct weir_snapshot *snapshot, uint32_t place, const char *label)
+{
+    return place < snapshot->loop_count &&
+           strcmp(snapshot->loops[snapshot->loop_order[place]].label, label) == 0;
+}
+
 static struct weir_snapshot_task *task_at(const struct weir_snapshot *snapshot, uint32_t place)
 {
     return place < snapshot->task_count ? &snapshot->tasks[snapshot->task_order[place]] : NULL;
@@ -137,15 +150,15 @@ static struct weir_snapshot_loop *loop_at(const struct weir_snapshot *snapshot, 
 struct weir_snapshot_task *weir_snapshot_find_task(const struct weir_snapshot *snapshot,
                                                    const char *label, const char *task)
 {
-    struct weir_snapshot_task *row = task_at(snapshot, task_place(snapshot, label, task));
-    return row && compare_task(row, label, task) == 0 ? row : NULL;
+    uint32_t place = task_place(snapshot, label, task);
+    return is_task_at(snapshot, place, label, task) ? task_at(snapshot, place) : NULL;
 }
 
 struct weir_snapshot_loop *weir_snapshot_find_loop(const struct weir_snapshot *snapshot,
                                                    const char *label)
 {
-    struct weir_snapshot_loop *row = loop_at(snapshot, loop_place(snapshot, label));
-    return row && strcmp(row->label, label) == 0 ? row : NULL;
+    uint32_t place = loop_place(snapshot, label);
+    return is_loop_at(snapshot, place, label) ? loop_at(snapshot, place) : NULL;
 }
 
 /* Puts the next row, `count` so far, at `place`. */
@@ -159,15 +172,14 @@ struct weir_snapshot_task *weir_snapshot_make_task(struct weir_snapshot *snapsho
                                                    const char *label, const char *task)
 {
     uint32_t place = task_place(snapshot, label, task);
-    struct weir_snapshot_task *row = task_at(snapshot, place);
-    if (row && compare_task(row, label, task) == 0) {
-        return row;
+    if (is_task_at(snapshot, place, label, task)) {
+        return task_at(snapshot, place);
     }
     if (snapshot->task_count == snapshot->tasks_max) {
         return NULL;
     }
     insert(snapshot->task_order, place, snapshot->task_count);
-    row = &snapshot->tasks[snapshot->task_count++];
+    struct weir_snapshot_task *row = &snapshot->tasks[snapshot->task_count++];
     memset(row, 0, sizeof *row);
     memcpy(row->label, label, strlen(label));
     memcpy(row->task, task, strlen(task));
@@ -178,15 +190,14 @@ struct weir_snapshot_loop *weir_snapshot_make_loop(struct weir_snapshot *snapsho
                                                    const char *label)
 {
     uint32_t place = loop_place(snapshot, label);
-    struct weir_snapshot_loop *row = loop_at(snapshot, place);
-    if (row && strcmp(row->label, label) == 0) {
-        return row;
+    if (is_loop_at(snapshot, place, label)) {
+        return loop_at(snapshot, place);
     }
     if (snapshot->loop_count == snapshot->loops_max) {
         return NULL;
     }
     insert(snapshot->loop_order, place, snapshot->loop_count);
-    row = &snapshot->loops[snapshot->loop_count++];
+    struct weir_snapshot_loop *row = &snapshot->loops[snapshot->loop_count++];
     memset(row, 0, sizeof *row);
     memcpy(row->label, label, strlen(label));
     return row;
