@@ -4,26 +4,21 @@
 
 #include <engine/op/op.h>
 
-static int looks;
-
-static struct weir_op *look(struct weir_op *op)
-{
-    looks++;
-    return op;
-}
-
 static void a_probe_that_is_not_there_evaluates_nothing(void **state)
 {
     (void)state;
-    struct weir_op op = {0};
-    WEIR_PROBE_SUBMIT(look(&op));
-    WEIR_PROBE_REFUSE(look(&op), looks++);
-    WEIR_PROBE_LEAVE(look(&op));
-    WEIR_PROBE_DONE(look(&op), looks++);
-    WEIR_PROBE_HAND_BACK(look(&op), looks++);
-    WEIR_PROBE_TURN(look(&op), looks++);
-    WEIR_PROBE_STALL(look(&op), looks++);
-    assert_int_equal(looks, 0);
+    static struct weir_op ops[8];
+    struct weir_op *op = ops;
+    int64_t result = 0;
+    WEIR_PROBE_SUBMIT(op++);
+    WEIR_PROBE_REFUSE(op++, result++);
+    WEIR_PROBE_LEAVE(op++);
+    WEIR_PROBE_DONE(op++, result++);
+    WEIR_PROBE_HAND_BACK(op++, result++);
+    WEIR_PROBE_TURN(op++, result++);
+    WEIR_PROBE_STALL(op++, result++);
+    assert_ptr_equal(op, ops);
+    assert_int_equal(result, 0);
 }
 
 int main(void)
