@@ -114,10 +114,17 @@ static int by_age(const void *a, const void *b)
     return (of_a < of_b) - (of_a > of_b);
 }
 
-/* Of one loop more: the oldest of all stay. */
-static void list_loop(struct weir_endpoint *endpoint, const struct weir_shown *shown,
-                      struct listing *listing)
+static uint64_t less(uint64_t ns, uint64_t by_ns)
 {
+    return ns == 0 ? 0 : ns > by_ns ? ns - by_ns : 1; /* 0 means that it has not left */
+}
+
+/* Of one loop more. Ages of all loops are as of one moment, began_ns: else those of one that was
+ * looked at later would seem older. */
+static void list_loop(struct weir_endpoint *endpoint, const struct weir_shown *shown,
+                      uint64_t began_ns, struct listing *listing)
+{
+    uint64_t late_ns = weir_clock_monotonic() - began_ns;
     int64_t found = weir_loop_inspect(shown->loop, endpoint->found, WEIR_ENDPOINT_OPS_MAX);
     if (found < 0) {
         listing->blind++;
@@ -128,19 +135,23 @@ static void list_loop(struct weir_endpoint *endpoint, const struct weir_shown *s
         struct weir_shown_op *op = &endpoint->ops[listing->count + i];
         memcpy(op->label, shown->label, sizeof op->label);
         op->live = endpoint->found[i];
+        op->live.age_ns = less(op->live.age_ns, late_ns);
+        op->live.flight_ns = less(op->live.flight_ns, late_ns);
     }
     listing->seen++;
     listing->found += (uint64_t)found;
     listing->count += listed;
 }
 
+/* The oldest of all stay. */
 static struct listing list_all(struct weir_endpoint *endpoint)
 {
+    uint64_t began_ns = weir_clock_monotonic();
     struct listing listing = {0};
     for (uint32_t i = 0; i < endpoint->shown_max; i++) {
         const struct weir_shown *shown = weir_endpoint_look(endpoint, i);
         if (shown) {
-            list_loop(endpoint, shown, &listing);
+            list_loop(endpoint, shown, began_ns, &listing);
             weir_endpoint_look_away(endpoint);
         }
         qsort(endpoint->ops, listing.count, sizeof *endpoint->ops, by_age);

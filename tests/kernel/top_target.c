@@ -157,10 +157,10 @@ static struct weir_loop *open_side(struct weir_endpoint *endpoint, bool is_inspe
     return side;
 }
 
-/* Apart from what was submitted before and after by more than it takes to look at both loops. */
+/* Apart from what was submitted before and after by more than clocks may differ. */
 static void wait_aside(struct weir_loop *side, struct weir_op *op, int waits_for)
 {
-    usleep(20000);
+    usleep(100000);
     *op = (struct weir_op){.callback = check_on_done};
     weir_op_recv(op, waits_for, &byte, 1, 0);
     CHECK_EQUAL(weir_submit(side, op), 0);
