@@ -68,6 +68,16 @@ void weir_loop_start_timer(struct weir_loop *loop, struct weir_op *op)
     weir_heap_insert(&loop->heap, op, op->arg.timeout.at_ns);
 }
 
+/* Between turns the first who needs a stamp reads the clock. */
+static inline void freshen_stamp(struct weir_loop *loop)
+{
+    if (!loop->stamp_fresh) {
+        weir_loop_stamp(loop);
+        loop->stamp_fresh = true;
+        weir_loop_set_plain(loop);
+    }
+}
+
 /* A TIMEOUT that was accepted. */
 static void begin_timer(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
                         const char *site)
@@ -76,6 +86,7 @@ static void begin_timer(struct weir_loop *loop, struct weir_op *op, struct weir_
     weir_loop_start_timer(loop, op);
     WEIR_PROBE_SUBMIT(op);
     if (weir_unlikely(loop->tell.any)) {
+        freshen_stamp(loop);
         weir_tell_submitted(&loop->tell, op, task, site, loop->stamp_ns);
     }
 }
@@ -139,6 +150,7 @@ static int refuse(struct weir_loop *loop, struct weir_op *op, int error)
 {
     WEIR_PROBE_REFUSE(op, error);
     if (weir_unlikely(loop->tell.any)) {
+        freshen_stamp(loop);
         weir_tell_refused(&loop->tell, op, weir_loop_task_of(loop, op), error, loop->stamp_ns);
     }
     return error;
@@ -177,11 +189,7 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
         begin_timer(loop, op, task, site);
         return 0;
     }
-    if (!loop->stamp_fresh) {
-        weir_loop_stamp(loop);
-        loop->stamp_fresh = true;
-        weir_loop_set_plain(loop);
-    }
+    freshen_stamp(loop);
     if (caller_runs) {
         return run_by_caller(loop, op, task, site);
     }

@@ -15,10 +15,10 @@
  * Of what class: what took most of the time, as seen from its second look on. RUNNING: the thread's
  * CPU clock moved: it computes, or loops. BLOCKED: it sleeps in a system call that the callback
  * made (state S or D of /proc/self/task/ID/stat, at half of the looks at least). DESCHEDULED: it
- * wanted to run and was not let, by the scheduler, by a debugger, or by the hypervisor under it, and
- * but for that would not have been longer than the threshold: not the callback's fault, counted,
- * and reported only if asked for. A wait for a CPU that is over
- * is known by /proc/self/task/ID/schedstat (CONFIG_SCHED_INFO). Time that a hypervisor took is
+ * wanted to run and was not let, by the scheduler, by a debugger, or by the hypervisor under it,
+ * and but for that would not have been longer than the threshold: not the callback's fault,
+ * counted, and reported only if asked for. A wait for a CPU that is over is known by
+ * /proc/self/task/ID/schedstat (CONFIG_SCHED_INFO). Time that a hypervisor took is
  * DESCHEDULED where the kernel is told of it (CONFIG_PARAVIRT_TIME_ACCOUNTING), else the CPU clock
  * has it, and it is RUNNING. Without /proc all that is not RUNNING is BLOCKED. The class is judged
  * again at each report; a stall that changes is counted in each.

@@ -16,7 +16,7 @@ void *__libc_calloc(size_t count, size_t size);
 void *__libc_realloc(void *memory, size_t size);
 void __libc_free(void *memory);
 
-static bool counting;
+static volatile bool counting; /* the compiler thinks it knows what malloc looks at */
 static unsigned long counted;
 
 static void count(void)
