@@ -271,8 +271,8 @@ int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet)
     }
     if (weir_unlikely(!quiet)) {
         until_ns = sleep_until(loop, until_ns);
-        if (until_ns != WEIR_NO_SLEEP && weir_unlikely(loop->pulse.kept)) {
-            weir_loop_fall_asleep(loop); /* to spin is to wait too */
+        if (until_ns != WEIR_NO_SLEEP) {
+            weir_loop_show_sleep(loop); /* to spin is to wait too */
         }
         if (until_ns != WEIR_NO_SLEEP && may_spin(loop) && spin(loop, until_ns, &count)) {
             return count;

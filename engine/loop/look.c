@@ -228,7 +228,7 @@ static void count(const struct weir_loop *loop, struct weir_published *ret_now)
     }
 }
 
-void weir_loop_publish(struct weir_loop *loop)
+static void publish(struct weir_loop *loop)
 {
     struct weir_published *published = &loop->published;
     struct weir_published now;
@@ -301,22 +301,26 @@ void weir_loop_beat(struct weir_loop *loop, enum weir_phase phase, uint64_t sinc
     weir_pulse_beat(&loop->pulse, &beat);
 }
 
-void weir_loop_begin_turn(struct weir_loop *loop)
+void weir_loop_show_turn(struct weir_loop *loop)
 {
-    weir_loop_stamp(loop);
-    loop->pulse.begun_ns = loop->stamp_ns;
-    loop->pulse.asleep_ns = 0;
-    weir_loop_beat(loop, WEIR_PHASE_TURN, loop->stamp_ns, NULL);
+    if (loop->pulse.kept) {
+        weir_loop_stamp(loop);
+        loop->pulse.begun_ns = loop->stamp_ns;
+        loop->pulse.asleep_ns = 0;
+        weir_loop_beat(loop, WEIR_PHASE_TURN, loop->stamp_ns, NULL);
+    }
 }
 
-void weir_loop_fall_asleep(struct weir_loop *loop)
+void weir_loop_show_sleep(struct weir_loop *loop)
 {
-    weir_loop_stamp(loop);
-    loop->pulse.asleep_ns = loop->stamp_ns;
-    weir_loop_beat(loop, WEIR_PHASE_ASLEEP, loop->stamp_ns, NULL);
+    if (loop->pulse.kept) {
+        weir_loop_stamp(loop);
+        loop->pulse.asleep_ns = loop->stamp_ns;
+        weir_loop_beat(loop, WEIR_PHASE_ASLEEP, loop->stamp_ns, NULL);
+    }
 }
 
-void weir_loop_wake_up(struct weir_loop *loop)
+void weir_loop_show_awake(struct weir_loop *loop)
 {
     struct weir_pulse *pulse = &loop->pulse;
     if (pulse->asleep_ns != 0) {
@@ -326,11 +330,17 @@ void weir_loop_wake_up(struct weir_loop *loop)
     }
 }
 
-void weir_loop_end_turn(struct weir_loop *loop)
+void weir_loop_show_end(struct weir_loop *loop)
 {
     struct weir_pulse *pulse = &loop->pulse;
+    if (loop->inspectable) {
+        publish(loop);
+    }
+    if (!pulse->kept) {
+        return;
+    }
     weir_loop_stamp(loop);
-    weir_loop_wake_up(loop); /* a turn that failed has not been there */
+    weir_loop_show_awake(loop); /* a turn that failed has not been there */
     /* A loop that was watched in the middle of this turn has not seen its beginning. */
     if (pulse->begun_ns != 0) {
         weir_histogram_add(&pulse->turns, loop->stamp_ns - pulse->begun_ns, 1);

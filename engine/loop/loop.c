@@ -172,22 +172,9 @@ static int leave_early(struct weir_loop *loop, int error)
     loop->stamp_fresh = false;
     loop->plain_max = 0;
     loop->in_turn = false;
-    if (loop->pulse.kept) {
-        weir_loop_end_turn(loop);
-    }
+    weir_loop_show_end(loop);
     WEIR_PROBE_TURN(loop, error);
     return error;
-}
-
-/* The end of a turn for those who look on. */
-static __attribute__((noinline)) void show_end(struct weir_loop *loop)
-{
-    if (loop->inspectable) {
-        weir_loop_publish(loop);
-    }
-    if (loop->pulse.kept) {
-        weir_loop_end_turn(loop);
-    }
 }
 
 /* Whether anybody looks at the loop, or left something for it, while the callbacks ran. */
@@ -226,10 +213,8 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     loop->in_turn = true;
     loop->counters.turns++;
     loop->tries_left = WEIR_INLINE_MAX;
-    if (weir_unlikely(loop->pulse.kept)) {
-        weir_loop_begin_turn(loop);
-    }
     if (weir_unlikely(!quiet)) {
+        weir_loop_show_turn(loop);
         weir_loop_take_posts(loop);
     }
     if (quiet || loop->failed == 0) {
@@ -240,8 +225,8 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         }
     }
     weir_loop_stamp(loop);
-    if (weir_unlikely(loop->pulse.kept)) {
-        weir_loop_wake_up(loop);
+    if (weir_unlikely(!quiet)) {
+        weir_loop_show_awake(loop);
     }
     loop->done_ns = loop->stamp_ns;
     loop->stamp_fresh = true;
@@ -257,13 +242,13 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     loop->stamp_fresh = false;
     loop->plain_max = 0;
     loop->in_turn = false;
-    if (weir_unlikely(loop->inspectable || loop->pulse.kept)) {
-        show_end(loop);
-    }
-    WEIR_PROBE_TURN(loop, count);
     if (weir_unlikely(loop->closing)) {
         weir_loop_step_closing(loop);
     }
+    if (weir_unlikely(!quiet)) {
+        weir_loop_show_end(loop);
+    }
+    WEIR_PROBE_TURN(loop, count);
     return (int)count;
 }
 

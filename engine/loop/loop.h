@@ -174,8 +174,8 @@ static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
            weir_loop_count_posts(loop);
 }
 
-/* Nobody waits for anything but backend and workers, not even for a time: what most turns find, by
- * one compare. Nothing is early, due or to be admitted then. */
+/* Nobody waits for anything but backend and workers, not even for a time, and no other thread looks
+ * on: what most turns find, by one compare. Nothing is early, due or to be admitted then. */
 static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
 {
     uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)loop->closers.head |
@@ -183,7 +183,7 @@ static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
                     (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->backend->window;
     return (any | loop->spin.max_ns | loop->heap.count | (uintptr_t)loop->failed | loop->onlookers |
-            weir_loop_count_posts(loop)) == 0;
+            loop->inspectable | loop->pulse.kept | weir_loop_count_posts(loop)) == 0;
 }
 
 /* Reads the clock for stamps. */
@@ -358,8 +358,6 @@ void weir_loop_close_foreign(struct weir_loop *loop);
 /* Memory for who is told, in this order: views, recorder. Bytes. */
 uint64_t weir_loop_observe_size(const struct weir_options *options, uint32_t slots);
 void weir_loop_observe(struct weir_loop *loop, const struct weir_options *options, void *memory);
-/* Shows other threads how the turn has ended. */
-void weir_loop_publish(struct weir_loop *loop);
 /* The gate's state but for who waits, which is to be counted. */
 struct weir_gate_state weir_loop_describe_gate(const struct weir_gate *gate);
 /* Lists the live ops, oldest first. How many there are. */
@@ -370,11 +368,11 @@ void weir_loop_detach_all(struct weir_loop *loop);
 void weir_loop_beat(struct weir_loop *loop, enum weir_phase phase, uint64_t since_ns,
                     const struct weir_op *op);
 
-/* What it is doing, while the pulse is kept: a turn begins, may sleep now, goes on, ends. */
-void weir_loop_begin_turn(struct weir_loop *loop);
-void weir_loop_fall_asleep(struct weir_loop *loop);
-void weir_loop_wake_up(struct weir_loop *loop);
-void weir_loop_end_turn(struct weir_loop *loop);
+/* For those who look on, if any: a turn begins, may sleep from now on, goes on, ends. */
+void weir_loop_show_turn(struct weir_loop *loop);
+void weir_loop_show_sleep(struct weir_loop *loop);
+void weir_loop_show_awake(struct weir_loop *loop);
+void weir_loop_show_end(struct weir_loop *loop);
 
 /* close.c: the last touch of a turn. */
 void weir_loop_step_closing(struct weir_loop *loop);
