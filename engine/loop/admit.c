@@ -135,7 +135,6 @@ void weir_loop_admit(struct weir_loop *loop, bool quiet)
     const uint64_t stamp_ns = loop->stamp_ns;
     for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
         (*op)->left_ns = stamp_ns;
-        WEIR_PROBE_LEAVE(*op);
     }
     if (weir_unlikely(!quiet) && may_let_through(loop)) {
         admit_who_waits(loop);

@@ -32,24 +32,20 @@ static void record_timer(struct weir_loop *loop, const struct weir_op *op, struc
     weir_task_record_timer(task, &sample);
 }
 
-/* Bytes that an op has moved which came back with a result that is no error. */
-static inline uint64_t moved_by(const struct weir_op *op, int64_t result)
-{
-    return weir_op_is_transfer(op) ? (uint64_t)result : 0;
-}
-
 static void record_transit(struct weir_loop *loop, const struct weir_op *op, struct weir_task *task,
-                           uint64_t from_ns, uint64_t bytes)
+                           uint64_t from_ns, int64_t result)
 {
     uint64_t left_ns = op->left_ns;
-    if (weir_task_run_on(task, from_ns, left_ns, bytes)) {
-        return;
+    if (!weir_task_run_on(task, from_ns, left_ns)) {
+        uint64_t *stages = weir_task_begin_run(task, from_ns, left_ns)->stages;
+        stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
+        stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
+        stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
+        stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
     }
-    uint64_t *stages = weir_task_begin_run(task, from_ns, left_ns, bytes)->stages;
-    stages[WEIR_STAGE_WAIT] = since(loop, from_ns, left_ns);
-    stages[WEIR_STAGE_FLIGHT] = since(loop, left_ns, loop->done_ns);
-    stages[WEIR_STAGE_DELIVERY] = loop->stamp_ns - loop->done_ns;
-    stages[WEIR_STAGE_TOTAL] = since(loop, from_ns, loop->stamp_ns);
+    if (weir_op_is_transfer(op) && result > 0) {
+        task->run_bytes += (uint64_t)result;
+    }
 }
 
 static __attribute__((noinline)) void count_error(struct weir_task *task, const struct weir_op *op,
@@ -87,7 +83,7 @@ static inline void record(struct weir_loop *loop, const struct weir_op *op, stru
 {
     if (weir_likely(!count_only(op, task, result))) {
         uint64_t from_ns = op->intended_ns != 0 ? op->intended_ns : op->born_ns;
-        record_transit(loop, op, task, from_ns, result > 0 ? moved_by(op, result) : 0);
+        record_transit(loop, op, task, from_ns, result);
     }
 }
 
@@ -202,7 +198,7 @@ static inline void hand_back(struct weir_loop *loop, struct weir_event *event)
     struct weir_op *op = event->op;
     if (weir_likely(weir_op_stand(op) == weir_op_plain_stand(WEIR_DONE))) {
         struct weir_slot *slot = op->slot;
-        record_transit(loop, op, slot->task, op->born_ns, moved_by(op, op->result));
+        record_transit(loop, op, slot->task, op->born_ns, op->result);
         loop->gate.live--;
         weir_slots_free(&loop->slots, slot);
     } else if (!hand_back_odd(loop, event)) {

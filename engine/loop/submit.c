@@ -240,6 +240,7 @@ submit_plain(struct weir_loop *loop, struct weir_op *op, const char *site, uint6
     loop->gate.live++;
     *loop->leaving_end++ = op;
     weir_op_set_stand(op, weir_op_plain_stand(WEIR_IN_FLIGHT));
+    WEIR_PROBE_LEAVE(op);
     /* Its answer is ours, and this the last thing done: a jump, and nothing to keep across it. */
     enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
     WEIR_AUDIT(staged == WEIR_TAKEN);

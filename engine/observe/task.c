@@ -192,8 +192,7 @@ void weir_task_count_error(struct weir_task *task, int64_t error)
     }
 }
 
-struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
-                                        uint64_t bytes)
+struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
 {
     if (task->run_left_ns != WEIR_NEVER_NS) {
         end_run(task);
@@ -202,7 +201,6 @@ struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns
         task->tasks->runs = task;
     }
     task->run = 1;
-    task->run_bytes = bytes;
     task->run_from_ns = from_ns;
     task->run_left_ns = left_ns;
     return &task->sample;

@@ -104,19 +104,16 @@ static inline uint64_t weir_task_live(const struct weir_task *task)
     return task->counters.submitted - task->counters.finished;
 }
 
-/* True: the op has gone into its task's run. bytes: that it moved. */
-static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
-                                    uint64_t bytes)
+/* True: the op has gone into its task's run. */
+static inline bool weir_task_run_on(struct weir_task *task, uint64_t from_ns, uint64_t left_ns)
 {
     if (weir_likely(left_ns == task->run_left_ns && from_ns == task->run_from_ns)) {
         task->run++;
-        task->run_bytes += bytes;
         return true;
     }
     return false;
 }
 
 /* Else it begins one, the old one is written: the sample to fill. */
-struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns,
-                                        uint64_t bytes);
+struct weir_sample *weir_task_begin_run(struct weir_task *task, uint64_t from_ns, uint64_t left_ns);
 #endif
