@@ -5,9 +5,11 @@
  * unix socket SOCKET, and reports when its loop stands still; with `stall` once, for 300 ms.
  */
 #include <errno.h>
+#include <execinfo.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -126,14 +128,13 @@ static void on_end(struct weir_op *op)
 static void on_stall(void *context, const struct weir_stall *stall) /* the watchdog's thread */
 {
     (void)context;
-    fprintf(stderr, "%s stands still for %u ms in %s, the callback of a %s of %s (%s)\n",
+    fprintf(stderr, "%s stands still for %u ms, %s in %s, the callback of a %s of %s (%s)\n",
             stall->loop, (unsigned)(stall->lasted_ns / WEIR_MS),
+            weir_stall_cause_name(stall->cause),
             stall->callback_symbol ? stall->callback_symbol : "its turn",
             stall->kind ? stall->kind : "-", stall->task ? stall->task : "-",
             stall->site ? stall->site : "-");
-    for (uint32_t i = 0; i < stall->frame_count; i++) {
-        fprintf(stderr, "  %p\n", stall->frames[i]);
-    }
+    backtrace_symbols_fd((void *const *)stall->frames, (int)stall->frame_count, STDERR_FILENO);
 }
 
 static struct weir_watchdog *watchdog;
@@ -150,7 +151,8 @@ static int show(const char *path)
 
 static struct weir_snapshot *now, *before;
 
-/* What happened in the last second: what lies between two snapshots. */
+/* What happened in the last second: what lies between two snapshots. In the loop's own thread nothing
+ * moves between the two that are taken here; elsewhere take one, and weir_snapshot_copy() it. */
 static void on_second(struct weir_op *op)
 {
     const struct weir_snapshot_task *row;
@@ -179,13 +181,17 @@ static int fail(const char *what, int error)
     return 1;
 }
 
-static int open_all(const char *path, const char *socket)
+static int open_file(const char *path)
 {
-    struct weir_options options = {.flags = WEIR_INSPECTABLE, .depth = 64};
     file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-    if (file < 0 || ftruncate(file, (off_t)FILE_BLOCKS * BLOCK) < 0) {
-        return -errno;
-    }
+    bool bad = file < 0 || ftruncate(file, (off_t)FILE_BLOCKS * BLOCK) < 0;
+    return bad ? -errno : 0;
+}
+
+static int open_all(const char *socket)
+{
+    struct weir_options options = {
+        .flags = WEIR_INSPECTABLE, .depth = 64, .recorder_events = 1 << 16};
     int r = weir_loop_open(&options, &loop);
     struct weir_task_options task = {.name = "wal append", .share = 4};
     r = r < 0 ? r : weir_task_open(loop, &task, &wal_append);
@@ -207,6 +213,9 @@ static int close_all(void)
         fprintf(stderr, "%s of %s on fd %d, %u ms old, submitted at %s, is still out\n", op->kind,
                 op->task, op->fd, (unsigned)(op->age_ns / WEIR_MS), op->site);
     }
+    if (r == -ETIMEDOUT) {
+        weir_loop_abandon(loop); /* or close it again, and wait longer */
+    }
     weir_endpoint_close(endpoint); /* the loop has left both by itself */
     weir_watchdog_close(watchdog);
     return r;
@@ -214,13 +223,18 @@ static int close_all(void)
 
 int main(int argc, char **argv)
 {
-    if (argc < 4 || argc > 5) {
+    double seconds = argc > 3 ? atof(argv[3]) : 0;
+    if (argc > 5 || seconds <= 0) {
         fprintf(stderr, "usage: observed FILE SOCKET SECONDS [stall]\n");
         return 2;
     }
-    int r = open_all(argv[1], argv[2]);
+    int r = open_file(argv[1]);
     if (r < 0) {
-        return fail("open", r);
+        return fail(argv[1], r);
+    }
+    r = open_all(argv[2]);
+    if (r < 0) {
+        return fail(argv[2], r);
     }
     struct weir_op end = {0};
     char byte;
@@ -229,7 +243,7 @@ int main(int argc, char **argv)
         return fail("pipe", -errno);
     }
     stall_wanted = argc == 5 && strcmp(argv[4], "stall") == 0;
-    weir_op_timeout_in(&end, loop, (uint64_t)(atof(argv[3]) * WEIR_S));
+    weir_op_timeout_in(&end, loop, (uint64_t)(seconds * WEIR_S));
     submit(&end, on_end, NULL);
     weir_op_timeout_in(&second, loop, WEIR_S);
     submit(&second, on_second, NULL);

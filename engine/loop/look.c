@@ -311,6 +311,15 @@ void weir_loop_show_turn(struct weir_loop *loop)
     }
 }
 
+/* What callbacks have submitted is in flight now, and what waits now waits for others: that is what
+ * is to be seen while the loop sleeps, or is stuck in one of this turn's callbacks. */
+void weir_loop_show_left(struct weir_loop *loop)
+{
+    if (loop->inspectable) {
+        publish(loop);
+    }
+}
+
 void weir_loop_show_sleep(struct weir_loop *loop)
 {
     if (loop->pulse.kept) {

@@ -219,6 +219,9 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
     }
     if (quiet || loop->failed == 0) {
         weir_loop_admit(loop, quiet);
+        if (weir_unlikely(!quiet)) {
+            weir_loop_show_left(loop);
+        }
         carried = weir_loop_carry(loop, until_ns, quiet);
         if (weir_unlikely(carried < 0)) {
             return leave_early(loop, carried);
