@@ -6,10 +6,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#define LEARN_NS 10000000ULL    /* shortest base for a scale */
-#define RELEARN_NS 100000000ULL /* how often a longer base refines it */
-#define RENEW_NS 1000000000ULL  /* oldest anchor */
-#define TORN_TICKS 20000        /* two TSC readings further apart were preempted in between */
+#define LEARN_NS 10000000ULL /* shortest base for a scale, and how often a longer one refines it */
+#define RENEW_NS 1000000000ULL /* oldest anchor */
+#define TORN_TICKS 20000       /* two TSC readings further apart were preempted in between */
 #define CLOCKSOURCE "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 
 __extension__ typedef unsigned __int128 wide;
@@ -54,8 +53,9 @@ void weir_clock_init(struct weir_clock *clock)
 {
     memset(clock, 0, sizeof *clock);
     clock->ticking = ticks_are_the_clock();
-    clock->base_ticks = ticks_now();
+    weir_clock_monotonic(); /* the first reading may fault pages in */
     clock->base_ns = weir_clock_monotonic();
+    clock->base_ticks = ticks_now(); /* after it, as learn() is given it */
     clock->last_ns = clock->base_ns;
 }
 
@@ -66,10 +66,12 @@ static void learn(struct weir_clock *clock, uint64_t now_ns, uint64_t ticks)
     if (base_ns < LEARN_NS || ticks <= clock->base_ticks) {
         return;
     }
-    if (clock->scale == 0 || since_ns > RELEARN_NS) {
+    if (clock->scale == 0 || since_ns >= LEARN_NS) {
         uint64_t base_ticks = ticks - clock->base_ticks;
         clock->scale = (uint64_t)(((wide)base_ns << 32) / base_ticks);
-        clock->stale_ticks = clock->scale ? (uint64_t)(((wide)RENEW_NS << 32) / clock->scale) : 0;
+        /* The error of a scale grows with the age of the anchor as it shrinks with the base. */
+        uint64_t renew_ns = base_ns < RENEW_NS ? base_ns : RENEW_NS;
+        clock->stale_ticks = clock->scale ? (uint64_t)(((wide)renew_ns << 32) / clock->scale) : 0;
     }
     clock->anchor_ns = now_ns;
     clock->anchor_ticks = ticks;

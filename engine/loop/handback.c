@@ -99,7 +99,8 @@ static void record_work(struct weir_loop *loop, const struct weir_op *op, struct
     } else if (op->with != WEIR_CARRIER_CALLER) {
         return;
     }
-    if (work.begun_ns != 0 && result != -ECANCELED) {
+    if (work.begun_ns != 0 && result != -ECANCELED &&
+        result != -ETIME) { /* else it may not have run */
         uint64_t queue_ns = work.begun_ns > op->left_ns ? work.begun_ns - op->left_ns : 0;
         weir_histogram_add(&task->stages[WEIR_STAGE_QUEUE], queue_ns, 1);
         weir_histogram_add(&task->stages[WEIR_STAGE_RUN], work.run_ns, 1);

@@ -42,6 +42,7 @@ void weir_loop_observe(struct weir_loop *loop, const struct weir_options *option
     }
     tell->any = loop->inspectable || tell->observer || tell->recorder.records;
     loop->governs |= tell->any ? WEIR_OBSERVED : 0;
+    weir_loop_show_left(loop); /* before the first turn: nothing, and the gates as opened */
 }
 
 /* --- live ops --------------------------------------------------------------------------------- */
@@ -121,7 +122,7 @@ static size_t list_views(const struct weir_loop *loop, struct weir_live *ret_ops
 static int from_where(const struct weir_loop *loop)
 {
     int r = weir_loop_check(loop);
-    if (r != -EPERM) {
+    if (r != -EPERM || weir_loop_is_abandoned(loop)) {
         return r;
     }
     r = weir_loop_check_thread(loop);

@@ -142,6 +142,12 @@ static inline int weir_loop_check(const struct weir_loop *loop)
     return weir_likely(loop != NULL) ? weir_guard_check(loop->guard) : -EINVAL;
 }
 
+/* Nobody's any more, for good; and its backend may be gone. */
+static inline bool weir_loop_is_abandoned(const struct weir_loop *loop)
+{
+    return weir_guard_owner(loop->guard) == &weir_thread_nobody && !loop->unowned && !loop->in_call;
+}
+
 static inline uint64_t weir_loop_exact(const struct weir_loop *loop)
 {
     return loop->backend->table->now(loop->backend, WEIR_NOW_DEADLINE);

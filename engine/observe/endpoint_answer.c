@@ -153,10 +153,10 @@ static struct listing list_all(struct weir_endpoint *endpoint)
         if (shown) {
             list_loop(endpoint, shown, began_ns, &listing);
             weir_endpoint_look_away(endpoint);
-        }
-        qsort(endpoint->ops, listing.count, sizeof *endpoint->ops, by_age);
-        if (listing.count > WEIR_ENDPOINT_OPS_MAX) {
-            listing.count = WEIR_ENDPOINT_OPS_MAX;
+            qsort(endpoint->ops, listing.count, sizeof *endpoint->ops, by_age);
+            if (listing.count > WEIR_ENDPOINT_OPS_MAX) {
+                listing.count = WEIR_ENDPOINT_OPS_MAX;
+            }
         }
     }
     return listing;

@@ -134,9 +134,7 @@ bool weir_view_read(const struct weir_view *view, uint64_t now_ns, struct weir_l
 void weir_live_describe(const struct weir_op *op, const struct weir_task *task, const char *site,
                         uint64_t now_ns, struct weir_live *ret_live)
 {
-    /* What submit has staged leaves with the next turn, and is not stamped before. */
-    bool left = (op->state == WEIR_IN_FLIGHT || (op->state == WEIR_DONE && op->with != 0)) &&
-                op->left_ns >= op->born_ns;
+    bool left = op->state == WEIR_IN_FLIGHT || (op->state == WEIR_DONE && op->with != 0);
     *ret_live = (struct weir_live){
         .op = op,
         .kind = weir_kind_name(op->kind),

@@ -353,7 +353,11 @@ int weir_task_errors(const struct weir_task *task, struct weir_task_errors *ret_
     if (forked(task)) {
         return -ECHILD;
     }
-    copy_errors(task, ret_errors);
+    uint64_t epoch;
+    do {
+        epoch = begin_read(task);
+        copy_errors(task, ret_errors);
+    } while (!end_read(task, epoch));
     return 0;
 }
 
@@ -393,6 +397,7 @@ int weir_task_reset(struct weir_task *task)
     for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
         weir_histogram_clear(&task->stages[stage]);
     }
+    clear_words(&task->errors, sizeof task->errors);
     const struct weir_task_counters *from = &task->counters;
     const uint64_t *now = (const uint64_t *)(const void *)from;
     uint64_t *then = (uint64_t *)(void *)&task->at_reset;

@@ -44,7 +44,7 @@ struct weir_task {
     uint32_t backtrace_left;            /* ops until the next */
     struct weir_task_counters counters; /* since open; `live` is not kept but derived */
     struct weir_task_counters at_reset; /* what they were at the last reset */
-    struct weir_task_errors errors;     /* since open */
+    struct weir_task_errors errors;     /* since the last reset */
     struct weir_flow flows[WEIR_GATE_COUNT];
     struct weir_histogram stages[WEIR_STAGE_COUNT];
 };

@@ -194,22 +194,19 @@ void *weir_worker_main(void *argument)
     char name[24];
     snprintf(name, sizeof name, "weir-work-%u", worker->index);
     pthread_setname_np(pthread_self(), name);
-    uint64_t now_ns = 0; /* the end of the last op, which is the next one's beginning; 0: none */
     /* Acquire, for order only: what is queued when the loop gives up is not begun. */
     while (!__atomic_load_n(&offload->ending, __ATOMIC_ACQUIRE)) {
         struct weir_op *op = take(worker);
         if (op) {
-            uint64_t begun_ns = now_ns != 0 ? now_ns : weir_clock_monotonic();
+            /* Not the end of the last one: the wake of the loop lies between. */
+            uint64_t begun_ns = weir_clock_monotonic();
             op->result = run(op, offload->options.write_flags);
-            now_ns = weir_clock_monotonic();
             if (offload->options.slots) {
-                weir_slots_note_work(offload->options.slots, op->slot, begun_ns, now_ns);
+                weir_slots_note_work(offload->options.slots, op->slot, begun_ns,
+                                     weir_clock_monotonic());
             }
             finish(offload, op);
-            continue;
-        }
-        now_ns = 0;
-        if (!watch(worker)) {
+        } else if (!watch(worker)) {
             rest(worker);
         }
     }

@@ -14,12 +14,14 @@ extern "C" {
 #endif
 
 /*
- * Lists the live ops, oldest first, at most `max` of them. In the loop's thread all of them (timers
- * are only counted, weir_counters.timers). In any other thread those behind a gate, as of now, also
+ * Lists the live ops, oldest first, at most `max` of them. In the loop's thread those behind a gate
+ * and those posted; timers, calls that submit ran itself, and posts that the loop has not looked at
+ * yet are only counted (weir_loop_live()). In any other thread those behind a gate, as of now, also
  * while the loop is stuck in a callback or a system call; what is on its way between two states is
  * listed in one of them. Loop and tasks must stay open during the call.
  * The number of live ops found, which may be more than max (then the oldest are listed); -EINVAL:
- * NULL with max > 0; -EPERM: another thread, and the loop was not opened WEIR_INSPECTABLE;
+ * NULL with max > 0; -EPERM: another thread, and the loop was not opened WEIR_INSPECTABLE; or it
+ * was abandoned;
  * -EOPNOTSUPP: another thread, of a loop in a simulated world; -ECHILD.
  */
 WEIR_API int64_t weir_loop_inspect(const struct weir_loop *loop, struct weir_live *ret_ops,

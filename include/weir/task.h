@@ -137,7 +137,7 @@ WEIR_API int weir_task_counters(const struct weir_task *task,
 
 #define WEIR_ERRORS_MAX 16 /* different errnos that a task tells apart */
 
-/* Of the `failed` ops of a task, how many failed with what, since open. */
+/* Of the `failed` ops of a task, how many failed with what. */
 struct weir_task_errors {
     uint32_t count; /* entries used */
     struct {
@@ -151,7 +151,7 @@ struct weir_task_errors {
 /* Copies them. Any thread, as weir_task_read(). 0; -EINVAL: NULL; -ECHILD. */
 WEIR_API int weir_task_errors(const struct weir_task *task, struct weir_task_errors *ret_errors);
 
-/* Empties histograms and counters (all but `live`) and starts a new epoch. Loop's thread.
+/* Empties histograms, counters (all but `live`) and errors, and starts a new epoch. Loop's thread.
  * 0; -EINVAL: NULL; -EPERM; -ECHILD. */
 WEIR_API int weir_task_reset(struct weir_task *task);
 

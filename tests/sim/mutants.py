@@ -23,7 +23,7 @@ MUTANTS = [
      r'loop->gate\.live--;',
      'loop->gate.live -= loop->counters.turns % 64 != 63;'),
     ('hand back twice', 'engine/loop/handback.c',
-     r'(?<=WITH_CALLER \*/)\n    op->callback\(op\);\n',
+     r'(?<=HAND_BACK\(op, op->result\);)\n    op->callback\(op\);\n',
      '\n    weir_callback *callback = op->callback;\n    callback(op);\n'
      '    if (loop->counters.turns % 128 == 127) {\n        callback(op);\n    }\n'),
     ('lose a cancel', 'engine/loop/cancel.c',
