@@ -9,6 +9,7 @@ enum told { NOTHING, SUBMITTED, LEFT, DONE };
 /* A table of what it was told last of each live op, by the op's address: open addressing. */
 struct onlooker {
     struct weir_observer observer;
+    struct onlooker *next; /* of all: a loop that is abandoned may still tell its own */
     uint64_t live;
     struct {
         const struct weir_op *op;
@@ -16,6 +17,8 @@ struct onlooker {
         uint64_t at_ns;
     } places[PLACES];
 };
+
+static struct onlooker *all; /* atomic */
 
 static void must(bool holds, const char *what, const struct weir_op *op)
 {
@@ -124,5 +127,9 @@ const struct weir_observer *onlooker_new(void)
         .refused = on_refused,
         .context = onlooker,
     };
+    onlooker->next = __atomic_load_n(&all, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&all, &onlooker->next, onlooker, true, __ATOMIC_RELEASE,
+                                        __ATOMIC_RELAXED)) {
+    }
     return &onlooker->observer;
 }
