@@ -35,25 +35,17 @@ static void describe_callback(struct weir_stall_report *report, const struct wei
     stall->callback = (void *)(uintptr_t)beat->callback;
 }
 
-static bool is_at(const struct weir_watch *watch, uint64_t sequence)
-{
-    /* Acquire: with the handler's release, what it saw was before this. */
-    return __atomic_load_n(&watch->pulse->sequence, __ATOMIC_ACQUIRE) == sequence;
-}
-
-/* The stack; none if the loop has gone on meanwhile: it is of something else, perhaps. */
+/* The stack; none if the loop had gone on when it was taken: it is of something else. That it has
+ * gone on since says nothing: the signal ends what the loop slept in. */
 static void take_stack(struct weir_watch *watch, struct weir_stall *stall)
 {
-    uint64_t sequence = watch->stalling.sequence;
-    if (watch->watchdog->options.no_stacks || !is_at(watch, sequence)) {
+    const struct weir_stack_place place = {&watch->pulse->sequence, watch->stalling.sequence};
+    if (watch->watchdog->options.no_stacks || weir_relaxed_load(place.word) != place.value) {
         return;
     }
     stall->frame_count =
-        weir_stack_take(watch->stack, watch->pulse->thread, watch->watchdog->options.signal,
+        weir_stack_take(watch->stack, watch->pulse->thread, watch->watchdog->options.signal, &place,
                         stall->frames, WEIR_STALL_FRAMES_MAX);
-    if (!is_at(watch, sequence)) {
-        stall->frame_count = 0;
-    }
 }
 
 static void report_stall(struct weir_watch *watch, const struct weir_beat *beat, uint64_t now_ns)

@@ -172,6 +172,41 @@ static void a_callback_that_naps_is_reported_as_blocked(void)
     }
 }
 
+static void on_nap_once(struct weir_op *op)
+{
+    of(op)->calls++;
+    nanosleep(&(struct timespec){.tv_sec = 1}, NULL); /* the signal ends it, and the callback */
+}
+
+#define NAPS 20
+
+static void nap_on(enum weir_policy policy)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS,
+                                                            .report_descheduled = 1});
+    struct weir_loop *loop = watching_loop(&watching, policy, "one");
+    for (unsigned i = 0; i < NAPS; i++) {
+        watching_call(loop, &(struct watching_op){.watching = &watching}, on_nap_once);
+    }
+    watching_end(loop);
+    watching_close(&watching);
+    unsigned stacks = 0;
+    for (unsigned i = 0; i < watching.count; i++) {
+        const struct weir_stall *stall = &watching.reports[i].stall;
+        CHECK(stall->callback == (void *)(uintptr_t)on_nap_once);
+        stacks += stall->frame_count > 2;
+        CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_nap_once"));
+    }
+    /* A thread that has no CPU for 100 ms does not answer; not often. */
+    CHECK(stacks >= NAPS / 2 || !WATCHING_STACKS);
+}
+
+static void a_stall_that_the_signal_itself_ends_is_reported_with_its_stack(void)
+{
+    watching_on_both(nap_on);
+}
+
 /* --- it is not let ---------------------------------------------------------------------------- */
 
 struct crowd {
@@ -395,6 +430,7 @@ int main(int argc, char **argv)
         CHECK_TEST(a_callback_that_computes_is_reported_before_it_ends_and_again_at_each_doubling),
         CHECK_TEST(a_callback_that_blocks_in_read_is_reported_as_blocked_and_its_read_goes_on),
         CHECK_TEST(a_callback_that_naps_is_reported_as_blocked),
+        CHECK_TEST(a_stall_that_the_signal_itself_ends_is_reported_with_its_stack),
         CHECK_TEST(a_thread_that_is_not_let_is_counted_apart_and_reported_only_if_asked_for),
         CHECK_TEST(a_stall_elsewhere_in_a_turn_is_reported_with_its_stack_alone),
         CHECK_TEST(fast_callbacks_are_no_stall_however_many),
