@@ -6,19 +6,19 @@
 #include <engine/observe/watchdog.h>
 #include <string.h>
 
-static void count_class(struct weir_watch *watch, enum weir_stall_class class_)
+static void count_cause(struct weir_watch *watch, enum weir_stall_cause cause)
 {
     struct weir_watchdog_counters *counters = &watch->watchdog->counters;
-    watch->class_ = class_;
-    if (!(watch->counted >> class_ & 1)) {
-        watch->counted |= 1u << class_;
-        weir_relaxed_add(&counters->stalls[class_], 1);
+    watch->cause = cause;
+    if (!(watch->counted >> cause & 1)) {
+        watch->counted |= 1u << cause;
+        weir_relaxed_add(&counters->stalls[cause], 1);
     }
 }
 
 static void note_longest(struct weir_watch *watch)
 {
-    uint64_t *longest_ns = &watch->watchdog->counters.longest_ns[watch->class_];
+    uint64_t *longest_ns = &watch->watchdog->counters.longest_ns[watch->cause];
     if (watch->stalling.lasted_ns > *longest_ns) {
         weir_relaxed_store(longest_ns, watch->stalling.lasted_ns);
     }
@@ -51,7 +51,7 @@ static void take_stack(struct weir_watch *watch, struct weir_stall *stall)
 static void report_stall(struct weir_watch *watch, const struct weir_beat *beat, uint64_t now_ns)
 {
     const struct weir_watchdog_options *options = &watch->watchdog->options;
-    if (watch->class_ == WEIR_STALL_DESCHEDULED && !options->report_descheduled) {
+    if (watch->cause == WEIR_STALL_DESCHEDULED && !options->report_descheduled) {
         return;
     }
     struct weir_stall_report *report = weir_report_begin(watch, now_ns);
@@ -59,7 +59,7 @@ static void report_stall(struct weir_watch *watch, const struct weir_beat *beat,
         return;
     }
     struct weir_stall *stall = &report->stall;
-    stall->class_ = watch->class_;
+    stall->cause = watch->cause;
     stall->lasted_ns = watch->stalling.lasted_ns;
     stall->threshold_ns = options->threshold_ns;
     stall->nth = watch->stalling.nth;
@@ -79,7 +79,7 @@ static void look_closer(struct weir_watch *watch, const struct weir_beat *beat, 
     weir_thread_see(watch->pulse->thread, &sight);
     weir_stalling_add(stalling, &sight);
     if (weir_stalling_is_due(stalling) && !weir_watchdog_is_full(watch->watchdog)) {
-        count_class(watch, weir_stalling_judge(stalling, &sight));
+        count_cause(watch, weir_stalling_judge(stalling, &sight));
         weir_stalling_reported(stalling);
         report_stall(watch, beat, now_ns);
     }

@@ -34,6 +34,7 @@ static void report(struct weir_watch *watch, const struct weir_slow_mark *mark,
     }
     struct weir_stall *stall = &report->stall;
     stall->place = WEIR_STALL_OP;
+    stall->cause = WEIR_STALL_UNKNOWN;
     stall->lasted_ns = flight_ns;
     stall->threshold_ns = mark->threshold_ns;
     stall->nth = mark->nth;

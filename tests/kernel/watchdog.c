@@ -75,7 +75,7 @@ static void spin_on(enum weir_policy policy)
     for (unsigned i = 0; i < 3; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         check_callback(stall, "on_spin", "spinner");
-        CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_RUNNING);
         CHECK(stall->callback == (void *)(uintptr_t)on_spin);
         CHECK_EQUAL(stall->threshold_ns, THRESHOLD_NS);
         CHECK(stall->lasted_ns > THRESHOLD_NS << (stall->nth - 1));
@@ -144,7 +144,7 @@ static void read_on(enum weir_policy policy)
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         check_callback(stall, "on_read", "nop");
-        CHECK_EQUAL(stall->class_, WEIR_STALL_BLOCKED);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_BLOCKED);
     }
     close(op.fds[0]);
     close(op.fds[1]);
@@ -167,7 +167,7 @@ static void a_callback_that_naps_is_reported_as_blocked(void)
     check_some_stack(&watching);
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
-        CHECK_EQUAL(stall->class_, WEIR_STALL_BLOCKED);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_BLOCKED);
         CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_nap"));
     }
 }
@@ -287,7 +287,7 @@ static struct weir_watchdog_counters crowd(bool report)
     struct weir_watchdog_counters counters = watching_counters(&watching);
     watching_close(&watching);
     if (report) {
-        CHECK_EQUAL(watching.reports[0].stall.class_, WEIR_STALL_DESCHEDULED);
+        CHECK_EQUAL(watching.reports[0].stall.cause, WEIR_STALL_DESCHEDULED);
     }
     return counters;
 }
@@ -333,7 +333,7 @@ static void wait_on(enum weir_policy policy)
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         CHECK_EQUAL(stall->place, WEIR_STALL_TURN);
-        CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_RUNNING);
         CHECK(!stall->task && !stall->kind && !stall->site && !stall->callback);
         CHECK(!stall->callback_symbol);
         CHECK_EQUAL(stall->fd, -1);

@@ -255,7 +255,7 @@ static void a_watch_begins_without_what_the_former_one_saw(void)
     CHECK_EQUAL(weir_watchdog_watch(watching.watchdog, loop, "one"), 0);
     nanosleep(&(struct timespec){.tv_nsec = 20 * THRESHOLD_NS}, NULL);
     struct weir_watchdog_counters counters = watching_counters(&watching);
-    for (int i = 0; i < WEIR_STALL_CLASS_COUNT; i++) {
+    for (int i = 0; i < WEIR_STALL_CAUSE_COUNT; i++) {
         CHECK_EQUAL(counters.stalls[i], 0);
     }
     watching_end(loop);

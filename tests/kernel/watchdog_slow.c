@@ -78,6 +78,7 @@ static void slow_on(enum weir_policy policy)
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         CHECK_EQUAL(stall->place, WEIR_STALL_OP);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_UNKNOWN);
         CHECK(strcmp(stall->loop, "one") == 0);
         CHECK(strcmp(stall->task, "slow reads") == 0);
         CHECK(strcmp(stall->kind, "read") == 0);
