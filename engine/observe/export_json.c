@@ -104,12 +104,12 @@ void weir_snapshot_write_json_members(const struct weir_snapshot *snapshot, stru
     weir_text_print(text, ",\"loops\":[");
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
         weir_text_print(text, "%s", i > 0 ? ",\n" : "\n");
-        put_loop(text, weir_snapshot_loop(snapshot, i));
+        put_loop(text, weir_snapshot_loop_at(snapshot, i));
     }
     weir_text_print(text, "],\"tasks\":[");
     for (uint32_t i = 0; i < snapshot->task_count; i++) {
         weir_text_print(text, "%s", i > 0 ? ",\n" : "\n");
-        put_task(text, weir_snapshot_task(snapshot, i));
+        put_task(text, weir_snapshot_task_at(snapshot, i));
     }
     weir_text_print(text, "]");
 }

@@ -316,8 +316,8 @@ int weir_watchdog_unwatch(struct weir_watchdog *watchdog, struct weir_loop *loop
 
 /* --- numbers ---------------------------------------------------------------------------------- */
 
-int weir_watchdog_counters(const struct weir_watchdog *watchdog,
-                           struct weir_watchdog_counters *ret_counters)
+int weir_watchdog_read_counters(const struct weir_watchdog *watchdog,
+                                struct weir_watchdog_counters *ret_counters)
 {
     if (!watchdog || !ret_counters) {
         return -EINVAL;

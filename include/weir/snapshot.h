@@ -89,10 +89,10 @@ WEIR_API int weir_snapshot_subtract(struct weir_snapshot *snapshot,
 WEIR_API uint64_t weir_snapshot_taken_ns(const struct weir_snapshot *snapshot);
 WEIR_API uint64_t weir_snapshot_since_ns(const struct weir_snapshot *snapshot);
 /* The rows, NULL past the last; sorted by label, then task. Valid until the next change. */
-WEIR_API const struct weir_snapshot_task *weir_snapshot_task(const struct weir_snapshot *snapshot,
-                                                             uint32_t index);
-WEIR_API const struct weir_snapshot_loop *weir_snapshot_loop(const struct weir_snapshot *snapshot,
-                                                             uint32_t index);
+WEIR_API const struct weir_snapshot_task *
+weir_snapshot_task_at(const struct weir_snapshot *snapshot, uint32_t index);
+WEIR_API const struct weir_snapshot_loop *
+weir_snapshot_loop_at(const struct weir_snapshot *snapshot, uint32_t index);
 
 /*
  * Labels and names may be any bytes. JSON and Prometheus text quote what they must; all formats

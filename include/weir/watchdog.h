@@ -89,8 +89,8 @@ struct weir_stall {
     const char *callback_symbol;
     /* The loop thread's stack, the innermost frame first: where it was, then return addresses;
      * backtrace_symbols_fd(3) prints them. 0: it could not be had: the signal is blocked, it was
-     * not answered in 100 ms, or the loop had gone on when it came. Of an op: what submitted it, if that
-     * was kept. */
+     * not answered in 100 ms, or the loop had gone on when it came. Of an op: what submitted it, if
+     * that was kept. */
     uint32_t frame_count;
     void *frames[WEIR_STALL_FRAMES_MAX];
 };
@@ -98,7 +98,7 @@ struct weir_stall {
 /*
  * In the watchdog's thread, which blocks all signals; it may take its time, nothing is looked at
  * meanwhile. It may call what any thread may, of a loop that stands still too:
- * weir_watchdog_counters(), weir_loop_inspect(), weir_loop_times(), weir_snapshot_add(),
+ * weir_watchdog_read_counters(), weir_loop_inspect(), weir_loop_times(), weir_snapshot_add(),
  * weir_loop_trace(), weir_loop_wake(). It must not close its watchdog (-EDEADLK).
  *
  * It may come for a loop that has just left, and a loop is not held open while it runs: neither
@@ -168,8 +168,8 @@ struct weir_watchdog_counters {
 };
 
 /* Any thread, the watchdog's too. 0; -EINVAL: NULL; -ECHILD. */
-WEIR_API int weir_watchdog_counters(const struct weir_watchdog *watchdog,
-                                    struct weir_watchdog_counters *ret_counters);
+WEIR_API int weir_watchdog_read_counters(const struct weir_watchdog *watchdog,
+                                         struct weir_watchdog_counters *ret_counters);
 
 /*
  * How long turns (without their sleep) and callbacks took, ns, while the loop was watched; either

@@ -131,8 +131,8 @@ static void every_call_answers_as_it_says(void)
     check_close(loop);
 
     struct weir_watchdog_counters counters;
-    CHECK_EQUAL(weir_watchdog_counters(NULL, &counters), -EINVAL);
-    CHECK_EQUAL(weir_watchdog_counters(watchdog, NULL), -EINVAL);
+    CHECK_EQUAL(weir_watchdog_read_counters(NULL, &counters), -EINVAL);
+    CHECK_EQUAL(weir_watchdog_read_counters(watchdog, NULL), -EINVAL);
     CHECK_EQUAL(weir_loop_times(NULL, NULL, NULL), -EINVAL);
     watching_close(&other);
     watching_close(&watching);
@@ -156,7 +156,7 @@ static void call_in_child(void *context)
     struct weir_watchdog_counters counters;
     CHECK_EQUAL(weir_watchdog_watch(foreign->watchdog, foreign->loop, "x"), -ECHILD);
     CHECK_EQUAL(weir_watchdog_unwatch(foreign->watchdog, foreign->loop), -ECHILD);
-    CHECK_EQUAL(weir_watchdog_counters(foreign->watchdog, &counters), -ECHILD);
+    CHECK_EQUAL(weir_watchdog_read_counters(foreign->watchdog, &counters), -ECHILD);
     CHECK_EQUAL(weir_watchdog_close(foreign->watchdog), -ECHILD);
     CHECK_EQUAL(weir_loop_times(foreign->loop, NULL, NULL), -ECHILD);
     CHECK_EQUAL(weir_loop_close(foreign->loop, 0, NULL), -ECHILD);
