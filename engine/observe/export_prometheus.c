@@ -182,6 +182,8 @@ static const struct weir_field row_fields[] = {
      false, false},
     {"memory_total", "weir_loop_memory_bytes", "All the memory that the loop ever uses.",
      offsetof(struct weir_snapshot_loop, memory_total), 8, false, false},
+    {"slow_ops", "weir_loop_slow_ops_total", "Ops that a watchdog saw in flight for too long.",
+     offsetof(struct weir_snapshot_loop, slow_ops), 8, true, false},
     {NULL, NULL, NULL, 0, 0, false, false},
 };
 
@@ -296,6 +298,31 @@ static void put_times(struct weir_text *text, const struct weir_snapshot *snapsh
     }
 }
 
+static void put_causes(struct weir_text *text, const struct weir_snapshot *snapshot,
+                       const char *metric, bool longest)
+{
+    for (uint32_t i = 0; i < snapshot->loop_count; i++) {
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
+        for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+            const struct label labels[] = {
+                {"loop", row->label}, {"cause", weir_stall_cause_name(cause)}, {0}};
+            if (longest) {
+                put_seconds(text, metric, "", labels, row->longest_stall_ns[cause]);
+            } else {
+                put_number(text, metric, "", labels, NULL, row->stalls[cause]);
+            }
+        }
+    }
+}
+
+static void put_stalls(struct weir_text *text, const struct weir_snapshot *snapshot)
+{
+    put_family(text, "weir_loop_stalls_total", "counter", "Stalls that a watchdog saw.");
+    put_causes(text, snapshot, "weir_loop_stalls_total", false);
+    put_family(text, "weir_loop_longest_stall_seconds", "gauge", "The longest of these.");
+    put_causes(text, snapshot, "weir_loop_longest_stall_seconds", true);
+}
+
 void weir_snapshot_write_prometheus(const struct weir_snapshot *snapshot, struct weir_text *text)
 {
     put_facts(text, snapshot);
@@ -308,5 +335,6 @@ void weir_snapshot_write_prometheus(const struct weir_snapshot *snapshot, struct
               "How long turns took, without their sleep, while the loop was watched.", false);
     put_times(text, snapshot, "weir_loop_callback_seconds",
               "How long callbacks took while the loop was watched.", true);
+    put_stalls(text, snapshot);
     put_tasks(text, snapshot);
 }

@@ -35,8 +35,8 @@ void weir_stack_close(struct weir_stack *stack);
 
 /* A word that the thread itself writes, and what is in it as long as the thread is where its stack
  * is wanted. The thread compares when its stack is taken: the signal ends what it slept in, so by
- * the time that the answer is seen it may be long past that. The word must stay while the thread
- * has not left it, and is not read once the call has returned and the thread is past its handler. */
+ * the time that the answer is seen it may be long past that. The word must stay until the call has
+ * returned and the thread is out of its handler. */
 struct weir_stack_place {
     const uint64_t *word; /* atomic */
     uint64_t value;

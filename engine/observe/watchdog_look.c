@@ -13,15 +13,21 @@ static void count_cause(struct weir_watch *watch, enum weir_stall_cause cause)
     if (!(watch->counted >> cause & 1)) {
         watch->counted |= 1u << cause;
         weir_relaxed_add(&counters->stalls[cause], 1);
+        weir_relaxed_add(&watch->pulse->seen.stalls[cause], 1);
+    }
+}
+
+static void raise_to(uint64_t *longest_ns, uint64_t lasted_ns)
+{
+    if (lasted_ns > *longest_ns) {
+        weir_relaxed_store(longest_ns, lasted_ns);
     }
 }
 
 static void note_longest(struct weir_watch *watch)
 {
-    uint64_t *longest_ns = &watch->watchdog->counters.longest_ns[watch->cause];
-    if (watch->stalling.lasted_ns > *longest_ns) {
-        weir_relaxed_store(longest_ns, watch->stalling.lasted_ns);
-    }
+    raise_to(&watch->watchdog->counters.longest_ns[watch->cause], watch->stalling.lasted_ns);
+    raise_to(&watch->pulse->seen.longest_ns[watch->cause], watch->stalling.lasted_ns);
 }
 
 static void describe_callback(struct weir_stall_report *report, const struct weir_beat *beat)

@@ -58,6 +58,20 @@ static void check_some_stack(const struct watching *watching)
     CHECK(stacks > 0 || !WATCHING_STACKS);
 }
 
+/* It has stood still once, computing. */
+static void check_snapshot(const struct weir_loop *loop)
+{
+    struct weir_snapshot *snapshot;
+    CHECK_EQUAL(weir_snapshot_open(0, 1, &snapshot), 0);
+    CHECK_EQUAL(weir_snapshot_add(snapshot, loop, "l"), 0);
+    const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, 0);
+    CHECK_EQUAL(row->stalls[WEIR_STALL_RUNNING], 1);
+    CHECK_EQUAL(row->stalls[WEIR_STALL_BLOCKED], 0);
+    CHECK_EQUAL(row->slow_ops, 0);
+    CHECK(row->longest_stall_ns[WEIR_STALL_RUNNING] > THRESHOLD_NS * 4);
+    weir_snapshot_close(snapshot);
+}
+
 static void spin_on(enum weir_policy policy)
 {
     struct watching watching = {0};
@@ -82,6 +96,7 @@ static void spin_on(enum weir_policy policy)
         CHECK(stall->nth > nth);
         nth = stall->nth;
     }
+    check_snapshot(loop);
     watching_end(loop);
     check_some_stack(&watching);
     struct weir_watchdog_counters counters = watching_counters(&watching);

@@ -2,6 +2,7 @@
 /* weir/snapshot.h: loops and tasks that become one row, and the order of rows. */
 #include "observed.h"
 
+#include <engine/observe/pulse.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -152,6 +153,41 @@ static void a_loop_that_cannot_be_inspected_takes_the_labels_state_away(void **s
     assert_int_equal(row_of("l", "t")->stages[FLIGHT].count, 3);
 }
 
+static void check_seen(const struct weir_snapshot_loop *row, const uint64_t want[7])
+{
+    for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+        assert_int_equal(row->stalls[cause], want[cause]);
+        assert_int_equal(row->longest_stall_ns[cause], want[4 + cause]);
+    }
+    assert_int_equal(row->slow_ops, want[3]);
+}
+
+static void stalls_are_summed_and_the_longest_of_all_stays(void **state)
+{
+    (void)state;
+    struct weir_stall_counts *seen = &weir_loop_pulse(loop)->seen;
+    *seen = (struct weir_stall_counts){{1, 2, 3}, 4, {10, 20, 30}};
+    weir_loop_pulse(other)->seen = (struct weir_stall_counts){{10, 20, 30}, 40, {11, 19, 31}};
+    struct weir_snapshot *earlier = observed_snapshot(0, 0);
+    add(earlier, loop, "l");
+    add(earlier, other, "l");
+    check_seen(weir_snapshot_loop_at(earlier, 0), (uint64_t[]){11, 22, 33, 44, 11, 20, 31});
+    seen->stalls[WEIR_STALL_BLOCKED] += 5;
+    seen->slow_ops += 6;
+    seen->longest_ns[WEIR_STALL_BLOCKED] = 70;
+    add(snapshot, loop, "l");
+    add(snapshot, other, "l");
+    assert_int_equal(weir_snapshot_subtract(snapshot, earlier), 0);
+    check_seen(weir_snapshot_loop_at(snapshot, 0), (uint64_t[]){0, 5, 0, 6, 11, 70, 31});
+    weir_snapshot_clear(snapshot);
+    seen->longest_ns[WEIR_STALL_BLOCKED] = 1; /* one that has ended, and another came: not less */
+    add(snapshot, loop, "l");
+    add(snapshot, other, "l");
+    assert_int_equal(weir_snapshot_subtract(snapshot, earlier), 0);
+    check_seen(weir_snapshot_loop_at(snapshot, 0), (uint64_t[]){11, 27, 33, 50, 11, 19, 31});
+    weir_snapshot_close(earlier);
+}
+
 static void gates_are_summed_and_one_without_a_cap_leaves_none(void **state)
 {
     (void)state;
@@ -187,6 +223,7 @@ int main(void)
         TEST(rows_are_sorted_by_label_then_task),
         TEST(errors_merge_and_those_without_an_entry_are_others),
         TEST(a_loop_that_cannot_be_inspected_takes_the_labels_state_away),
+        TEST(stalls_are_summed_and_the_longest_of_all_stays),
         TEST(gates_are_summed_and_one_without_a_cap_leaves_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
