@@ -117,7 +117,7 @@ size_t weir_copy_tasks(struct weir_loop *loop, struct task_row *ret_rows, size_t
          task = weir_task_next(loop, task)) {
         struct task_row *row = &ret_rows[count];
         struct weir_task_counters counters;
-        if (weir_task_counters(task, &counters) < 0) {
+        if (weir_task_read_counters(task, &counters) < 0) {
             continue;
         }
         snprintf(row->name, sizeof row->name, "%s", weir_task_name(task));

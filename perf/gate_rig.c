@@ -248,7 +248,7 @@ void rig_keep_out(struct rig *rig, uint32_t flow, uint32_t outstanding)
 static void add_counters(struct flow *flow)
 {
     struct weir_task_counters counters;
-    weir_task_counters(flow->task, &counters);
+    weir_task_read_counters(flow->task, &counters);
     flow->counted.submitted += counters.submitted;
     flow->counted.refused += counters.refused;
     flow->counted.finished += counters.finished;

@@ -162,7 +162,7 @@ static void on_second(struct weir_op *op)
     weir_snapshot_clear(now);
     weir_snapshot_add(now, loop, "store");
     weir_snapshot_subtract(now, before);
-    for (uint32_t i = 0; (row = weir_snapshot_task(now, i)) != NULL; i++) {
+    for (uint32_t i = 0; (row = weir_snapshot_task_at(now, i)) != NULL; i++) {
         printf(
             "%-12s %8" PRIu64 " ops, p99 of flight %6u us\n", row->task, row->counters.finished,
             (unsigned)(weir_histogram_percentile(&row->stages[WEIR_STAGE_FLIGHT], 99) / WEIR_US));

@@ -134,7 +134,7 @@ static void report(const struct weir_task *task)
 {
     static struct weir_histogram wait, total;
     struct weir_task_counters counters;
-    weir_task_counters(task, &counters);
+    weir_task_read_counters(task, &counters);
     weir_task_read(task, WEIR_STAGE_WAIT, &wait);
     weir_task_read(task, WEIR_STAGE_TOTAL, &total);
     printf("%-6s %6" PRIu64 " done, %6" PRIu64 " refused, p99 %6.3f ms, %6.3f of it at the gate\n",

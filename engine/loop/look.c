@@ -278,6 +278,7 @@ int weir_loop_look(const struct weir_loop *loop, struct weir_look *ret_look)
         .counters = now.counters,
         .gates = {now.gates[WEIR_GATE_MAIN], now.gates[WEIR_GATE_OFFLOAD]},
     };
+    weir_pulse_copy_seen(&loop->pulse, &ret_look->seen);
     return 0;
 }
 

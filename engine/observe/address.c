@@ -50,8 +50,8 @@ static int open_folder(const char *path, size_t name_at)
     return fd < 0 ? -errno : fd;
 }
 
-/* Whether nobody listens at what is there: 0; -EADDRINUSE: somebody does, or it is no socket;
- * -ENOENT: it is gone. */
+/* Whether nobody listens at what is there: 0; -EADDRINUSE: somebody does; -ENOTSOCK: it is no
+ * socket; -ENOENT: it is gone. */
 static int judge(const struct weir_address *address, const char *path)
 {
     struct stat there;
@@ -59,7 +59,7 @@ static int judge(const struct weir_address *address, const char *path)
         return -errno;
     }
     if (!S_ISSOCK(there.st_mode)) {
-        return -EADDRINUSE;
+        return -ENOTSOCK;
     }
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0) {
@@ -169,7 +169,7 @@ int weir_address_open(const char *path, mode_t mode, struct weir_address *ret_ad
     }
     memcpy(address.name, path + name_at, strlen(path + name_at) + 1);
     address.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int r = address.listener < 0 ? -errno : address.name[0] ? 0 : -EADDRINUSE; /* 'folder/' */
+    int r = address.listener < 0 ? -errno : address.name[0] ? 0 : -ENOTSOCK; /* 'folder/' */
     r = r < 0 ? r : publish(&address, path, mode);
     if (r < 0) {
         weir_address_leave(&address);

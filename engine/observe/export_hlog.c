@@ -199,7 +199,7 @@ int weir_snapshot_write_hlog(const struct weir_snapshot *snapshot, struct weir_t
     int r = 0;
     put_head(text, snapshot->since_ns ? snapshot->since_ns : snapshot->taken_ns);
     for (uint32_t i = 0; i < snapshot->task_count && r == 0; i++) {
-        r = put_task(text, encoder, snapshot, weir_snapshot_task(snapshot, i));
+        r = put_task(text, encoder, snapshot, weir_snapshot_task_at(snapshot, i));
     }
     free(encoder);
     return r;

@@ -42,15 +42,24 @@ static void put_histogram(struct weir_text *text, const struct weir_histogram *h
     weir_text_print(text, "}");
 }
 
-static void put_loop(struct weir_text *text, const struct weir_snapshot_loop *row)
+static void put_causes(struct weir_text *text, const char *key,
+                       const uint64_t of[WEIR_STALL_CAUSE_COUNT])
 {
-    put_string(text, "{", "label", row->label);
-    put_number(text, ",", "loops", row->loops);
-    put_string(text, ",", "backend", row->backend);
-    put_string(text, ",", "reason", row->reason);
-    put_number(text, ",", "memory_total", row->memory_total);
-    weir_text_print(text, ",\"has_state\":%s", row->has_state ? "true" : "false");
-    weir_text_print(text, ",\"counters\":");
+    weir_text_print(text, ",\"%s\":", key);
+    for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+        put_number(text, cause > 0 ? "," : "{", weir_stall_cause_name(cause), of[cause]);
+    }
+    weir_text_print(text, "}");
+}
+
+/* Null where nothing is known of it: a 0 would be a number like others. */
+static void put_state(struct weir_text *text, const struct weir_snapshot_loop *row)
+{
+    if (!row->has_state) {
+        weir_text_print(text, ",\"has_state\":false,\"counters\":null,\"gates\":null");
+        return;
+    }
+    weir_text_print(text, ",\"has_state\":true,\"counters\":");
     put_fields(text, "{", weir_loop_fields, &row->counters);
     weir_text_print(text, "},\"gates\":[");
     for (unsigned gate = 0; gate < sizeof row->gates / sizeof row->gates[0]; gate++) {
@@ -59,7 +68,21 @@ static void put_loop(struct weir_text *text, const struct weir_snapshot_loop *ro
         put_string(text, ",", "reason", weir_depth_reason_name(row->gates[gate].reason));
         weir_text_print(text, "}");
     }
-    weir_text_print(text, "],\"turns\":");
+    weir_text_print(text, "]");
+}
+
+static void put_loop(struct weir_text *text, const struct weir_snapshot_loop *row)
+{
+    put_string(text, "{", "label", row->label);
+    put_number(text, ",", "loops", row->loops);
+    put_string(text, ",", "backend", row->backend);
+    put_string(text, ",", "reason", row->reason);
+    put_number(text, ",", "memory_total", row->memory_total);
+    put_state(text, row);
+    put_causes(text, "stalls", row->stalls);
+    put_number(text, ",", "slow_ops", row->slow_ops);
+    put_causes(text, "longest_stall_ns", row->longest_stall_ns);
+    weir_text_print(text, ",\"turns\":");
     put_histogram(text, &row->turns);
     weir_text_print(text, ",\"callbacks\":");
     put_histogram(text, &row->callbacks);
@@ -104,12 +127,12 @@ void weir_snapshot_write_json_members(const struct weir_snapshot *snapshot, stru
     weir_text_print(text, ",\"loops\":[");
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
         weir_text_print(text, "%s", i > 0 ? ",\n" : "\n");
-        put_loop(text, weir_snapshot_loop(snapshot, i));
+        put_loop(text, weir_snapshot_loop_at(snapshot, i));
     }
     weir_text_print(text, "],\"tasks\":[");
     for (uint32_t i = 0; i < snapshot->task_count; i++) {
         weir_text_print(text, "%s", i > 0 ? ",\n" : "\n");
-        put_task(text, weir_snapshot_task(snapshot, i));
+        put_task(text, weir_snapshot_task_at(snapshot, i));
     }
     weir_text_print(text, "]");
 }

@@ -117,7 +117,7 @@ static void put_errors(struct weir_text *text, const struct weir_snapshot *snaps
     static const char metric[] = "weir_task_errors_total";
     put_family(text, metric, "counter", "Failed ops by their error; what has no name is other.");
     for (uint32_t i = 0; i < snapshot->task_count; i++) {
-        const struct weir_snapshot_task *row = weir_snapshot_task(snapshot, i);
+        const struct weir_snapshot_task *row = weir_snapshot_task_at(snapshot, i);
         const struct weir_task_errors *errors = &row->errors;
         uint64_t others = errors->others;
         struct label labels[] = {{"loop", row->label}, {"task", row->task}, {"errno", NULL}, {0}};
@@ -141,7 +141,7 @@ static void put_stages(struct weir_text *text, const struct weir_snapshot *snaps
                        const char *metric, bool largest)
 {
     for (uint32_t i = 0; i < snapshot->task_count; i++) {
-        const struct weir_snapshot_task *row = weir_snapshot_task(snapshot, i);
+        const struct weir_snapshot_task *row = weir_snapshot_task_at(snapshot, i);
         for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
             const struct weir_histogram *histogram = &row->stages[stage];
             const struct label labels[] = {
@@ -163,7 +163,7 @@ static void put_tasks(struct weir_text *text, const struct weir_snapshot *snapsh
     for (const struct weir_field *field = weir_task_fields; field->key; field++) {
         put_field_family(text, field);
         for (uint32_t i = 0; i < snapshot->task_count; i++) {
-            const struct weir_snapshot_task *row = weir_snapshot_task(snapshot, i);
+            const struct weir_snapshot_task *row = weir_snapshot_task_at(snapshot, i);
             const struct label labels[] = {{"loop", row->label}, {"task", row->task}, {0}};
             put_field(text, field, labels, &row->counters);
         }
@@ -182,6 +182,8 @@ static const struct weir_field row_fields[] = {
      false, false},
     {"memory_total", "weir_loop_memory_bytes", "All the memory that the loop ever uses.",
      offsetof(struct weir_snapshot_loop, memory_total), 8, false, false},
+    {"slow_ops", "weir_loop_slow_ops_total", "Ops that a watchdog saw in flight for too long.",
+     offsetof(struct weir_snapshot_loop, slow_ops), 8, true, false},
     {NULL, NULL, NULL, 0, 0, false, false},
 };
 
@@ -189,7 +191,7 @@ static uint64_t live_of(const struct weir_snapshot *snapshot, const struct weir_
 {
     uint64_t live = 0;
     for (uint32_t i = 0; i < snapshot->task_count; i++) {
-        const struct weir_snapshot_task *row = weir_snapshot_task(snapshot, i);
+        const struct weir_snapshot_task *row = weir_snapshot_task_at(snapshot, i);
         live += strcmp(row->label, loop->label) == 0 ? row->counters.live : 0;
     }
     return live;
@@ -199,7 +201,7 @@ static void put_facts(struct weir_text *text, const struct weir_snapshot *snapsh
 {
     put_family(text, "weir_loop_info", "gauge", "The backend of a loop, and why that: 1.");
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
-        const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, i);
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
         const struct label labels[] = {
             {"loop", row->label}, {"backend", row->backend}, {"reason", row->reason}, {0}};
         put_number(text, "weir_loop_info", "", labels, NULL, 1);
@@ -207,14 +209,14 @@ static void put_facts(struct weir_text *text, const struct weir_snapshot *snapsh
     for (const struct weir_field *field = row_fields; field->key; field++) {
         put_field_family(text, field);
         for (uint32_t i = 0; i < snapshot->loop_count; i++) {
-            const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, i);
+            const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
             const struct label labels[] = {{"loop", row->label}, {0}};
             put_field(text, field, labels, row);
         }
     }
     put_family(text, "weir_loop_live", "gauge", "Ops accepted and not handed back.");
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
-        const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, i);
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
         const struct label labels[] = {{"loop", row->label}, {0}};
         put_number(text, "weir_loop_live", "", labels, NULL, live_of(snapshot, row));
     }
@@ -228,7 +230,7 @@ static void put_counters(struct weir_text *text, const struct weir_snapshot *sna
         }
         put_field_family(text, field);
         for (uint32_t i = 0; i < snapshot->loop_count; i++) {
-            const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, i);
+            const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
             const struct label labels[] = {{"loop", row->label}, {0}};
             if (row->has_state) {
                 put_field(text, field, labels, &row->counters);
@@ -250,7 +252,7 @@ static void put_gates(struct weir_text *text, const struct weir_snapshot *snapsh
 {
     put_field_family(text, field);
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
-        const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, i);
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
         for (unsigned gate = 0; gate < GATE_COUNT; gate++) {
             const struct label labels[] = {
                 {"loop", row->label}, {"gate", weir_gate_name(gate)}, {0}};
@@ -267,7 +269,7 @@ static void put_gate_causes(struct weir_text *text, const struct weir_snapshot *
     static const char metric[] = "weir_gate_depth_cause";
     put_family(text, metric, "gauge", "Why a gate's depth is what it is: that cause is 1.");
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
-        const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, i);
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
         for (unsigned gate = 0; gate < GATE_COUNT; gate++) {
             for (unsigned cause = 0; has_gate(row, gate) && weir_depth_reason_name(cause);
                  cause++) {
@@ -287,13 +289,38 @@ static void put_times(struct weir_text *text, const struct weir_snapshot *snapsh
 {
     put_family(text, metric, "histogram", help);
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
-        const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, i);
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
         const struct weir_histogram *histogram = callbacks ? &row->callbacks : &row->turns;
         const struct label labels[] = {{"loop", row->label}, {0}};
         if (histogram->count > 0) {
             put_histogram(text, metric, labels, histogram);
         }
     }
+}
+
+static void put_causes(struct weir_text *text, const struct weir_snapshot *snapshot,
+                       const char *metric, bool longest)
+{
+    for (uint32_t i = 0; i < snapshot->loop_count; i++) {
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
+        for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+            const struct label labels[] = {
+                {"loop", row->label}, {"cause", weir_stall_cause_name(cause)}, {0}};
+            if (longest) {
+                put_seconds(text, metric, "", labels, row->longest_stall_ns[cause]);
+            } else {
+                put_number(text, metric, "", labels, NULL, row->stalls[cause]);
+            }
+        }
+    }
+}
+
+static void put_stalls(struct weir_text *text, const struct weir_snapshot *snapshot)
+{
+    put_family(text, "weir_loop_stalls_total", "counter", "Stalls that a watchdog saw.");
+    put_causes(text, snapshot, "weir_loop_stalls_total", false);
+    put_family(text, "weir_loop_longest_stall_seconds", "gauge", "The longest of these.");
+    put_causes(text, snapshot, "weir_loop_longest_stall_seconds", true);
 }
 
 void weir_snapshot_write_prometheus(const struct weir_snapshot *snapshot, struct weir_text *text)
@@ -308,5 +335,6 @@ void weir_snapshot_write_prometheus(const struct weir_snapshot *snapshot, struct
               "How long turns took, without their sleep, while the loop was watched.", false);
     put_times(text, snapshot, "weir_loop_callback_seconds",
               "How long callbacks took while the loop was watched.", true);
+    put_stalls(text, snapshot);
     put_tasks(text, snapshot);
 }

@@ -7,6 +7,7 @@
 #define WEIR_ENGINE_LOOK_H
 
 #include <engine/observe/live.h>
+#include <engine/observe/pulse.h>
 #include <engine/observe/task.h>
 #include <weir/loop.h>
 
@@ -15,7 +16,8 @@ struct weir_look {
     const struct weir_tasks *tasks;     /* to be walked with weir_tasks_see() */
     const struct weir_histogram *turns; /* to be copied with weir_histogram_copy() */
     const struct weir_histogram *callbacks;
-    bool has_state; /* the two below are valid */
+    struct weir_stall_counts seen; /* by watchdogs */
+    bool has_state;                /* the two below are valid */
     struct weir_counters counters;
     struct weir_gate_state gates[WEIR_GATE_COUNT]; /* `task` is NULL */
 };

@@ -36,3 +36,13 @@ uint64_t weir_pulse_read(const struct weir_pulse *pulse, struct weir_beat *ret_b
     }
     return 1;
 }
+
+void weir_pulse_copy_seen(const struct weir_pulse *pulse, struct weir_stall_counts *ret_seen)
+{
+    const struct weir_stall_counts *from = &pulse->seen;
+    for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+        ret_seen->stalls[cause] = weir_relaxed_load(&from->stalls[cause]);
+        ret_seen->longest_ns[cause] = weir_relaxed_load(&from->longest_ns[cause]);
+    }
+    ret_seen->slow_ops = weir_relaxed_load(&from->slow_ops);
+}

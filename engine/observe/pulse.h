@@ -2,7 +2,8 @@
 /*
  * pulse.h: what a loop shows of what it is doing right now, so that who watches it from another
  * thread can tell a stall while it lasts. One writer, the loop's thread, which writes only while it
- * is watched (`kept`): a sequence lock around a few words.
+ * is watched (`kept`): a sequence lock around a few words. Beside them stands what was seen of it
+ * by who watches, for others to read.
  */
 #ifndef WEIR_ENGINE_PULSE_H
 #define WEIR_ENGINE_PULSE_H
@@ -10,6 +11,7 @@
 #include <engine/base/histogram.h>
 #include <stdbool.h>
 #include <sys/types.h>
+#include <weir/watchdog.h>
 
 struct weir_task;
 struct weir_op;
@@ -34,6 +36,14 @@ struct weir_beat {
     uint64_t kind_and_fd;         /* kind in the upper half, fd in the lower */
 };
 
+/* What the watchdogs of a loop have seen of it since it was opened, each word as in struct
+ * weir_watchdog_counters. Atomic, relaxed; written by the watchdog's thread alone. */
+struct weir_stall_counts {
+    uint64_t stalls[WEIR_STALL_CAUSE_COUNT];
+    uint64_t slow_ops;
+    uint64_t longest_ns[WEIR_STALL_CAUSE_COUNT];
+};
+
 struct weir_pulse {
     bool kept;         /* the loop's own */
     pid_t thread;      /* of the loop; set when it is watched */
@@ -45,10 +55,14 @@ struct weir_pulse {
     /* While it is kept, ns. */
     struct weir_histogram turns; /* without their sleep */
     struct weir_histogram callbacks;
+    struct weir_stall_counts seen;
 };
 
 /* The loop's thread. */
 void weir_pulse_beat(struct weir_pulse *pulse, const struct weir_beat *beat);
+
+/* Any thread: each word for itself. */
+void weir_pulse_copy_seen(const struct weir_pulse *pulse, struct weir_stall_counts *ret_seen);
 
 /* Any thread: a consistent copy; its sequence. Odd: the writer was at it all the while, stopped in
  * its middle perhaps, and the copy is worth nothing. */

@@ -226,14 +226,14 @@ uint64_t weir_snapshot_since_ns(const struct weir_snapshot *snapshot)
     return snapshot ? snapshot->since_ns : 0;
 }
 
-const struct weir_snapshot_task *weir_snapshot_task(const struct weir_snapshot *snapshot,
-                                                    uint32_t index)
+const struct weir_snapshot_task *weir_snapshot_task_at(const struct weir_snapshot *snapshot,
+                                                       uint32_t index)
 {
     return snapshot ? task_at(snapshot, index) : NULL;
 }
 
-const struct weir_snapshot_loop *weir_snapshot_loop(const struct weir_snapshot *snapshot,
-                                                    uint32_t index)
+const struct weir_snapshot_loop *weir_snapshot_loop_at(const struct weir_snapshot *snapshot,
+                                                       uint32_t index)
 {
     return snapshot ? loop_at(snapshot, index) : NULL;
 }

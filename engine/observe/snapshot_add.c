@@ -129,6 +129,17 @@ static void merge_state(struct weir_snapshot_loop *into, const struct weir_look 
     }
 }
 
+static void merge_seen(struct weir_snapshot_loop *into, const struct weir_stall_counts *from)
+{
+    for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+        into->stalls[cause] += from->stalls[cause];
+        if (from->longest_ns[cause] > into->longest_stall_ns[cause]) {
+            into->longest_stall_ns[cause] = from->longest_ns[cause];
+        }
+    }
+    into->slow_ops += from->slow_ops;
+}
+
 static void merge_loop(struct weir_snapshot *snapshot, struct weir_snapshot_loop *into,
                        const struct weir_look *from)
 {
@@ -137,6 +148,7 @@ static void merge_loop(struct weir_snapshot *snapshot, struct weir_snapshot_loop
     snprintf(into->reason, sizeof into->reason, "%s", from->facts->reason);
     into->memory_total += from->facts->memory_total;
     merge_state(into, from);
+    merge_seen(into, &from->seen);
     weir_histogram_copy(snapshot->scratch_times, from->turns);
     weir_histogram_merge(&into->turns, snapshot->scratch_times);
     weir_histogram_copy(snapshot->scratch_times, from->callbacks);

@@ -114,13 +114,34 @@ static void subtract_task(struct weir_snapshot_task *later,
     }
 }
 
+/* Nothing of it went down. */
+static bool seen_grew(const struct weir_snapshot_loop *later,
+                      const struct weir_snapshot_loop *earlier)
+{
+    bool grew = later->slow_ops >= earlier->slow_ops;
+    for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+        grew = grew && later->stalls[cause] >= earlier->stalls[cause] &&
+               later->longest_stall_ns[cause] >= earlier->longest_stall_ns[cause];
+    }
+    return grew;
+}
+
+static void subtract_seen(struct weir_snapshot_loop *later,
+                          const struct weir_snapshot_loop *earlier)
+{
+    for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+        later->stalls[cause] -= earlier->stalls[cause];
+    }
+    later->slow_ops -= earlier->slow_ops;
+}
+
 static void subtract_loop(struct weir_snapshot_loop *later,
                           const struct weir_snapshot_loop *earlier)
 {
-    bool grew = later->has_state == earlier->has_state &&
-                histogram_grew(&later->turns, &earlier->turns) &&
-                histogram_grew(&later->callbacks, &earlier->callbacks) &&
-                fields_grew(weir_loop_fields, &later->counters, &earlier->counters);
+    bool grew =
+        later->has_state == earlier->has_state && histogram_grew(&later->turns, &earlier->turns) &&
+        histogram_grew(&later->callbacks, &earlier->callbacks) && seen_grew(later, earlier) &&
+        fields_grew(weir_loop_fields, &later->counters, &earlier->counters);
     for (unsigned gate = 0; gate < WEIR_GATE_COUNT; gate++) {
         grew = grew && fields_grew(weir_gate_fields, &later->gates[gate], &earlier->gates[gate]);
     }
@@ -129,6 +150,7 @@ static void subtract_loop(struct weir_snapshot_loop *later,
     }
     subtract_histogram(&later->turns, &earlier->turns);
     subtract_histogram(&later->callbacks, &earlier->callbacks);
+    subtract_seen(later, earlier);
     subtract_fields(weir_loop_fields, &later->counters, &earlier->counters);
     for (unsigned gate = 0; gate < WEIR_GATE_COUNT; gate++) {
         subtract_fields(weir_gate_fields, &later->gates[gate], &earlier->gates[gate]);

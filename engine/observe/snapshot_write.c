@@ -5,7 +5,7 @@
 int weir_snapshot_write(const struct weir_snapshot *snapshot, enum weir_format format,
                         weir_writer *writer, void *context)
 {
-    if (!snapshot || !writer) {
+    if (!snapshot || !writer || (format == WEIR_FORMAT_PROMETHEUS && snapshot->interval)) {
         return -EINVAL;
     }
     int r = 0;

@@ -29,7 +29,8 @@ enum state {
 struct weir_stack {
     uint32_t state; /* atomic, enum state: acquire and release, for the fields below */
     uint32_t count;
-    uint32_t first; /* frames before it are the handler's */
+    uint32_t first;                /* frames before it are the handler's */
+    struct weir_stack_place place; /* written by who takes, while nothing is wanted */
     void *frames[FRAMES_MAX];
     uint64_t sent;    /* signals */
     uint64_t arrived; /* atomic: those of them that the handler is done with; one that the kernel
@@ -62,6 +63,11 @@ static void *counter_of(const ucontext_t *context)
 }
 #endif
 
+static bool is_there(const struct weir_stack_place *place)
+{
+    return !place->word || __atomic_load_n(place->word, __ATOMIC_RELAXED) == place->value;
+}
+
 static void walk(struct weir_stack *stack, void *counter)
 {
     int count = backtrace(stack->frames, FRAMES_MAX);
@@ -88,7 +94,11 @@ static void answer(int signal, siginfo_t *info, void *context)
     uint32_t wanted = WANTED;
     if (__atomic_compare_exchange_n(&stack->state, &wanted, WRITING, false, __ATOMIC_ACQUIRE,
                                     __ATOMIC_RELAXED)) {
-        walk(stack, counter_of(context));
+        stack->count = 0;
+        stack->first = 0;
+        if (is_there(&stack->place)) {
+            walk(stack, counter_of(context));
+        }
         __atomic_store_n(&stack->state, DONE, __ATOMIC_RELEASE);
     }
     /* The last touch; pairs with the acquire in weir_stack_close(). */
@@ -205,14 +215,15 @@ static bool await(struct weir_stack *stack, uint64_t patience_ns)
            wanted == DONE;
 }
 
-uint32_t weir_stack_take(struct weir_stack *stack, pid_t thread, int signal, void **ret_frames,
-                         uint32_t max)
+uint32_t weir_stack_take(struct weir_stack *stack, pid_t thread, int signal,
+                         const struct weir_stack_place *place, void **ret_frames, uint32_t max)
 {
     if (state_of(stack) == WRITING) { /* since last time: it does not get on */
         return 0;
     }
     bool pends = __atomic_load_n(&stack->arrived, __ATOMIC_RELAXED) != stack->sent &&
                  weir_thread_is_pending(thread, signal);
+    stack->place = place ? *place : (struct weir_stack_place){NULL, 0};
     __atomic_store_n(&stack->state, WANTED, __ATOMIC_RELEASE);
     uint64_t patience_ns = LITTLE_PATIENCE_NS;
     if (!pends) {

@@ -33,10 +33,19 @@ struct weir_stack *weir_stack_open(void);
  * it. */
 void weir_stack_close(struct weir_stack *stack);
 
+/* A word that the thread itself writes, and what is in it as long as the thread is where its stack
+ * is wanted. The thread compares when its stack is taken: the signal ends what it slept in, so by
+ * the time that the answer is seen it may be long past that. The word must stay until the call has
+ * returned and the thread is out of its handler. */
+struct weir_stack_place {
+    const uint64_t *word; /* atomic */
+    uint64_t value;
+};
+
 /* The stack of a thread of this process, the innermost frame first: where it was, then return
- * addresses. At most `max`. 0: it did not answer in 100 ms; in 2, if an earlier signal is still
- * pending there. */
-uint32_t weir_stack_take(struct weir_stack *stack, pid_t thread, int signal, void **ret_frames,
-                         uint32_t max);
+ * addresses. At most `max`. place: NULL: wherever it is. 0: it did not answer in 100 ms; in 2, if
+ * an earlier signal is still pending there; or it was elsewhere by then. */
+uint32_t weir_stack_take(struct weir_stack *stack, pid_t thread, int signal,
+                         const struct weir_stack_place *place, void **ret_frames, uint32_t max);
 
 #endif

@@ -88,7 +88,7 @@ static uint64_t moved(uint64_t now, uint64_t from)
  * that took most of the time, and it would not have been a stall without: an endless loop with a
  * tenth of a CPU is one all the same.
  */
-enum weir_stall_class weir_stalling_judge(const struct weir_stalling *stalling,
+enum weir_stall_cause weir_stalling_judge(const struct weir_stalling *stalling,
                                           const struct weir_thread_sight *sight)
 {
     uint64_t time_ns = stalling->lasted_ns - stalling->from_ns;
@@ -112,4 +112,25 @@ void weir_stalling_reported(struct weir_stalling *stalling)
     do {
         stalling->next_ns *= 2;
     } while (stalling->next_ns < stalling->lasted_ns);
+}
+
+const char *weir_stall_cause_name(enum weir_stall_cause cause)
+{
+    static const char *const names[] = {
+        [WEIR_STALL_RUNNING] = "running",
+        [WEIR_STALL_BLOCKED] = "blocked",
+        [WEIR_STALL_DESCHEDULED] = "descheduled",
+        [WEIR_STALL_UNKNOWN] = "unknown",
+    };
+    return (unsigned)cause < sizeof names / sizeof names[0] ? names[cause] : NULL;
+}
+
+const char *weir_stall_place_name(enum weir_stall_place place)
+{
+    static const char *const names[] = {
+        [WEIR_STALL_CALLBACK] = "callback",
+        [WEIR_STALL_TURN] = "turn",
+        [WEIR_STALL_OP] = "op",
+    };
+    return (unsigned)place < sizeof names / sizeof names[0] ? names[place] : NULL;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * stall.h: judges, look by look, whether a thread stands still, how long, and of what class it is.
+ * stall.h: judges, look by look, whether a thread stands still, how long, and for what cause.
  * Knows no clock, thread or loop: it is told.
  *
  * Time counts only as far as it was seen. If two looks lie further apart than meant, whoever looks
@@ -48,7 +48,7 @@ void weir_stalling_add(struct weir_stalling *stalling, const struct weir_thread_
 bool weir_stalling_is_due(const struct weir_stalling *stalling);
 
 /* Why, by what was seen from its second look to this one. */
-enum weir_stall_class weir_stalling_judge(const struct weir_stalling *stalling,
+enum weir_stall_cause weir_stalling_judge(const struct weir_stalling *stalling,
                                           const struct weir_thread_sight *sight);
 
 /* It counts as reported: the next time when it has lasted twice as long. */

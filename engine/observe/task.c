@@ -316,7 +316,7 @@ static void copy_counters(const struct weir_task *task, struct weir_task_counter
 #undef SINCE
 }
 
-int weir_task_counters(const struct weir_task *task, struct weir_task_counters *ret_counters)
+int weir_task_read_counters(const struct weir_task *task, struct weir_task_counters *ret_counters)
 {
     if (!task || !ret_counters) {
         return -EINVAL;
@@ -345,7 +345,7 @@ static void copy_errors(const struct weir_task *task, struct weir_task_errors *r
     }
 }
 
-int weir_task_errors(const struct weir_task *task, struct weir_task_errors *ret_errors)
+int weir_task_read_errors(const struct weir_task *task, struct weir_task_errors *ret_errors)
 {
     if (!task || !ret_errors) {
         return -EINVAL;

@@ -316,8 +316,8 @@ int weir_watchdog_unwatch(struct weir_watchdog *watchdog, struct weir_loop *loop
 
 /* --- numbers ---------------------------------------------------------------------------------- */
 
-int weir_watchdog_counters(const struct weir_watchdog *watchdog,
-                           struct weir_watchdog_counters *ret_counters)
+int weir_watchdog_read_counters(const struct weir_watchdog *watchdog,
+                                struct weir_watchdog_counters *ret_counters)
 {
     if (!watchdog || !ret_counters) {
         return -EINVAL;
@@ -326,7 +326,7 @@ int weir_watchdog_counters(const struct weir_watchdog *watchdog,
         return -ECHILD;
     }
     const struct weir_watchdog_counters *from = &watchdog->counters;
-    for (unsigned i = 0; i < WEIR_STALL_CLASS_COUNT; i++) {
+    for (unsigned i = 0; i < WEIR_STALL_CAUSE_COUNT; i++) {
         ret_counters->stalls[i] = weir_relaxed_load(&from->stalls[i]);
         ret_counters->longest_ns[i] = weir_relaxed_load(&from->longest_ns[i]);
     }

@@ -35,8 +35,8 @@ struct weir_watch {
     struct weir_loop *loop;
     struct weir_pulse *pulse;
     struct weir_stalling stalling;
-    uint32_t counted;             /* a bit for each class that the present stall was of */
-    enum weir_stall_class class_; /* of it, as judged last */
+    uint32_t counted;            /* a bit for each cause that the present stall had */
+    enum weir_stall_cause cause; /* of it, as judged last */
     struct weir_stack *stack;
     uint64_t credit_ns;           /* for reports: each costs its part of a minute, */
     uint64_t earned_ns;           /* and time until here has earned them */

@@ -6,22 +6,28 @@
 #include <engine/observe/watchdog.h>
 #include <string.h>
 
-static void count_class(struct weir_watch *watch, enum weir_stall_class class_)
+static void count_cause(struct weir_watch *watch, enum weir_stall_cause cause)
 {
     struct weir_watchdog_counters *counters = &watch->watchdog->counters;
-    watch->class_ = class_;
-    if (!(watch->counted >> class_ & 1)) {
-        watch->counted |= 1u << class_;
-        weir_relaxed_add(&counters->stalls[class_], 1);
+    watch->cause = cause;
+    if (!(watch->counted >> cause & 1)) {
+        watch->counted |= 1u << cause;
+        weir_relaxed_add(&counters->stalls[cause], 1);
+        weir_relaxed_add(&watch->pulse->seen.stalls[cause], 1);
+    }
+}
+
+static void raise_to(uint64_t *longest_ns, uint64_t lasted_ns)
+{
+    if (lasted_ns > *longest_ns) {
+        weir_relaxed_store(longest_ns, lasted_ns);
     }
 }
 
 static void note_longest(struct weir_watch *watch)
 {
-    uint64_t *longest_ns = &watch->watchdog->counters.longest_ns[watch->class_];
-    if (watch->stalling.lasted_ns > *longest_ns) {
-        weir_relaxed_store(longest_ns, watch->stalling.lasted_ns);
-    }
+    raise_to(&watch->watchdog->counters.longest_ns[watch->cause], watch->stalling.lasted_ns);
+    raise_to(&watch->pulse->seen.longest_ns[watch->cause], watch->stalling.lasted_ns);
 }
 
 static void describe_callback(struct weir_stall_report *report, const struct weir_beat *beat)
@@ -35,31 +41,23 @@ static void describe_callback(struct weir_stall_report *report, const struct wei
     stall->callback = (void *)(uintptr_t)beat->callback;
 }
 
-static bool is_at(const struct weir_watch *watch, uint64_t sequence)
-{
-    /* Acquire: with the handler's release, what it saw was before this. */
-    return __atomic_load_n(&watch->pulse->sequence, __ATOMIC_ACQUIRE) == sequence;
-}
-
-/* The stack; none if the loop has gone on meanwhile: it is of something else, perhaps. */
+/* The stack; none if the loop had gone on when it was taken: it is of something else. That it has
+ * gone on since says nothing: the signal ends what the loop slept in. */
 static void take_stack(struct weir_watch *watch, struct weir_stall *stall)
 {
-    uint64_t sequence = watch->stalling.sequence;
-    if (watch->watchdog->options.no_stacks || !is_at(watch, sequence)) {
+    const struct weir_stack_place place = {&watch->pulse->sequence, watch->stalling.sequence};
+    if (watch->watchdog->options.no_stacks || weir_relaxed_load(place.word) != place.value) {
         return;
     }
     stall->frame_count =
-        weir_stack_take(watch->stack, watch->pulse->thread, watch->watchdog->options.signal,
+        weir_stack_take(watch->stack, watch->pulse->thread, watch->watchdog->options.signal, &place,
                         stall->frames, WEIR_STALL_FRAMES_MAX);
-    if (!is_at(watch, sequence)) {
-        stall->frame_count = 0;
-    }
 }
 
 static void report_stall(struct weir_watch *watch, const struct weir_beat *beat, uint64_t now_ns)
 {
     const struct weir_watchdog_options *options = &watch->watchdog->options;
-    if (watch->class_ == WEIR_STALL_DESCHEDULED && !options->report_descheduled) {
+    if (watch->cause == WEIR_STALL_DESCHEDULED && !options->report_descheduled) {
         return;
     }
     struct weir_stall_report *report = weir_report_begin(watch, now_ns);
@@ -67,7 +65,7 @@ static void report_stall(struct weir_watch *watch, const struct weir_beat *beat,
         return;
     }
     struct weir_stall *stall = &report->stall;
-    stall->class_ = watch->class_;
+    stall->cause = watch->cause;
     stall->lasted_ns = watch->stalling.lasted_ns;
     stall->threshold_ns = options->threshold_ns;
     stall->nth = watch->stalling.nth;
@@ -87,7 +85,7 @@ static void look_closer(struct weir_watch *watch, const struct weir_beat *beat, 
     weir_thread_see(watch->pulse->thread, &sight);
     weir_stalling_add(stalling, &sight);
     if (weir_stalling_is_due(stalling) && !weir_watchdog_is_full(watch->watchdog)) {
-        count_class(watch, weir_stalling_judge(stalling, &sight));
+        count_cause(watch, weir_stalling_judge(stalling, &sight));
         weir_stalling_reported(stalling);
         report_stall(watch, beat, now_ns);
     }

@@ -34,6 +34,7 @@ static void report(struct weir_watch *watch, const struct weir_slow_mark *mark,
     }
     struct weir_stall *stall = &report->stall;
     stall->place = WEIR_STALL_OP;
+    stall->cause = WEIR_STALL_UNKNOWN;
     stall->lasted_ns = flight_ns;
     stall->threshold_ns = mark->threshold_ns;
     stall->nth = mark->nth;
@@ -59,6 +60,7 @@ static void judge(struct weir_watch *watch, struct weir_slow_mark *mark,
     }
     if (++mark->nth == 1) {
         weir_relaxed_add(&watch->watchdog->counters.slow_ops, 1);
+        weir_relaxed_add(&watch->pulse->seen.slow_ops, 1);
     }
     while (mark->next_ns < flight_ns) {
         mark->next_ns = mark->next_ns > UINT64_MAX / 2 ? UINT64_MAX : mark->next_ns * 2;

@@ -58,9 +58,10 @@ struct weir_endpoint_options {
  * what memory it can beforehand: three snapshots of that size, and the list of live ops; touched as
  * it is used. *ret_endpoint is written on success only.
  * 0; -EINVAL: NULL, no path, mode has other bits than 0777, tasks_max or loops_max above 65536;
- * -ENAMETOOLONG; -EADDRINUSE: somebody listens there, or it is no socket, or no name beside it is
- * free; -EAGAIN: no more threads; -ENOMEM; -EMFILE, -ENFILE; -ENOENT, -ENOTDIR, -EACCES, -EROFS and
- * others of socket(2), open(2), bind(2), chmod(2), listen(2), rename(2). Any thread. */
+ * -ENAMETOOLONG; -EADDRINUSE: somebody listens there, or no name beside it is free; -ENOTSOCK:
+ * something else is there; -EAGAIN: no more threads; -ENOMEM; -EMFILE, -ENFILE; -ENOENT, -ENOTDIR,
+ * -EACCES, -EROFS and others of socket(2), open(2), bind(2), chmod(2), listen(2), rename(2). Any
+ * thread. */
 WEIR_API int weir_endpoint_open(const struct weir_endpoint_options *options,
                                 struct weir_endpoint **ret_endpoint);
 /* Ends the thread, removes the socket, hangs up on clients. 0 (for NULL too); -EBUSY: it has loops;

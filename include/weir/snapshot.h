@@ -17,6 +17,7 @@
 #include <weir/loop.h>
 #include <weir/observe.h>
 #include <weir/task.h>
+#include <weir/watchdog.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -51,6 +52,12 @@ struct weir_snapshot_loop {
     struct weir_gate_state gates[2]; /* the main one, the offload one; numbers summed */
     struct weir_histogram turns;     /* as weir_loop_times() */
     struct weir_histogram callbacks;
+    /* What watchdogs have seen since open, by enum weir_stall_cause (weir/watchdog.h): all 0 of a
+     * loop that was never watched, which is no sign that it did not stall. Sums; the longest is
+     * that of all loops, and of an interval still that since open. */
+    uint64_t stalls[WEIR_STALL_CAUSE_COUNT];
+    uint64_t slow_ops;
+    uint64_t longest_stall_ns[WEIR_STALL_CAUSE_COUNT];
 };
 
 /* Memory for at most tasks_max rows (0: 128; about 50 KiB each, touched only as used) and loops_max
@@ -75,24 +82,25 @@ WEIR_API int weir_snapshot_add(struct weir_snapshot *snapshot, const struct weir
 
 /*
  * Makes `snapshot` what happened since `earlier`: counters and histograms are differences, what is
- * "now" (live, in flight, depths) stays. A row that was not there, was reset meanwhile (its epoch
- * differs), or has any number that went down (a loop of its label has ended) stays as it is. An
- * interval's `max` is exact if it is the largest since open, else the highest value of its bucket.
- * Several intervals: take snapshots, copy each, subtract the one before it from the copy.
+ * "now" (live, in flight, depths) stays, and so does the longest stall. A row that was not there,
+ * was reset meanwhile (its epoch differs), or has any number that went down (a loop of its label
+ * has ended) stays as it is. An interval's `max` is exact if it is the largest since open, else the
+ * highest value of its bucket. Several intervals: take snapshots, copy each, subtract the one
+ * before it from the copy.
  * 0; -EINVAL: NULL, one of the two is an interval.
  */
 WEIR_API int weir_snapshot_subtract(struct weir_snapshot *snapshot,
                                     const struct weir_snapshot *earlier);
 
-/* When the first loop was added (0: none was), and, of an interval, when it began (else 0):
- * CLOCK_REALTIME, ns. */
+/* When the first loop was added (0: none was), and, of an interval, when it began (0: it is
+ * none, or one since an empty snapshot): CLOCK_REALTIME, ns. */
 WEIR_API uint64_t weir_snapshot_taken_ns(const struct weir_snapshot *snapshot);
 WEIR_API uint64_t weir_snapshot_since_ns(const struct weir_snapshot *snapshot);
 /* The rows, NULL past the last; sorted by label, then task. Valid until the next change. */
-WEIR_API const struct weir_snapshot_task *weir_snapshot_task(const struct weir_snapshot *snapshot,
-                                                             uint32_t index);
-WEIR_API const struct weir_snapshot_loop *weir_snapshot_loop(const struct weir_snapshot *snapshot,
-                                                             uint32_t index);
+WEIR_API const struct weir_snapshot_task *
+weir_snapshot_task_at(const struct weir_snapshot *snapshot, uint32_t index);
+WEIR_API const struct weir_snapshot_loop *
+weir_snapshot_loop_at(const struct weir_snapshot *snapshot, uint32_t index);
 
 /*
  * Labels and names may be any bytes. JSON and Prometheus text quote what they must; all formats
@@ -106,17 +114,19 @@ enum weir_format {
      * samples, with bounds from 1 us to 60 s. A bucket (weir/histogram.h) counts for a bound if its
      * highest value does not exceed it: so a sample less than 3.125 % below a bound may count for
      * the next one only, and a quantile that is read from them is not below the truth for it. Of a
-     * loop without state (has_state) no counters and gates. Not of an interval: Prometheus makes
-     * its own, of numbers that only grow.
+     * loop without state (has_state) no counters and gates. Not of an interval (-EINVAL):
+     * Prometheus makes its own, of numbers that only grow.
      */
     WEIR_FORMAT_PROMETHEUS,
     /*
      * {"taken_ns", "since_ns", "loops": [...], "tasks": [...]}, names and units as in the structs.
      * A loop: label, loops, backend, reason, memory_total, has_state, counters {}, gates [{"gate":
      * "main" or "offload", ..., "reason": "as_opened", "loop_goal" or "task_goal"}], turns {},
-     * callbacks {}. A task: loop, task, epoch, counters {}, errors [{"errno": "EIO", "error": -5,
-     * "times"}], other_errors, stages {"wait": {}, ...}. A histogram: count, sum_ns, max_ns,
-     * clipped, mean_ns, p50_ns, p90_ns, p99_ns, p99.9_ns.
+     * callbacks {}, stalls {"running", "blocked", "descheduled"}, slow_ops, longest_stall_ns {the
+     * same}; counters and gates are null without state (has_state). A task: loop, task, epoch,
+     * counters {}, errors [{"errno": "EIO", "error": -5, "times"}], other_errors, stages {"wait":
+     * {}, ...}. A histogram: count, sum_ns, max_ns, clipped, mean_ns, p50_ns, p90_ns, p99_ns,
+     * p99.9_ns.
      */
     WEIR_FORMAT_JSON,
     /*
@@ -130,8 +140,8 @@ enum weir_format {
     WEIR_FORMAT_HLOG,
 };
 
-/* Writes all of it. 0; -EINVAL: NULL, no such format; -ENOMEM; -EOPNOTSUPP: built without zlib;
- * what the writer answered. */
+/* Writes all of it. 0; -EINVAL: NULL, no such format, WEIR_FORMAT_PROMETHEUS of an interval;
+ * -ENOMEM; -EOPNOTSUPP: built without zlib; what the writer answered. */
 WEIR_API int weir_snapshot_write(const struct weir_snapshot *snapshot, enum weir_format format,
                                  weir_writer *writer, void *context);
 

@@ -132,8 +132,8 @@ WEIR_API int weir_task_close(struct weir_task *task);
  */
 WEIR_API int weir_task_read(const struct weir_task *task, enum weir_stage stage,
                             struct weir_histogram *ret_histogram);
-WEIR_API int weir_task_counters(const struct weir_task *task,
-                                struct weir_task_counters *ret_counters);
+WEIR_API int weir_task_read_counters(const struct weir_task *task,
+                                     struct weir_task_counters *ret_counters);
 
 #define WEIR_ERRORS_MAX 16 /* different errnos that a task tells apart */
 
@@ -149,7 +149,8 @@ struct weir_task_errors {
 };
 
 /* Copies them. Any thread, as weir_task_read(). 0; -EINVAL: NULL; -ECHILD. */
-WEIR_API int weir_task_errors(const struct weir_task *task, struct weir_task_errors *ret_errors);
+WEIR_API int weir_task_read_errors(const struct weir_task *task,
+                                   struct weir_task_errors *ret_errors);
 
 /* Empties histograms, counters (all but `live`) and errors, and starts a new epoch. Loop's thread.
  * 0; -EINVAL: NULL; -EPERM; -ECHILD. */

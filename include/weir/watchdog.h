@@ -12,7 +12,7 @@
  * kept from looking, and so perhaps was the loop: a stopped process, a frozen machine. Of such a
  * time only what it meant counts, so a stall may have lasted longer than is said.
  *
- * Of what class: what took most of the time, as seen from its second look on. RUNNING: the thread's
+ * The cause: what took most of the time, as seen from its second look on. RUNNING: the thread's
  * CPU clock moved: it computes, or loops. BLOCKED: it sleeps in a system call that the callback
  * made (state S or D of /proc/self/task/ID/stat, at half of the looks at least). DESCHEDULED: it
  * wanted to run and was not let, by the scheduler, by a debugger, or by the hypervisor under it,
@@ -20,7 +20,7 @@
  * counted, and reported only if asked for. A wait for a CPU that is over is known by
  * /proc/self/task/ID/schedstat (CONFIG_SCHED_INFO). Time that a hypervisor took is
  * DESCHEDULED where the kernel is told of it (CONFIG_PARAVIRT_TIME_ACCOUNTING), else the CPU clock
- * has it, and it is RUNNING. Without /proc all that is not RUNNING is BLOCKED. The class is judged
+ * has it, and it is RUNNING. Without /proc all that is not RUNNING is BLOCKED. The cause is judged
  * again at each report; a stall that changes is counted in each.
  *
  * The signal. Opening a watchdog is the one thing by which weir installs a signal handler: of
@@ -44,12 +44,14 @@ extern "C" {
 
 struct weir_watchdog;
 
-enum weir_stall_class {
+enum weir_stall_cause {
     WEIR_STALL_RUNNING,
     WEIR_STALL_BLOCKED,
     WEIR_STALL_DESCHEDULED,
-    WEIR_STALL_CLASS_COUNT
+    WEIR_STALL_UNKNOWN, /* of an op (WEIR_STALL_OP), always; not counted: no index of an array of
+                         * WEIR_STALL_CAUSE_COUNT */
 };
+#define WEIR_STALL_CAUSE_COUNT 3
 
 /* Where it stands still. */
 enum weir_stall_place {
@@ -59,15 +61,20 @@ enum weir_stall_place {
     WEIR_STALL_OP,       /* not the loop: one op in flight that is far slower than its task's are */
 };
 
+/* "running", "blocked", "descheduled", "unknown"; "callback", "turn", "op"; NULL for none of them.
+ * Any thread. */
+WEIR_API const char *weir_stall_cause_name(enum weir_stall_cause cause);
+WEIR_API const char *weir_stall_place_name(enum weir_stall_place place);
+
 #define WEIR_STALL_FRAMES_MAX 48
 
 /* A report. Valid during the call; pointers are literals or the report's own. */
 struct weir_stall {
     const char *loop; /* the name given to weir_watchdog_watch() */
     enum weir_stall_place place;
-    enum weir_stall_class class_; /* of an op: RUNNING, always */
-    uint64_t lasted_ns;           /* so far, as seen */
-    uint64_t threshold_ns;        /* that it was longer than */
+    enum weir_stall_cause cause;
+    uint64_t lasted_ns;    /* so far, as seen */
+    uint64_t threshold_ns; /* that it was longer than */
     uint32_t nth; /* 1 when it was longer than the threshold, 2 at twice that, and so on, also if
                    * those before were left out */
     /* The callback's op, or the slow one. NULL, and -1, for WEIR_STALL_TURN. */
@@ -82,14 +89,27 @@ struct weir_stall {
     const char *callback_symbol;
     /* The loop thread's stack, the innermost frame first: where it was, then return addresses;
      * backtrace_symbols_fd(3) prints them. 0: it could not be had: the signal is blocked, it was
-     * not answered in 100 ms, or the loop went on just then. Of an op: what submitted it, if that
-     * was kept. */
+     * not answered in 100 ms, or the loop had gone on when it came. Of an op: what submitted it, if
+     * that was kept. */
     uint32_t frame_count;
     void *frames[WEIR_STALL_FRAMES_MAX];
 };
 
-/* In the watchdog's thread, which blocks all signals; it may take its time, nothing is looked at
- * meanwhile. May come for a loop that has just left. */
+/*
+ * In the watchdog's thread, which blocks all signals; it may take its time, nothing is looked at
+ * meanwhile. It may call what any thread may, of a loop that stands still too:
+ * weir_watchdog_read_counters(), weir_loop_inspect(), weir_loop_times(), weir_snapshot_add(),
+ * weir_loop_trace(), weir_loop_wake(). It must not close its watchdog (-EDEADLK).
+ *
+ * It may come for a loop that has just left, and a loop is not held open while it runs: neither
+ * weir_watchdog_unwatch() nor the loop's close waits for it. So one that calls anything of a loop
+ * needs that loop to stay open meanwhile. Either close loops last: unwatch all, close the watchdog,
+ * which waits for the callback that runs, then close the loops. Or keep the loops that are open in
+ * a table behind a mutex: the callback looks its loop up by the stall's name and makes its calls
+ * with the mutex held, and a loop's thread takes its loop out of the table, with the mutex, before
+ * it closes it. Nobody else should hold that mutex for long: while a loop stands still with it,
+ * nothing is reported.
+ */
 typedef void weir_stall_callback(void *context, const struct weir_stall *stall);
 
 /* Zeroed but for the callback: good defaults. */
@@ -140,16 +160,16 @@ WEIR_API int weir_watchdog_unwatch(struct weir_watchdog *watchdog, struct weir_l
 
 /* Of all its loops, since open. */
 struct weir_watchdog_counters {
-    uint64_t stalls[WEIR_STALL_CLASS_COUNT]; /* each once in a class, however long */
+    uint64_t stalls[WEIR_STALL_CAUSE_COUNT]; /* each once for a cause, however long */
     uint64_t slow_ops;
     uint64_t reports;                            /* callbacks made */
     uint64_t left_out;                           /* not made for reports_a_minute */
-    uint64_t longest_ns[WEIR_STALL_CLASS_COUNT]; /* as seen */
+    uint64_t longest_ns[WEIR_STALL_CAUSE_COUNT]; /* as seen */
 };
 
 /* Any thread, the watchdog's too. 0; -EINVAL: NULL; -ECHILD. */
-WEIR_API int weir_watchdog_counters(const struct weir_watchdog *watchdog,
-                                    struct weir_watchdog_counters *ret_counters);
+WEIR_API int weir_watchdog_read_counters(const struct weir_watchdog *watchdog,
+                                         struct weir_watchdog_counters *ret_counters);
 
 /*
  * How long turns (without their sleep) and callbacks took, ns, while the loop was watched; either

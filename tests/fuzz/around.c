@@ -30,7 +30,7 @@ void fuzz_verb_task(struct fuzz_loop *loop)
         return;
     }
     fuzz_expect(r == 0 || r == -EBUSY, "a close of a task", r);
-    bool is_live = r < 0 && weir_task_counters(*task, &counters) == 0 && counters.live > 0;
+    bool is_live = r < 0 && weir_task_read_counters(*task, &counters) == 0 && counters.live > 0;
     fuzz_expect(r == 0 || is_live, "a close of a task without ops", r);
     for (unsigned i = 0; i <= FUZZ_OPS && r == 0; i++) {
         const struct fuzz_track *track = &fuzz.tracks[i];
@@ -55,7 +55,7 @@ void fuzz_verb_ask(struct fuzz_loop *loop)
     for (struct weir_task *task = weir_task_next(loop->loop, NULL); task;
          task = weir_task_next(loop->loop, task)) {
         struct weir_task_counters counters;
-        fuzz_expect(weir_task_counters(task, &counters) == 0, "a task's counters", 0);
+        fuzz_expect(weir_task_read_counters(task, &counters) == 0, "a task's counters", 0);
         live += counters.live;
     }
     fuzz_expect(live <= loop->live, "live ops of all tasks", (int64_t)live);

@@ -294,7 +294,8 @@ static void audit_tasks(const struct fuzz_loop *loop)
             live += track->live && track->loop == fuzz_number_of(loop) && track->task == i + 1;
         }
         if (loop->tasks[i]) {
-            fuzz_expect(weir_task_counters(loop->tasks[i], &counters) == 0, "a task's counters", i);
+            fuzz_expect(weir_task_read_counters(loop->tasks[i], &counters) == 0,
+                        "a task's counters", i);
             fuzz_expect(counters.live == live, "live ops of a task", (int64_t)counters.live);
         }
     }

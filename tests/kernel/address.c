@@ -85,8 +85,8 @@ static void an_endpoint_that_makes_no_sense_is_refused(void)
     CHECK(endpoint == untouched);
     check_refused("", -EINVAL);
     check_refused("none/s", -ENOENT);
-    check_refused("./", -EADDRINUSE);
-    check_refused(".", -EADDRINUSE);
+    check_refused("./", -ENOTSOCK);
+    check_refused(".", -ENOTSOCK);
     make_file("file");
     check_refused("file/s", -ENOTDIR);
     CHECK_EQUAL(unlink("file"), 0);
@@ -145,7 +145,7 @@ static void what_somebody_uses_is_left_alone(void)
     struct weir_endpoint *endpoint = endpoint_open_at("s");
     check_refused("s", -EADDRINUSE);
     CHECK_EQUAL(symlink("s", "link"), 0);
-    check_refused("link", -EADDRINUSE);
+    check_refused("link", -ENOTSOCK);
     CHECK_EQUAL(unlink("link"), 0);
     CHECK_EQUAL(weir_endpoint_close(endpoint), 0);
 
@@ -163,7 +163,7 @@ static void what_somebody_uses_is_left_alone(void)
     close(fd);
     CHECK_EQUAL(unlink("s"), 0);
     make_file("s");
-    check_refused("s", -EADDRINUSE);
+    check_refused("s", -ENOTSOCK);
     CHECK_EQUAL(unlink("s"), 0);
     endpoint_leave_folder();
 }

@@ -240,6 +240,8 @@ def a_loop_that_is_not_inspectable_shows_its_tasks_alone():
         document = ask_json(service)
         side = document["loops"][1]
         assert side["has_state"] is False and document["loops"][0]["has_state"] is True
+        assert side["counters"] is None and side["gates"] is None
+        assert document["loops"][0]["counters"]["turns"] > 0
         assert {op["loop"] for op in document["live"]} == {"main"}
         assert any(row["loop"] == "side & co" and row["counters"]["finished"] > 0
                    for row in document["tasks"])

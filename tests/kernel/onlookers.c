@@ -197,7 +197,7 @@ static void look_at(struct weir_snapshot *snapshot, uint64_t *written)
         }
         CHECK_EQUAL(weir_loop_trace(busies[i].loop, count_bytes, written), 0);
     }
-    for (uint32_t i = 0; (row = weir_snapshot_task(snapshot, i)) != NULL; i++) {
+    for (uint32_t i = 0; (row = weir_snapshot_task_at(snapshot, i)) != NULL; i++) {
         check_row(row);
     }
     for (int format = WEIR_FORMAT_PROMETHEUS; format <= WEIR_FORMAT_JSON; format++) {

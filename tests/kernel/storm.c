@@ -230,7 +230,7 @@ static void check_counters(struct world *world)
     for (unsigned i = 0; i < STORM_TASKS; i++) {
         struct weir_task_counters task;
         const struct tally *tally = &world->task_tallies[i];
-        CHECK_EQUAL(weir_task_counters(world->tasks[i], &task), 0);
+        CHECK_EQUAL(weir_task_read_counters(world->tasks[i], &task), 0);
         if (world->loop->inbox != NULL) {
             break; /* what is there was not counted yet */
         }

@@ -171,13 +171,13 @@ static void compare(const struct tight *tight)
     CHECK(counters.waiting <= DEPTH + WAITING);
     for (struct weir_task *task = NULL; (task = weir_task_next(tight->loop, task)) != NULL;) {
         struct weir_task_counters of_task;
-        CHECK_EQUAL(weir_task_counters(task, &of_task), 0);
+        CHECK_EQUAL(weir_task_read_counters(task, &of_task), 0);
         refused += of_task.refused;
     }
     CHECK_EQUAL(refused, tight->refused);
     for (unsigned i = 0; i < TASKS; i++) {
         struct weir_task_counters of_task;
-        CHECK_EQUAL(weir_task_counters(tight->tasks[i], &of_task), 0);
+        CHECK_EQUAL(weir_task_read_counters(tight->tasks[i], &of_task), 0);
         CHECK_EQUAL(of_task.refused, tight->refused_of[i]);
     }
 }

@@ -58,6 +58,20 @@ static void check_some_stack(const struct watching *watching)
     CHECK(stacks > 0 || !WATCHING_STACKS);
 }
 
+/* It has stood still once, computing. */
+static void check_snapshot(const struct weir_loop *loop)
+{
+    struct weir_snapshot *snapshot;
+    CHECK_EQUAL(weir_snapshot_open(0, 1, &snapshot), 0);
+    CHECK_EQUAL(weir_snapshot_add(snapshot, loop, "l"), 0);
+    const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, 0);
+    CHECK_EQUAL(row->stalls[WEIR_STALL_RUNNING], 1);
+    CHECK_EQUAL(row->stalls[WEIR_STALL_BLOCKED], 0);
+    CHECK_EQUAL(row->slow_ops, 0);
+    CHECK(row->longest_stall_ns[WEIR_STALL_RUNNING] > THRESHOLD_NS * 4);
+    weir_snapshot_close(snapshot);
+}
+
 static void spin_on(enum weir_policy policy)
 {
     struct watching watching = {0};
@@ -75,13 +89,14 @@ static void spin_on(enum weir_policy policy)
     for (unsigned i = 0; i < 3; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         check_callback(stall, "on_spin", "spinner");
-        CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_RUNNING);
         CHECK(stall->callback == (void *)(uintptr_t)on_spin);
         CHECK_EQUAL(stall->threshold_ns, THRESHOLD_NS);
         CHECK(stall->lasted_ns > THRESHOLD_NS << (stall->nth - 1));
         CHECK(stall->nth > nth);
         nth = stall->nth;
     }
+    check_snapshot(loop);
     watching_end(loop);
     check_some_stack(&watching);
     struct weir_watchdog_counters counters = watching_counters(&watching);
@@ -144,7 +159,7 @@ static void read_on(enum weir_policy policy)
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         check_callback(stall, "on_read", "nop");
-        CHECK_EQUAL(stall->class_, WEIR_STALL_BLOCKED);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_BLOCKED);
     }
     close(op.fds[0]);
     close(op.fds[1]);
@@ -167,9 +182,44 @@ static void a_callback_that_naps_is_reported_as_blocked(void)
     check_some_stack(&watching);
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
-        CHECK_EQUAL(stall->class_, WEIR_STALL_BLOCKED);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_BLOCKED);
         CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_nap"));
     }
+}
+
+static void on_nap_once(struct weir_op *op)
+{
+    of(op)->calls++;
+    nanosleep(&(struct timespec){.tv_sec = 1}, NULL); /* the signal ends it, and the callback */
+}
+
+#define NAPS 20
+
+static void nap_on(enum weir_policy policy)
+{
+    struct watching watching = {0};
+    watching_open(&watching, (struct weir_watchdog_options){.threshold_ns = THRESHOLD_NS,
+                                                            .report_descheduled = 1});
+    struct weir_loop *loop = watching_loop(&watching, policy, "one");
+    for (unsigned i = 0; i < NAPS; i++) {
+        watching_call(loop, &(struct watching_op){.watching = &watching}, on_nap_once);
+    }
+    watching_end(loop);
+    watching_close(&watching);
+    unsigned stacks = 0;
+    for (unsigned i = 0; i < watching.count; i++) {
+        const struct weir_stall *stall = &watching.reports[i].stall;
+        CHECK(stall->callback == (void *)(uintptr_t)on_nap_once);
+        stacks += stall->frame_count > 2;
+        CHECK(stall->frame_count == 0 || !WATCHING_STACKS || watching_names(stall, "on_nap_once"));
+    }
+    /* A thread that has no CPU for 100 ms does not answer; not often. */
+    CHECK(stacks >= NAPS / 2 || !WATCHING_STACKS);
+}
+
+static void a_stall_that_the_signal_itself_ends_is_reported_with_its_stack(void)
+{
+    watching_on_both(nap_on);
 }
 
 /* --- it is not let ---------------------------------------------------------------------------- */
@@ -252,7 +302,7 @@ static struct weir_watchdog_counters crowd(bool report)
     struct weir_watchdog_counters counters = watching_counters(&watching);
     watching_close(&watching);
     if (report) {
-        CHECK_EQUAL(watching.reports[0].stall.class_, WEIR_STALL_DESCHEDULED);
+        CHECK_EQUAL(watching.reports[0].stall.cause, WEIR_STALL_DESCHEDULED);
     }
     return counters;
 }
@@ -298,7 +348,7 @@ static void wait_on(enum weir_policy policy)
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         CHECK_EQUAL(stall->place, WEIR_STALL_TURN);
-        CHECK_EQUAL(stall->class_, WEIR_STALL_RUNNING);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_RUNNING);
         CHECK(!stall->task && !stall->kind && !stall->site && !stall->callback);
         CHECK(!stall->callback_symbol);
         CHECK_EQUAL(stall->fd, -1);
@@ -395,6 +445,7 @@ int main(int argc, char **argv)
         CHECK_TEST(a_callback_that_computes_is_reported_before_it_ends_and_again_at_each_doubling),
         CHECK_TEST(a_callback_that_blocks_in_read_is_reported_as_blocked_and_its_read_goes_on),
         CHECK_TEST(a_callback_that_naps_is_reported_as_blocked),
+        CHECK_TEST(a_stall_that_the_signal_itself_ends_is_reported_with_its_stack),
         CHECK_TEST(a_thread_that_is_not_let_is_counted_apart_and_reported_only_if_asked_for),
         CHECK_TEST(a_stall_elsewhere_in_a_turn_is_reported_with_its_stack_alone),
         CHECK_TEST(fast_callbacks_are_no_stall_however_many),

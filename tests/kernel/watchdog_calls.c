@@ -131,8 +131,8 @@ static void every_call_answers_as_it_says(void)
     check_close(loop);
 
     struct weir_watchdog_counters counters;
-    CHECK_EQUAL(weir_watchdog_counters(NULL, &counters), -EINVAL);
-    CHECK_EQUAL(weir_watchdog_counters(watchdog, NULL), -EINVAL);
+    CHECK_EQUAL(weir_watchdog_read_counters(NULL, &counters), -EINVAL);
+    CHECK_EQUAL(weir_watchdog_read_counters(watchdog, NULL), -EINVAL);
     CHECK_EQUAL(weir_loop_times(NULL, NULL, NULL), -EINVAL);
     watching_close(&other);
     watching_close(&watching);
@@ -156,7 +156,7 @@ static void call_in_child(void *context)
     struct weir_watchdog_counters counters;
     CHECK_EQUAL(weir_watchdog_watch(foreign->watchdog, foreign->loop, "x"), -ECHILD);
     CHECK_EQUAL(weir_watchdog_unwatch(foreign->watchdog, foreign->loop), -ECHILD);
-    CHECK_EQUAL(weir_watchdog_counters(foreign->watchdog, &counters), -ECHILD);
+    CHECK_EQUAL(weir_watchdog_read_counters(foreign->watchdog, &counters), -ECHILD);
     CHECK_EQUAL(weir_watchdog_close(foreign->watchdog), -ECHILD);
     CHECK_EQUAL(weir_loop_times(foreign->loop, NULL, NULL), -ECHILD);
     CHECK_EQUAL(weir_loop_close(foreign->loop, 0, NULL), -ECHILD);
@@ -255,7 +255,7 @@ static void a_watch_begins_without_what_the_former_one_saw(void)
     CHECK_EQUAL(weir_watchdog_watch(watching.watchdog, loop, "one"), 0);
     nanosleep(&(struct timespec){.tv_nsec = 20 * THRESHOLD_NS}, NULL);
     struct weir_watchdog_counters counters = watching_counters(&watching);
-    for (int i = 0; i < WEIR_STALL_CLASS_COUNT; i++) {
+    for (int i = 0; i < WEIR_STALL_CAUSE_COUNT; i++) {
         CHECK_EQUAL(counters.stalls[i], 0);
     }
     watching_end(loop);

@@ -257,10 +257,10 @@ static void check_takes(struct weir_stack *stack, pid_t thread)
     void *frames[WEIR_STALL_FRAMES_MAX];
     uint32_t count = 0;
     for (int i = 0; i < 1000 && count == 0; i++) {
-        count = weir_stack_take(stack, thread, SIGUSR1, frames, 48);
+        count = weir_stack_take(stack, thread, SIGUSR1, NULL, frames, 48);
     }
     CHECK(count > 1);
-    CHECK(weir_stack_take(stack, thread, SIGUSR1, frames, 1) <= 1);
+    CHECK(weir_stack_take(stack, thread, SIGUSR1, NULL, frames, 1) <= 1);
 }
 
 static void a_late_answer_spoils_no_later_one(void)
@@ -273,7 +273,7 @@ static void a_late_answer_spoils_no_later_one(void)
     struct weir_stack *stack = weir_stack_open();
     CHECK(!weir_thread_is_pending(silent.id, SIGUSR1));
     for (int i = 0; i < 3; i++) {
-        CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, frames, 48), 0);
+        CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, NULL, frames, 48), 0);
         CHECK(weir_thread_is_pending(silent.id, SIGUSR1));
         CHECK(!weir_thread_is_pending(silent.id, SIGUSR2));
     }
@@ -282,7 +282,7 @@ static void a_late_answer_spoils_no_later_one(void)
     check_takes(stack, silent.id);
     sem_post(&silent.go_on);
     pthread_join(thread, NULL);
-    CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, frames, 48), 0); /* it is gone */
+    CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, NULL, frames, 48), 0); /* it is gone */
     weir_stack_close(stack);
     weir_stack_remove(SIGUSR1, &former);
 }
@@ -296,7 +296,7 @@ static void a_signal_that_was_merged_with_somebody_elses_is_sent_again(void)
     open_silent(&silent, &thread, &former);
     struct weir_stack *stack = weir_stack_open();
     CHECK_EQUAL(pthread_kill(thread, SIGUSR1), 0);
-    CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, frames, 48), 0);
+    CHECK_EQUAL(weir_stack_take(stack, silent.id, SIGUSR1, NULL, frames, 48), 0);
     sem_post(&silent.go_on);
     sem_wait(&silent.seen); /* what has come says nothing of us */
     check_takes(stack, silent.id);

@@ -54,6 +54,16 @@ static void turn_until(struct weir_loop *loop, const struct watching *watching, 
 }
 
 /* Beside it a RECV waits for its peer as long. */
+/* One has been slow. */
+static void check_snapshot(const struct weir_loop *loop)
+{
+    struct weir_snapshot *snapshot;
+    CHECK_EQUAL(weir_snapshot_open(0, 1, &snapshot), 0);
+    CHECK_EQUAL(weir_snapshot_add(snapshot, loop, "l"), 0);
+    CHECK_EQUAL(weir_snapshot_loop_at(snapshot, 0)->slow_ops, 1);
+    weir_snapshot_close(snapshot);
+}
+
 static void slow_on(enum weir_policy policy)
 {
     struct watching watching = {0};
@@ -72,12 +82,14 @@ static void slow_on(enum weir_policy policy)
     CHECK_EQUAL(write(sockets[1], "x", 1), 1);
     check_drain(loop);
     struct weir_watchdog_counters counters = watching_counters(&watching);
+    check_snapshot(loop);
     watching_end(loop);
     watching_close(&watching);
     CHECK_EQUAL(counters.slow_ops, 1);
     for (unsigned i = 0; i < watching.count; i++) {
         const struct weir_stall *stall = &watching.reports[i].stall;
         CHECK_EQUAL(stall->place, WEIR_STALL_OP);
+        CHECK_EQUAL(stall->cause, WEIR_STALL_UNKNOWN);
         CHECK(strcmp(stall->loop, "one") == 0);
         CHECK(strcmp(stall->task, "slow reads") == 0);
         CHECK(strcmp(stall->kind, "read") == 0);

@@ -56,7 +56,7 @@ unsigned watching_count(const struct watching *watching)
 struct weir_watchdog_counters watching_counters(const struct watching *watching)
 {
     struct weir_watchdog_counters counters;
-    CHECK_EQUAL(weir_watchdog_counters(watching->watchdog, &counters), 0);
+    CHECK_EQUAL(weir_watchdog_read_counters(watching->watchdog, &counters), 0);
     return counters;
 }
 

@@ -20,6 +20,7 @@ import sys
 import tempfile
 
 STAGES = ['wait', 'flight', 'delivery', 'total', 'queue', 'run']
+CAUSES = ['running', 'blocked', 'descheduled']
 PERCENTS = ['p50_ns', 'p90_ns', 'p99_ns', 'p99.9_ns']
 BOUNDS = 24
 BUCKET_SHARE = 1 / 32
@@ -176,6 +177,9 @@ def piece_prometheus(folder, _):
         equal(f'{pair} in {errors}', pair in errors, True)
     backends = {labels['loop']: labels['backend'] for _, labels, _ in families['weir_loop_info']}
     equal('loops', len(backends), 2)
+    for metric in ('weir_loop_stalls_total', 'weir_loop_longest_stall_seconds'):
+        equal(metric, {(labels['loop'], labels['cause']) for _, labels, _ in families[metric]},
+              {(loop, cause) for loop in backends for cause in CAUSES})
     if not set(backends.values()) <= {'io_uring', 'epoll'}:
         sys.exit(f'backends: {backends}')
 
@@ -231,6 +235,8 @@ def piece_json(folder, _):
     for loop in snapshot['loops']:
         equal('its state', loop['has_state'], True)
         equal('its gates', [gate['gate'] for gate in loop['gates']], ['main', 'offload'])
+        equal('no watchdog', (loop['stalls'], loop['slow_ops'], loop['longest_stall_ns']),
+              ({cause: 0 for cause in CAUSES}, 0, {cause: 0 for cause in CAUSES}))
         equal('its depth', (loop['gates'][0]['depth'], loop['gates'][0]['places']), (8, 72))
         of_loop = [task['counters'] for task in snapshot['tasks'] if task['loop'] == loop['label']]
         for member in ('submitted', 'finished'):

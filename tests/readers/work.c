@@ -340,7 +340,7 @@ static void write_expected(const char *folder)
     const char *before = "[";
     for (unsigned task = 0; task < ROW_COUNT; task++) {
         struct weir_task_counters counters = {0};
-        MUST(task >= TASK_COUNT || weir_task_counters(tasks[task], &counters) == 0);
+        MUST(task >= TASK_COUNT || weir_task_read_counters(tasks[task], &counters) == 0);
         for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
             fprintf(file, "%s{", before);
             expect_hex(file, "loop", labels[places[task].loop]);

@@ -43,7 +43,7 @@ SEAM_TEST(a_call_answers_what_its_function_returned_whatever_that_is)
         expect_equal(seam_carry_out(loop, &work.call), values[i]);
         expect_equal(work.begun, 1); /* and is not tried again */
     }
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     expect_equal(counters.finished, SEAM_COUNT(values));
     expect_equal(seam_counters(loop).retried, 0);
     seam_end(loop);
@@ -61,7 +61,7 @@ SEAM_TEST(a_negative_value_counts_as_a_failure)
         work.call.op.task = task;
         expect_equal(seam_carry_out(loop, &work.call), work.value);
     }
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     expect_equal(counters.submitted, 10);
     expect_equal(counters.finished, 10);
     expect_equal(counters.failed, 3);

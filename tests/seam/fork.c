@@ -81,7 +81,7 @@ static int ask_for_tasks(struct parent *p)
     child_expect(weir_task_close(p->task) == -ECHILD);
     child_expect(weir_task_reset(p->task) == -ECHILD);
     child_expect(weir_task_read(p->task, WEIR_STAGE_TOTAL, &histogram) == -ECHILD);
-    child_expect(weir_task_counters(p->task, &counters) == -ECHILD);
+    child_expect(weir_task_read_counters(p->task, &counters) == -ECHILD);
     child_expect(weir_task_next(p->loop, NULL) == NULL);
     return 0;
 }

@@ -95,7 +95,7 @@ static inline struct weir_gate_state gates_state(struct weir_loop *loop, bool of
 static inline struct weir_task_counters gates_counters(const struct weir_task *task)
 {
     struct weir_task_counters counters;
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     return counters;
 }
 

@@ -155,18 +155,18 @@ SEAM_TEST(a_task_counts_the_bytes_it_moved_and_tells_its_errnos_apart)
     }
     weir_op_openat(&op.op, AT_FDCWD, "no such file", O_RDONLY, 0);
     expect_equal(seam_carry_out(loop, &op), -ENOENT);
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     expect_equal(counters.bytes, 4000);
     expect_equal(counters.failed, 4);
-    expect_equal(weir_task_errors(task, &errors), 0);
+    expect_equal(weir_task_read_errors(task, &errors), 0);
     expect_equal(errors.count, 2);
     expect_equal(errors.errors[0].error, -EBADF);
     expect_equal(errors.errors[0].times, 3);
     expect_equal(errors.errors[1].error, -ENOENT);
     expect_equal(errors.errors[1].times, 1);
     expect_equal(errors.others, 0);
-    expect_equal(weir_task_errors(NULL, &errors), -EINVAL);
-    expect_equal(weir_task_errors(task, NULL), -EINVAL);
+    expect_equal(weir_task_read_errors(NULL, &errors), -EINVAL);
+    expect_equal(weir_task_read_errors(task, NULL), -EINVAL);
     seam_end(loop);
     close(file);
 }
@@ -174,7 +174,7 @@ SEAM_TEST(a_task_counts_the_bytes_it_moved_and_tells_its_errnos_apart)
 static void expect_errors(struct weir_task *task, uint32_t count, uint64_t others)
 {
     struct weir_task_errors errors;
-    expect_equal(weir_task_errors(task, &errors), 0);
+    expect_equal(weir_task_read_errors(task, &errors), 0);
     expect_equal(errors.count, count);
     expect_equal(errors.others, others);
 }
@@ -214,7 +214,7 @@ SEAM_TEST(a_whole_transfer_that_is_continued_is_counted_under_its_task)
     seam_write(pair.out, "cd", 2);
     seam_await(loop, &op);
     expect_equal(op.result, 4);
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     expect(counters.continued >= 1);
     expect_equal(counters.bytes, 4);
     expect_equal(seam_counters(loop).continued, counters.continued);

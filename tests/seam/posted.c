@@ -202,12 +202,12 @@ SEAM_TEST(a_task_is_busy_while_a_post_of_it_is_on_its_way)
     expect_equal(weir_task_close(task), -EBUSY);
     seam_turns(full.loop, 2);
     expect_equal(weir_task_close(task), -EBUSY);
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     expect_equal(counters.submitted, 1);
     expect_equal(counters.live, 1);
     expect_equal(seam_cancel(full.loop, &nop), 0);
     seam_await_count(full.loop, &nop.calls, 1);
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     expect_equal(counters.finished, 1);
     expect_equal(counters.cancelled, 1);
     expect_equal(weir_task_close(task), 0);

@@ -233,7 +233,7 @@ SEAM_TEST(deadline_and_intended_are_consumed_and_the_rest_persists)
     weir_op_read(&op.op, pipe.in, op.data, 1, WEIR_CURRENT);
     expect_equal(seam_carry_out(loop, &op), 1);
     struct weir_task_counters counters;
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     expect_equal(counters.finished, 2);
     seam_end(loop);
     seam_pair_close(&pipe);

@@ -34,7 +34,7 @@ static bool is_known(const char *name)
 static const struct weir_snapshot_task *find(const struct weir_snapshot *snapshot, const char *task)
 {
     const struct weir_snapshot_task *row;
-    for (uint32_t i = 0; (row = weir_snapshot_task(snapshot, i)) != NULL; i++) {
+    for (uint32_t i = 0; (row = weir_snapshot_task_at(snapshot, i)) != NULL; i++) {
         if (strcmp(row->task, task) == 0) {
             return row;
         }
@@ -85,13 +85,13 @@ static const char *look_once(struct looker *looker)
     if (weir_snapshot_add(looker->now, looker->loop, "l") != 0) {
         return "an answer that is not 0";
     }
-    const struct weir_snapshot_loop *loop = weir_snapshot_loop(looker->now, 0);
+    const struct weir_snapshot_loop *loop = weir_snapshot_loop_at(looker->now, 0);
     if (!loop->has_state || loop->counters.finished > loop->counters.submitted) {
         return "a loop's state that makes no sense";
     }
     const char *wrong = NULL;
     const struct weir_snapshot_task *row;
-    for (uint32_t i = 0; wrong == NULL && (row = weir_snapshot_task(looker->now, i)); i++) {
+    for (uint32_t i = 0; wrong == NULL && (row = weir_snapshot_task_at(looker->now, i)); i++) {
         wrong = judge_row(row);
         wrong = wrong ? wrong : judge_growth(row, find(looker->before, row->task));
     }
@@ -99,8 +99,8 @@ static const char *look_once(struct looker *looker)
 
     weir_snapshot_clear(looker->tight);
     int r = weir_snapshot_add(looker->tight, looker->loop, "l");
-    bool empty = weir_snapshot_task(looker->tight, 0) == NULL &&
-                 weir_snapshot_loop(looker->tight, 0) == NULL;
+    bool empty = weir_snapshot_task_at(looker->tight, 0) == NULL &&
+                 weir_snapshot_loop_at(looker->tight, 0) == NULL;
     if (r != 0 && (r != -ENOSPC || !empty)) {
         return "a snapshot without room that took something";
     }
@@ -195,7 +195,7 @@ SEAM_TEST(a_snapshot_by_the_owner_misses_nothing)
         expect_equal(weir_snapshot_add(snapshot, loop, "l"), 0);
         expect_equal(find(snapshot, "alpha")->stages[WEIR_STAGE_TOTAL].count, i);
         expect_equal(find(snapshot, "alpha")->counters.finished, i);
-        expect_equal(weir_snapshot_loop(snapshot, 0)->counters.finished, i);
+        expect_equal(weir_snapshot_loop_at(snapshot, 0)->counters.finished, i);
     }
     weir_snapshot_close(snapshot);
     seam_end(loop);
@@ -221,7 +221,7 @@ SEAM_TEST(another_thread_is_answered_as_the_header_says)
     expect_equal(weir_snapshot_open(0, 0, &asker.snapshot), 0);
     seam_in_thread(ask, &asker);
     expect_equal(asker.answer, seam_simulates() ? -EOPNOTSUPP : 0);
-    const struct weir_snapshot_loop *row = weir_snapshot_loop(asker.snapshot, 0);
+    const struct weir_snapshot_loop *row = weir_snapshot_loop_at(asker.snapshot, 0);
     expect(seam_simulates() == (row == NULL));
     expect(row == NULL || !row->has_state || !seam_plain());
     weir_snapshot_close(asker.snapshot);
@@ -232,7 +232,7 @@ static int add_in_child(void *context)
 {
     struct asker *asker = context;
     child_expect(weir_snapshot_add(asker->snapshot, asker->loop, "l") == -ECHILD);
-    child_expect(weir_snapshot_loop(asker->snapshot, 0) == NULL);
+    child_expect(weir_snapshot_loop_at(asker->snapshot, 0) == NULL);
     return 0;
 }
 

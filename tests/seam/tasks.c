@@ -15,7 +15,7 @@ static struct weir_task *task_open(struct weir_loop *loop, const char *name)
 static struct weir_task_counters counters_of(const struct weir_task *task)
 {
     struct weir_task_counters counters;
-    expect_equal(weir_task_counters(task, &counters), 0);
+    expect_equal(weir_task_read_counters(task, &counters), 0);
     return counters;
 }
 
@@ -324,7 +324,7 @@ static void *read_meanwhile(void *context)
     struct weir_task_counters counters;
     while (!__atomic_load_n(&reader->stop, __ATOMIC_ACQUIRE)) {
         reader->failed |= weir_task_read(reader->task, WEIR_STAGE_TOTAL, &histogram) != 0;
-        reader->failed |= weir_task_counters(reader->task, &counters) != 0;
+        reader->failed |= weir_task_read_counters(reader->task, &counters) != 0;
         reader->failed |= counters.finished > 20000 || histogram.count > 20000;
     }
     return NULL;
@@ -364,7 +364,7 @@ static void *read_counters_meanwhile(void *context)
     struct reader *reader = context;
     struct weir_task_counters counters;
     while (!__atomic_load_n(&reader->stop, __ATOMIC_ACQUIRE)) {
-        reader->failed |= weir_task_counters(reader->task, &counters) != 0;
+        reader->failed |= weir_task_read_counters(reader->task, &counters) != 0;
         reader->failed |= counters.submitted > 1 || counters.finished > 1 || counters.live > 1;
     }
     return NULL;
@@ -405,8 +405,8 @@ SEAM_TEST(the_reading_calls_refuse_NULL_and_no_such_stage)
     expect_equal(weir_task_read(NULL, WEIR_STAGE_WAIT, &histogram), -EINVAL);
     expect_equal(weir_task_read(task, WEIR_STAGE_COUNT, &histogram), -EINVAL);
     expect_equal(weir_task_read(task, WEIR_STAGE_WAIT, NULL), -EINVAL);
-    expect_equal(weir_task_counters(NULL, &counters), -EINVAL);
-    expect_equal(weir_task_counters(task, NULL), -EINVAL);
+    expect_equal(weir_task_read_counters(NULL, &counters), -EINVAL);
+    expect_equal(weir_task_read_counters(task, NULL), -EINVAL);
     expect(weir_stage_name(WEIR_STAGE_COUNT) == NULL);
     expect(strcmp(weir_stage_name(WEIR_STAGE_TOTAL), "total") == 0);
     seam_end(loop);

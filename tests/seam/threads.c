@@ -167,7 +167,7 @@ static void *ask_what_any_thread_may(void *context)
     ASK(a, weir_now(a->loop) > 0 ? 0 : -1);
     ASK(a, weir_loop_user(a->loop) == a ? 0 : -1);
     ASK(a, weir_task_read(a->task, WEIR_STAGE_TOTAL, &histogram));
-    ASK(a, weir_task_counters(a->task, &counters));
+    ASK(a, weir_task_read_counters(a->task, &counters));
     ASK(a, strcmp(weir_task_name(a->task), "t"));
     return NULL;
 }

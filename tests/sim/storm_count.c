@@ -42,7 +42,7 @@ static void compare_tasks(struct storm *storm)
         struct tally *tally = &storm->tallies[i];
         struct weir_task_counters counters;
         struct weir_histogram total;
-        STORM_EQUAL(storm, weir_task_counters(storm->tasks[i], &counters), 0);
+        STORM_EQUAL(storm, weir_task_read_counters(storm->tasks[i], &counters), 0);
         STORM_CHECK(storm, counters.submitted <= tally->submitted);
         STORM_CHECK(storm, counters.submitted + inboxed(storm, (int)i) >= tally->submitted);
         STORM_EQUAL(storm, counters.refused, tally->refused);

@@ -61,7 +61,7 @@ static inline const struct weir_snapshot_task *observed_row(const struct weir_sn
                                                             const char *label, const char *task)
 {
     const struct weir_snapshot_task *row;
-    for (uint32_t i = 0; (row = weir_snapshot_task(snapshot, i)); i++) {
+    for (uint32_t i = 0; (row = weir_snapshot_task_at(snapshot, i)); i++) {
         if (strcmp(row->label, label) == 0 && strcmp(row->task, task) == 0) {
             return row;
         }
@@ -72,7 +72,7 @@ static inline const struct weir_snapshot_task *observed_row(const struct weir_sn
 static inline uint32_t observed_rows(const struct weir_snapshot *snapshot)
 {
     uint32_t count = 0;
-    while (weir_snapshot_task(snapshot, count)) {
+    while (weir_snapshot_task_at(snapshot, count)) {
         count++;
     }
     return count;

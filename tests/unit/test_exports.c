@@ -4,6 +4,8 @@
 #include "observed.h"
 
 #include <engine/observe/deflate.h>
+#include <engine/observe/pulse.h>
+#include <pthread.h>
 #include <stdio.h>
 
 static struct weir_loop *loop;
@@ -274,6 +276,63 @@ static void counts_and_errors_are_told_by_name(void **state)
                                  "\"other_errors\":1"));
 }
 
+/* Of what a watchdog has seen; the pulse is where it writes that. */
+static void stalls_are_told_by_cause(void **state)
+{
+    (void)state;
+    struct weir_stall_counts *seen = &weir_loop_pulse(loop)->seen;
+    *seen = (struct weir_stall_counts){{1, 2, 3}, 4, {5000000000ULL, 6, 7}};
+    assert_int_equal(weir_snapshot_add(snapshot, loop, "l"), 0);
+    const char *text = text_of(WEIR_FORMAT_PROMETHEUS);
+    assert_int_equal(sample(text, "\nweir_loop_stalls_total{loop=\"l\",cause=\"running\"} "), 1);
+    assert_int_equal(sample(text, "\nweir_loop_stalls_total{loop=\"l\",cause=\"blocked\"} "), 2);
+    assert_int_equal(sample(text, "\nweir_loop_stalls_total{loop=\"l\",cause=\"descheduled\"} "),
+                     3);
+    assert_int_equal(lines_of(text, "weir_loop_stalls_total{"), WEIR_STALL_CAUSE_COUNT);
+    assert_int_equal(sample(text, "\nweir_loop_slow_ops_total{loop=\"l\"} "), 4);
+    assert_int_equal(lines_of(text, "# TYPE weir_loop_slow_ops_total counter\n"), 1);
+    assert_non_null(strstr(text, "\nweir_loop_longest_stall_seconds{loop=\"l\",cause=\"running\"} "
+                                 "5.000000000\n"));
+    assert_non_null(strstr(text, "\nweir_loop_longest_stall_seconds{loop=\"l\","
+                                 "cause=\"descheduled\"} 0.000000007\n"));
+    text = text_of(WEIR_FORMAT_JSON);
+    assert_non_null(strstr(text, ",\"stalls\":{\"running\":1,\"blocked\":2,\"descheduled\":3},"
+                                 "\"slow_ops\":4,\"longest_stall_ns\":{\"running\":5000000000,"
+                                 "\"blocked\":6,\"descheduled\":7},"));
+}
+
+static void an_interval_is_nothing_for_prometheus(void **state)
+{
+    (void)state;
+    struct weir_snapshot *empty = observed_snapshot(0, 0);
+    assert_int_equal(weir_snapshot_add(snapshot, loop, "l"), 0);
+    assert_int_equal(weir_snapshot_subtract(snapshot, empty), 0);
+    weir_snapshot_close(empty);
+    assert_int_equal(weir_snapshot_since_ns(snapshot), 0); /* and is one all the same */
+    assert_int_equal(weir_snapshot_write(snapshot, WEIR_FORMAT_PROMETHEUS, keep, &written),
+                     -EINVAL);
+    assert_int_equal(written.calls, 0);
+    assert_non_null(strstr(text_of(WEIR_FORMAT_JSON), "\"since_ns\":0,"));
+}
+
+static void *add_elsewhere(void *context)
+{
+    (void)context;
+    return (void *)(intptr_t)weir_snapshot_add(snapshot, loop, "l");
+}
+
+static void what_is_not_known_of_a_loop_is_null(void **state)
+{
+    (void)state;
+    pthread_t thread;
+    void *answer;
+    assert_int_equal(pthread_create(&thread, NULL, add_elsewhere, NULL), 0);
+    assert_int_equal(pthread_join(thread, &answer), 0);
+    assert_int_equal((intptr_t)answer, 0);
+    assert_non_null(strstr(text_of(WEIR_FORMAT_JSON),
+                           ",\"has_state\":false,\"counters\":null,\"gates\":null,\"stalls\":{"));
+}
+
 /* --- HdrHistogram ----------------------------------------------------------------------------- */
 
 #define HEAD "       Value     Percentile TotalCount 1/(1-Percentile)\n\n"
@@ -357,6 +416,9 @@ int main(void)
         TEST(a_bounds_count_is_right_to_a_buckets_width),
         TEST(no_bounds_count_shrinks_when_a_larger_sample_comes),
         TEST(counts_and_errors_are_told_by_name),
+        TEST(stalls_are_told_by_cause),
+        TEST(an_interval_is_nothing_for_prometheus),
+        TEST(what_is_not_known_of_a_loop_is_null),
         TEST(a_percentile_file_is_as_the_format_wants_it),
         TEST(a_histogram_whose_counts_do_not_agree_is_written_all_the_same),
         TEST(a_log_begins_as_readers_want_it),

@@ -50,9 +50,9 @@ static void check_row(const struct weir_snapshot_task *row, const struct weir_ta
     struct weir_task_counters counters;
     struct weir_task_errors errors;
     static struct weir_histogram histogram;
-    assert_int_equal(weir_task_counters(task, &counters), 0);
+    assert_int_equal(weir_task_read_counters(task, &counters), 0);
     assert_memory_equal(&row->counters, &counters, sizeof counters);
-    assert_int_equal(weir_task_errors(task, &errors), 0);
+    assert_int_equal(weir_task_read_errors(task, &errors), 0);
     assert_memory_equal(&row->errors, &errors, sizeof errors);
     for (unsigned stage = 0; stage < WEIR_STAGE_COUNT; stage++) {
         assert_int_equal(weir_task_read(task, stage, &histogram), 0);
@@ -75,7 +75,7 @@ static void a_snapshot_holds_what_each_task_tells(void **state)
     check_row(row_of("here", "busy"), busy);
     check_row(row_of("here", "idle"), idle);
     assert_int_equal(observed_rows(snapshot), 2); /* built-in tasks have had no op */
-    assert_null(weir_snapshot_task(snapshot, 2));
+    assert_null(weir_snapshot_task_at(snapshot, 2));
     assert_int_equal(row_of("here", "busy")->stages[FLIGHT].clipped, 2);
     assert_int_equal(row_of("here", "busy")->errors.errors[0].error, -EIO);
 }
@@ -84,7 +84,7 @@ static void a_loops_own_numbers_are_in_its_row(void **state)
 {
     (void)state;
     add(snapshot, loop, "here");
-    const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, 0);
+    const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, 0);
     struct weir_facts facts;
     assert_int_equal(weir_loop_facts(loop, &facts), 0);
     assert_string_equal(row->label, "here");
@@ -102,7 +102,7 @@ static void a_loops_own_numbers_are_in_its_row(void **state)
         assert_int_equal(weir_field_value(field, &row->gates[0]), weir_field_value(field, &gate));
     }
     assert_int_equal(row->gates[0].reason, gate.reason);
-    assert_null(weir_snapshot_loop(snapshot, 1));
+    assert_null(weir_snapshot_loop_at(snapshot, 1));
 }
 
 /* --- intervals -------------------------------------------------------------------------------- */
@@ -265,12 +265,12 @@ static void as_many_rows_as_there_are_fit_and_one_more_adds_nothing(void **state
     assert_int_equal(weir_snapshot_add(tight, other, "m"), -ENOSPC);
     assert_int_equal(observed_rows(tight), 5);
     for (uint32_t i = 0; i < 5; i++) {
-        assert_memory_equal(weir_snapshot_task(tight, i), weir_snapshot_task(snapshot, i),
+        assert_memory_equal(weir_snapshot_task_at(tight, i), weir_snapshot_task_at(snapshot, i),
                             sizeof(struct weir_snapshot_task));
     }
-    assert_memory_equal(weir_snapshot_loop(tight, 0), weir_snapshot_loop(snapshot, 0),
+    assert_memory_equal(weir_snapshot_loop_at(tight, 0), weir_snapshot_loop_at(snapshot, 0),
                         sizeof(struct weir_snapshot_loop));
-    assert_null(weir_snapshot_loop(tight, 1));
+    assert_null(weir_snapshot_loop_at(tight, 1));
     add(tight, loop, "l"); /* known rows always fit */
     assert_int_equal(observed_row(tight, "l", "a1")->stages[FLIGHT].count, 2);
     weir_snapshot_close(exact);
@@ -303,7 +303,7 @@ static void a_copy_is_the_same_and_fits_or_changes_nothing(void **state)
     assert_int_equal(weir_snapshot_copy(exact, earlier), 0);
     assert_int_equal(weir_snapshot_copy(exact, exact), 0);
     for (uint32_t i = 0; i < 6; i++) {
-        assert_memory_equal(weir_snapshot_task(exact, i), weir_snapshot_task(earlier, i),
+        assert_memory_equal(weir_snapshot_task_at(exact, i), weir_snapshot_task_at(earlier, i),
                             sizeof(struct weir_snapshot_task));
     }
     assert_int_equal(weir_snapshot_taken_ns(exact), weir_snapshot_taken_ns(earlier));
@@ -314,7 +314,7 @@ static void a_copy_is_the_same_and_fits_or_changes_nothing(void **state)
     assert_int_equal(weir_snapshot_copy(exact, NULL), -EINVAL);
     weir_snapshot_clear(exact);
     assert_int_equal(observed_rows(exact), 0);
-    assert_null(weir_snapshot_loop(exact, 0));
+    assert_null(weir_snapshot_loop_at(exact, 0));
     assert_int_equal(weir_snapshot_taken_ns(exact), 0);
     add(exact, loop, "l"); /* rows that are taken again are as new */
     assert_int_equal(observed_row(exact, "l", "a2")->stages[FLIGHT].count, 1);
@@ -339,12 +339,12 @@ static void what_makes_no_sense_is_refused(void **state)
     assert_int_equal(weir_snapshot_add(snapshot, loop, NULL), -EINVAL);
     assert_int_equal(weir_snapshot_add(snapshot, loop, ""), -EINVAL);
     assert_int_equal(weir_snapshot_add(snapshot, loop, label), -ENAMETOOLONG);
-    assert_null(weir_snapshot_loop(snapshot, 0));
+    assert_null(weir_snapshot_loop_at(snapshot, 0));
     add(snapshot, loop, label + 1);
     assert_int_equal(weir_snapshot_subtract(NULL, snapshot), -EINVAL);
     assert_int_equal(weir_snapshot_subtract(snapshot, NULL), -EINVAL);
-    assert_null(weir_snapshot_task(NULL, 0));
-    assert_null(weir_snapshot_loop(NULL, 0));
+    assert_null(weir_snapshot_task_at(NULL, 0));
+    assert_null(weir_snapshot_loop_at(NULL, 0));
     weir_snapshot_clear(NULL);
     weir_snapshot_close(NULL);
 }

@@ -2,6 +2,7 @@
 /* weir/snapshot.h: loops and tasks that become one row, and the order of rows. */
 #include "observed.h"
 
+#include <engine/observe/pulse.h>
 #include <pthread.h>
 #include <stdio.h>
 
@@ -63,8 +64,8 @@ static void loops_of_one_label_merge_exactly(void **state)
     assert_int_equal(row->counters.finished, 3000);
     assert_int_equal(row->epoch, tasks[0]->epoch + tasks[1]->epoch + tasks[2]->epoch);
     assert_int_equal(observed_rows(snapshot), 2);
-    assert_int_equal(weir_snapshot_loop(snapshot, 0)->loops, 2);
-    assert_null(weir_snapshot_loop(snapshot, 1));
+    assert_int_equal(weir_snapshot_loop_at(snapshot, 0)->loops, 2);
+    assert_null(weir_snapshot_loop_at(snapshot, 1));
 }
 
 static void loops_of_different_labels_stay_apart(void **state)
@@ -92,14 +93,14 @@ static void rows_are_sorted_by_label_then_task(void **state)
     add(snapshot, loop, "a");
     assert_int_equal(observed_rows(snapshot), 4 * COUNT_OF(names));
     for (uint32_t i = 1; i < 4 * COUNT_OF(names); i++) {
-        const struct weir_snapshot_task *before = weir_snapshot_task(snapshot, i - 1);
-        const struct weir_snapshot_task *after = weir_snapshot_task(snapshot, i);
+        const struct weir_snapshot_task *before = weir_snapshot_task_at(snapshot, i - 1);
+        const struct weir_snapshot_task *after = weir_snapshot_task_at(snapshot, i);
         int order = strcmp(before->label, after->label);
         assert_true(order < 0 || (order == 0 && strcmp(before->task, after->task) < 0));
     }
     for (uint32_t i = 1; i < 4; i++) {
-        assert_true(strcmp(weir_snapshot_loop(snapshot, i - 1)->label,
-                           weir_snapshot_loop(snapshot, i)->label) < 0);
+        assert_true(strcmp(weir_snapshot_loop_at(snapshot, i - 1)->label,
+                           weir_snapshot_loop_at(snapshot, i)->label) < 0);
     }
 }
 
@@ -138,18 +139,53 @@ static void a_loop_that_cannot_be_inspected_takes_the_labels_state_away(void **s
     void *answer;
     observed_record(observed_task(loop, "t"), FLIGHT, 7, 3);
     add(snapshot, other, "l");
-    assert_true(weir_snapshot_loop(snapshot, 0)->has_state);
-    assert_true(weir_snapshot_loop(snapshot, 0)->gates[0].depth > 0);
+    assert_true(weir_snapshot_loop_at(snapshot, 0)->has_state);
+    assert_true(weir_snapshot_loop_at(snapshot, 0)->gates[0].depth > 0);
     assert_int_equal(pthread_create(&thread, NULL, add_elsewhere, NULL), 0);
     assert_int_equal(pthread_join(thread, &answer), 0);
     assert_int_equal((intptr_t)answer, 0);
     add(snapshot, other, "l"); /* nor does one that can bring it back */
-    const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, 0);
+    const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, 0);
     static const struct weir_gate_state none;
     assert_false(row->has_state);
     assert_memory_equal(&row->gates[0], &none, sizeof none);
     assert_int_equal(row->loops, 3);
     assert_int_equal(row_of("l", "t")->stages[FLIGHT].count, 3);
+}
+
+static void check_seen(const struct weir_snapshot_loop *row, const uint64_t want[7])
+{
+    for (unsigned cause = 0; cause < WEIR_STALL_CAUSE_COUNT; cause++) {
+        assert_int_equal(row->stalls[cause], want[cause]);
+        assert_int_equal(row->longest_stall_ns[cause], want[4 + cause]);
+    }
+    assert_int_equal(row->slow_ops, want[3]);
+}
+
+static void stalls_are_summed_and_the_longest_of_all_stays(void **state)
+{
+    (void)state;
+    struct weir_stall_counts *seen = &weir_loop_pulse(loop)->seen;
+    *seen = (struct weir_stall_counts){{1, 2, 3}, 4, {10, 20, 30}};
+    weir_loop_pulse(other)->seen = (struct weir_stall_counts){{10, 20, 30}, 40, {11, 19, 31}};
+    struct weir_snapshot *earlier = observed_snapshot(0, 0);
+    add(earlier, loop, "l");
+    add(earlier, other, "l");
+    check_seen(weir_snapshot_loop_at(earlier, 0), (uint64_t[]){11, 22, 33, 44, 11, 20, 31});
+    seen->stalls[WEIR_STALL_BLOCKED] += 5;
+    seen->slow_ops += 6;
+    seen->longest_ns[WEIR_STALL_BLOCKED] = 70;
+    add(snapshot, loop, "l");
+    add(snapshot, other, "l");
+    assert_int_equal(weir_snapshot_subtract(snapshot, earlier), 0);
+    check_seen(weir_snapshot_loop_at(snapshot, 0), (uint64_t[]){0, 5, 0, 6, 11, 70, 31});
+    weir_snapshot_clear(snapshot);
+    seen->longest_ns[WEIR_STALL_BLOCKED] = 1; /* one that has ended, and another came: not less */
+    add(snapshot, loop, "l");
+    add(snapshot, other, "l");
+    assert_int_equal(weir_snapshot_subtract(snapshot, earlier), 0);
+    check_seen(weir_snapshot_loop_at(snapshot, 0), (uint64_t[]){11, 27, 33, 50, 11, 19, 31});
+    weir_snapshot_close(earlier);
 }
 
 static void gates_are_summed_and_one_without_a_cap_leaves_none(void **state)
@@ -165,12 +201,12 @@ static void gates_are_summed_and_one_without_a_cap_leaves_none(void **state)
     add(snapshot, capped[0], "mixed");
     add(snapshot, loop, "mixed");
     add(snapshot, capped[1], "mixed");
-    const struct weir_snapshot_loop *row = weir_snapshot_loop(snapshot, 0);
+    const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, 0);
     assert_int_equal(row->gates[0].depth, 6);
     assert_int_equal(row->gates[0].depth_max, 6);
     assert_int_equal(row->gates[0].places, 14);
     assert_int_equal(row->gates[0].bytes_max, 2000);
-    row = weir_snapshot_loop(snapshot, 1);
+    row = weir_snapshot_loop_at(snapshot, 1);
     assert_int_equal(row->gates[0].depth, 14);
     assert_int_equal(row->gates[0].bytes_max, 0);
     observed_close(capped[0]);
@@ -187,6 +223,7 @@ int main(void)
         TEST(rows_are_sorted_by_label_then_task),
         TEST(errors_merge_and_those_without_an_entry_are_others),
         TEST(a_loop_that_cannot_be_inspected_takes_the_labels_state_away),
+        TEST(stalls_are_summed_and_the_longest_of_all_stays),
         TEST(gates_are_summed_and_one_without_a_cap_leaves_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

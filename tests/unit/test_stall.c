@@ -60,7 +60,7 @@ static bool look_at(struct world *world, uint64_t cpu_ns, uint64_t wait_ns, char
     return look(world, INTERVAL);
 }
 
-static enum weir_stall_class class_of(const struct world *world)
+static enum weir_stall_cause cause_of(const struct world *world)
 {
     return weir_stalling_judge(&world->stalling, &world->sight);
 }
@@ -169,7 +169,7 @@ static void a_stall_is_due_again_each_time_it_has_lasted_twice_as_long(void **st
 }
 
 /* A class is judged of four parts of time from the second look on. */
-static enum weir_stall_class judge(const uint64_t cpu_ms[4], const uint64_t wait_ms[4],
+static enum weir_stall_cause judge(const uint64_t cpu_ms[4], const uint64_t wait_ms[4],
                                    const char states[5])
 {
     struct world world;
@@ -180,10 +180,10 @@ static enum weir_stall_class judge(const uint64_t cpu_ms[4], const uint64_t wait
         look_at(&world, cpu_ms[i] * MS, wait_ms[i] * MS, states[i + 1]);
     }
     assert_true(weir_stalling_is_due(&world.stalling));
-    return class_of(&world);
+    return cause_of(&world);
 }
 
-static void the_class_is_what_took_most_of_the_time(void **state)
+static void the_cause_is_what_took_most_of_the_time(void **state)
 {
     (void)state;
     const uint64_t none[4] = {0};
@@ -219,13 +219,13 @@ what_computes_for_longer_than_the_threshold_is_a_stall_however_little_it_is_let(
         look_at(&world, 5 * MS, 20 * MS, 'R');
     }
     assert_true(weir_stalling_is_due(&world.stalling));
-    assert_int_equal(class_of(&world), WEIR_STALL_DESCHEDULED);
+    assert_int_equal(cause_of(&world), WEIR_STALL_DESCHEDULED);
     for (int n = 6; n < 22; n++) {
         look_at(&world, 5 * MS, 20 * MS, 'R');
-        assert_int_equal(class_of(&world), WEIR_STALL_DESCHEDULED); /* 100 ms of its own at last */
+        assert_int_equal(cause_of(&world), WEIR_STALL_DESCHEDULED); /* 100 ms of its own at last */
     }
     look_at(&world, 5 * MS, 20 * MS, 'R');
-    assert_int_equal(class_of(&world), WEIR_STALL_RUNNING);
+    assert_int_equal(cause_of(&world), WEIR_STALL_RUNNING);
 }
 
 /* --- what the kernel says --------------------------------------------------------------------- */
@@ -317,6 +317,23 @@ static void a_place_in_code_is_said_by_module_and_one_that_is_none_by_its_addres
     assert_string_equal(strchr(text, '+'), strchr(whole, '+'));
 }
 
+static void causes_and_places_have_names_and_what_is_none_has_not(void **state)
+{
+    (void)state;
+    assert_string_equal(weir_stall_cause_name(WEIR_STALL_RUNNING), "running");
+    assert_string_equal(weir_stall_cause_name(WEIR_STALL_BLOCKED), "blocked");
+    assert_string_equal(weir_stall_cause_name(WEIR_STALL_DESCHEDULED), "descheduled");
+    assert_string_equal(weir_stall_cause_name(WEIR_STALL_UNKNOWN), "unknown");
+    assert_null(weir_stall_cause_name(WEIR_STALL_UNKNOWN + 1));
+    assert_null(weir_stall_cause_name((enum weir_stall_cause) - 1));
+    assert_int_equal(WEIR_STALL_UNKNOWN, WEIR_STALL_CAUSE_COUNT);
+    assert_string_equal(weir_stall_place_name(WEIR_STALL_CALLBACK), "callback");
+    assert_string_equal(weir_stall_place_name(WEIR_STALL_TURN), "turn");
+    assert_string_equal(weir_stall_place_name(WEIR_STALL_OP), "op");
+    assert_null(weir_stall_place_name(WEIR_STALL_OP + 1));
+    assert_null(weir_stall_place_name((enum weir_stall_place) - 1));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -326,13 +343,14 @@ int main(void)
         cmocka_unit_test(what_goes_on_is_no_stall_however_long_it_goes_on),
         cmocka_unit_test(time_in_which_nobody_looked_counts_as_one_interval),
         cmocka_unit_test(a_stall_is_due_again_each_time_it_has_lasted_twice_as_long),
-        cmocka_unit_test(the_class_is_what_took_most_of_the_time),
+        cmocka_unit_test(the_cause_is_what_took_most_of_the_time),
         cmocka_unit_test(
             what_computes_for_longer_than_the_threshold_is_a_stall_however_little_it_is_let),
         cmocka_unit_test(a_thread_that_sleeps_is_seen_asleep_whatever_its_name),
         cmocka_unit_test(a_threads_clock_is_its_own_and_moves_as_it_computes),
         cmocka_unit_test(a_pulse_whose_writer_stopped_in_its_middle_keeps_nobody),
         cmocka_unit_test(a_place_in_code_is_said_by_module_and_one_that_is_none_by_its_address),
+        cmocka_unit_test(causes_and_places_have_names_and_what_is_none_has_not),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
