@@ -151,8 +151,8 @@ static int show(const char *path)
 
 static struct weir_snapshot *now, *before;
 
-/* What happened in the last second: what lies between two snapshots. In the loop's own thread nothing
- * moves between the two that are taken here; elsewhere take one, and weir_snapshot_copy() it. */
+/* What happened in the last second: what lies between two snapshots. In the loop's own thread
+ * nothing moves between the two taken here; elsewhere take one, and weir_snapshot_copy() it. */
 static void on_second(struct weir_op *op)
 {
     const struct weir_snapshot_task *row;

@@ -3,9 +3,9 @@
  * clock.h: CLOCK_MONOTONIC, and a cheaper reading of it for stamps.
  *
  * Where the kernel's own clocksource is the TSC, a stamp is the TSC scaled to monotonic
- * nanoseconds, anchored again at each exact reading and at least once a second, in the first seconds
- * more often. The scale is
- * learned from two exact readings 10 ms or more apart, so opening a loop does not wait for a
+ * nanoseconds, anchored again at each exact reading and at least once a second, in the first second
+ * more often. The scale is learned from two exact readings 10 ms or more apart, and refined from
+ * ever longer bases, so opening a loop does not wait for a
  * calibration: until then, and on other machines, a stamp is an exact reading. Deadlines never use
  * stamps.
  *

@@ -374,8 +374,7 @@ void weir_loop_detach_all(struct weir_loop *loop);
 void weir_loop_beat(struct weir_loop *loop, enum weir_phase phase, uint64_t since_ns,
                     const struct weir_op *op);
 
-/* For those who look on, if any: a turn begins, has let ops through, may sleep from now on, goes on,
- * ends. */
+/* For those who look on, if any: a turn begins, has let ops go, may sleep now, goes on, ends. */
 void weir_loop_show_turn(struct weir_loop *loop);
 void weir_loop_show_left(struct weir_loop *loop);
 void weir_loop_show_sleep(struct weir_loop *loop);

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#include <engine/base/signals.h>
 #include <engine/observe/endpoint.h>
 #include <errno.h>
 #include <signal.h>
@@ -151,15 +152,13 @@ static void *serve(void *argument)
 static int start_thread(struct weir_endpoint *endpoint)
 {
     pthread_attr_t attributes;
-    sigset_t all;
     sigset_t old;
     int r = -pthread_attr_init(&attributes);
     if (r < 0) {
         return r;
     }
-    sigfillset(&all);
     pthread_attr_setstacksize(&attributes, STACK_SIZE);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    weir_signals_block(&old);
     r = -pthread_create(&endpoint->thread, &attributes, serve, endpoint);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attributes);

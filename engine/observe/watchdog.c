@@ -3,6 +3,7 @@
  * watchdog.c: opens and closes a watchdog, and has loops watched.
  */
 #include <engine/base/clock.h>
+#include <engine/base/signals.h>
 #include <engine/observe/watchdog.h>
 #include <errno.h>
 #include <stdlib.h>
@@ -95,10 +96,8 @@ static bool set_options(struct weir_watchdog *watchdog, const struct weir_watchd
 /* Signals are for the other threads. */
 static int start(struct weir_watchdog *watchdog)
 {
-    sigset_t all;
     sigset_t former;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &former);
+    weir_signals_block(&former);
     int error = pthread_create(&watchdog->thread, NULL, watch_over, watchdog);
     pthread_sigmask(SIG_SETMASK, &former, NULL);
     if (error == 0) {
@@ -159,13 +158,23 @@ int weir_watchdog_open(const struct weir_watchdog_options *options,
     return 0;
 }
 
+/* The child's thread is not there, but its signal is: the child may open a watchdog of its own. */
+static int leave_child(struct weir_watchdog *watchdog)
+{
+    if (!watchdog->options.no_stacks) {
+        weir_stack_remove(watchdog->options.signal, &watchdog->former);
+        watchdog->options.no_stacks = 1; /* once: a later handler is another watchdog's */
+    }
+    return -ECHILD;
+}
+
 int weir_watchdog_close(struct weir_watchdog *watchdog)
 {
     if (!watchdog) {
         return 0;
     }
     if (forked(watchdog)) {
-        return -ECHILD;
+        return leave_child(watchdog);
     }
     if (pthread_equal(pthread_self(), watchdog->thread)) {
         return -EDEADLK;

@@ -2,8 +2,8 @@
 /* offload.c: the loop's side of the offload ring: opening, pushing, withdrawing, taking back. */
 #include "worker.h"
 
+#include <engine/base/signals.h>
 #include <link.h>
-#include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -106,19 +106,6 @@ static int start_worker(struct weir_offload *offload, uint32_t index)
     return -error;
 }
 
-/* All of them but those that a thread's own fault raises: blocked, they would kill the process past
- * its handlers. */
-static void block_signals(sigset_t *ret_old)
-{
-    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS};
-    sigset_t all;
-    sigfillset(&all);
-    for (size_t i = 0; i < sizeof faults / sizeof faults[0]; i++) {
-        sigdelset(&all, faults[i]);
-    }
-    pthread_sigmask(SIG_SETMASK, &all, ret_old);
-}
-
 int weir_offload_open(const struct weir_offload_options *options, void *memory,
                       struct weir_offload **ret_offload)
 {
@@ -139,7 +126,7 @@ int weir_offload_open(const struct weir_offload_options *options, void *memory,
     }
     /* A new thread has its maker's mask from the first instruction on. */
     sigset_t old;
-    block_signals(&old);
+    weir_signals_block(&old);
     int r = 0;
     while (r == 0 && offload->started < options->workers) {
         r = start_worker(offload, offload->started);

@@ -49,7 +49,9 @@ struct weir_snapshot_loop {
      * neither the calling thread's nor WEIR_INSPECTABLE (has_state 0). */
     uint8_t has_state;
     struct weir_counters counters;
-    struct weir_gate_state gates[2]; /* the main one, the offload one; numbers summed */
+    /* The main one, the offload one; numbers summed. `waiting` counts also those that were cancelled
+     * at the gate and are not handed back yet. */
+    struct weir_gate_state gates[2];
     struct weir_histogram turns;     /* as weir_loop_times() */
     struct weir_histogram callbacks;
     /* What watchdogs have seen since open, by enum weir_stall_cause (weir/watchdog.h): all 0 of a

@@ -57,7 +57,8 @@ enum weir_stall_cause {
 enum weir_stall_place {
     WEIR_STALL_CALLBACK, /* in the callback of an op */
     WEIR_STALL_TURN,     /* elsewhere in a turn: submission, a read on the spot, the callbacks of
-                          * room waiters, watermarks and close */
+                          * room waiters, watermarks and close; but what io_uring does inside the
+                          * enter that may also sleep counts as sleep */
     WEIR_STALL_OP,       /* not the loop: one op in flight that is far slower than its task's are */
 };
 
@@ -142,8 +143,9 @@ WEIR_API int weir_watchdog_open(const struct weir_watchdog_options *options,
 
 /* Ends the thread and puts the signal back as it was, if the handler is still the watchdog's. 0
  * (for NULL too); -EBUSY: loops are watched: unwatch or close them first; -EDEADLK: in its own
- * thread; -ECHILD: after fork. Any other thread. A few hundred bytes are leaked on purpose for each
- * loop whose thread has not answered to a signal. */
+ * thread; -ECHILD: after fork; only the signal is given back there, so that a child may open a
+ * watchdog of its own. Any other thread. A few hundred bytes are leaked on purpose for each loop
+ * whose thread has not answered to a signal. */
 WEIR_API int weir_watchdog_close(struct weir_watchdog *watchdog);
 
 /*
