@@ -15,7 +15,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define PATIENCE_S 10 /* twice what an endpoint gives a connection */
+#define PATIENCE_S 10         /* twice what an endpoint gives a connection */
+#define SLICE_NS 100000000ull /* how long is waited before go_on() is asked again */
 #define BODY_FIRST 65536
 #define BODY_MAX ((size_t)1 << 30)
 #define NS_A_SECOND 1000000000ull
@@ -25,13 +26,15 @@ struct why {
     size_t size;
 };
 
-__attribute__((format(printf, 2, 3))) static int fail(struct why why, const char *format, ...)
+/* -error. */
+__attribute__((format(printf, 3, 4))) static int fail(struct why why, int error, const char *format,
+                                                      ...)
 {
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(why.text, why.size, format, arguments);
     va_end(arguments);
-    return -1;
+    return -error;
 }
 
 uint64_t top_now(void)
@@ -60,44 +63,48 @@ static int explain_connect(struct why why, const char *path, int error)
     bool is_other = stat(path, &status) == 0 && !S_ISSOCK(status.st_mode);
     switch (error) {
     case ENOENT:
-        return fail(why,
+        return fail(why, ECONNREFUSED,
                     "%s: no such socket: is the service running, and did it open an endpoint "
                     "(weir/endpoint.h)?",
                     path);
     case ECONNREFUSED:
-        return fail(why,
+        return fail(why, ECONNREFUSED,
                     is_other ? "%s: this is no socket: give the one that a service opened "
                                "(weir/endpoint.h)"
-                             : "%s: nobody listens: the service has ended",
+                             : "%s: nobody listens: the service has ended and left its socket "
+                               "behind (killed?)",
                     path);
     case EACCES:
     case EPERM:
-        return fail(why,
+        return fail(why, EACCES,
                     "%s: permission denied: run as the service's user, or let it give its endpoint "
                     "a mode (weir_endpoint_options.mode)",
                     path);
     case EAGAIN:
-        return fail(why, "%s: it does not accept connections: is the process stopped?", path);
+        return fail(why, ETIMEDOUT,
+                    "%s: it does not accept connections: its process is stopped (a debugger, "
+                    "SIGSTOP) or has no CPU",
+                    path);
     default:
-        return fail(why, "%s: %s", path, strerror(error));
+        return fail(why, error, "%s: %s", path, strerror(error));
     }
 }
 
-/* The fd, or -1. */
-static int connect_to(const char *path, pid_t *ret_pid, struct why why)
+/* The fd, or negative errno. */
+static int connect_to(const char *path, bool blocks, pid_t *ret_pid, struct why why)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     struct ucred peer;
     socklen_t peer_size = sizeof peer;
     const struct timeval patience = {.tv_sec = PATIENCE_S};
     if (strlen(path) >= sizeof address.sun_path) {
-        return fail(why, "%s: longer than a socket's path can be (%zu bytes)", path,
+        return fail(why, ENAMETOOLONG, "%s: longer than a socket's path can be (%zu bytes)", path,
                     sizeof address.sun_path - 1);
     }
     memcpy(address.sun_path, path, strlen(path));
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (blocks ? 0 : SOCK_NONBLOCK), 0);
     if (fd < 0) {
-        return fail(why, "%s: %s", path, strerror(errno));
+        return fail(why, errno, "%s: %s", path, strerror(errno));
     }
     /* connect waits while the backlog is full, which a socket that does not block would not. */
     setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
@@ -114,41 +121,79 @@ static int connect_to(const char *path, pid_t *ret_pid, struct why why)
 
 /* --- the answer ------------------------------------------------------------------------------- */
 
-/* All that comes until the end. The bytes, with a NUL behind them; NULL: not all of it. */
-static char *receive(int fd, bool (*is_over)(void), size_t *ret_size, const char *path,
-                     struct why why)
+struct answer {
+    char *bytes; /* malloc'ed */
+    size_t size;
+    size_t capacity;
+};
+
+static int explain_hang_up(struct why why, const char *path)
+{
+    return fail(why, ECONNREFUSED, "%s: it hung up without an answer: has the service ended?",
+                path);
+}
+
+static int explain_receive(struct why why, const char *path, int error)
+{
+    if (error == EAGAIN) {
+        return fail(why, ETIMEDOUT,
+                    "%s: no answer in %d s: its process is stopped (a debugger, SIGSTOP) or has no "
+                    "CPU",
+                    path, PATIENCE_S);
+    }
+    if (error == ECONNRESET) {
+        return explain_hang_up(why, path);
+    }
+    return fail(why, error, "%s: %s", path, strerror(error));
+}
+
+/* 0: there is more room. */
+static int make_room(struct answer *answer)
+{
+    if (answer->size + 1 < answer->capacity) {
+        return 0;
+    }
+    size_t capacity = answer->capacity ? 2 * answer->capacity : BODY_FIRST;
+    char *larger = capacity <= BODY_MAX ? realloc(answer->bytes, capacity) : NULL;
+    if (!larger) {
+        return -ENOMEM;
+    }
+    answer->bytes = larger;
+    answer->capacity = capacity;
+    return 0;
+}
+
+/* All that comes until the end. The bytes, with a NUL behind them, which are the caller's to free
+ * whatever comes. */
+static int receive(int fd, const struct top_patience *patience, struct answer *answer,
+                   const char *path, struct why why)
 {
     uint64_t until_ns = top_now() + PATIENCE_S * NS_A_SECOND;
-    size_t capacity = BODY_FIRST;
-    size_t size = 0;
-    char *bytes = malloc(capacity);
     for (;;) {
-        if (bytes && size + 1 == capacity && capacity < BODY_MAX) {
-            char *larger = realloc(bytes, capacity *= 2);
-            bytes = larger ? larger : (free(bytes), NULL);
+        if (make_room(answer) < 0) {
+            return fail(why, ENOMEM, "%s: no memory for its answer", path);
         }
-        if (!bytes || size + 1 == capacity) {
-            fail(why, "%s: no memory for its answer", path);
-            break;
-        }
-        ssize_t got = recv(fd, bytes + size, capacity - size - 1, MSG_DONTWAIT);
+        ssize_t got = recv(fd, answer->bytes + answer->size, answer->capacity - answer->size - 1,
+                           MSG_DONTWAIT);
         if (got == 0) {
-            bytes[size] = '\0';
-            *ret_size = size;
-            return bytes;
+            answer->bytes[answer->size] = '\0';
+            return 0;
         }
         if (got > 0) {
-            size += (size_t)got;
-        } else if (errno != EAGAIN || top_now() >= until_ns) {
-            fail(why, "%s: %s", path, errno == EAGAIN ? "no answer" : strerror(errno));
-            break;
-        } else if (!top_wait(fd, POLLIN, until_ns) && is_over && is_over()) {
-            fail(why, "interrupted");
-            break;
+            answer->size += (size_t)got;
+            continue;
+        }
+        int error = errno;
+        uint64_t now_ns = top_now();
+        if (error != EAGAIN || now_ns >= until_ns) {
+            return explain_receive(why, path, error);
+        }
+        bool asks = patience && now_ns + SLICE_NS < until_ns;
+        if (!top_wait(fd, POLLIN, asks ? now_ns + SLICE_NS : until_ns) && patience &&
+            !patience->go_on(patience->context)) {
+            return fail(why, EINTR, "interrupted");
         }
     }
-    free(bytes);
-    return NULL;
 }
 
 /* Cuts the head off. */
@@ -159,18 +204,19 @@ static int take_apart(char *bytes, size_t size, const char *path, struct top_pag
     char *body = strstr(bytes, "\r\n\r\n");
     const char *length = strstr(bytes, "\r\nContent-Length: ");
     if (size == 0) {
-        return fail(why, "%s: it hung up without an answer: has the service ended?", path);
+        return explain_hang_up(why, path);
     }
     if (!body || sscanf(bytes, "HTTP/1.%*1[01] %3u ", &status) != 1) {
-        return fail(why, "%s: who listens there is no endpoint of weir", path);
+        return fail(why, EPROTO, "%s: who listens there is no endpoint of weir", path);
     }
     body += 4;
     size -= (size_t)(body - bytes);
     if (length && length < body && strtoull(length + 18, NULL, 10) != size) {
-        return fail(why, "%s: the answer ends too early: has the service ended?", path);
+        return fail(why, ECONNREFUSED, "%s: the answer ends too early: has the service ended?",
+                    path);
     }
     if (status != 200) {
-        return fail(why, "%s: the endpoint answered %u: %.*s", path, status,
+        return fail(why, EPROTO, "%s: the endpoint answered %u: %.*s", path, status,
                     (int)strcspn(body, "\r\n"), body);
     }
     memmove(bytes, body, size + 1);
@@ -179,28 +225,26 @@ static int take_apart(char *bytes, size_t size, const char *path, struct top_pag
     return 0;
 }
 
-int top_fetch(const char *path, const char *page, bool (*is_over)(void), struct top_page *ret_page,
-              char *ret_why, size_t why_size)
+int top_fetch(const char *path, const char *page, const struct top_patience *patience,
+              struct top_page *ret_page, char *ret_why, size_t why_size)
 {
     struct why why = {ret_why, why_size};
+    struct answer answer = {0};
     struct top_page got = {0};
     char request[256];
-    size_t size = 0;
-    int fd = connect_to(path, &got.pid, why);
+    int fd = connect_to(path, !patience, &got.pid, why);
     if (fd < 0) {
-        return -1;
+        return fd;
     }
     int length = snprintf(request, sizeof request, "GET %s HTTP/1.0\r\n\r\n", page);
     /* Where this fails it may have answered already that it is full: that is what to say then. */
     send(fd, request, (size_t)length, MSG_NOSIGNAL);
-    char *bytes = receive(fd, is_over, &size, path, why);
+    int r = receive(fd, patience, &answer, path, why);
     close(fd);
-    if (!bytes) {
-        return -1;
-    }
-    if (take_apart(bytes, size, path, &got, why) < 0) {
-        free(bytes);
-        return -1;
+    r = r < 0 ? r : take_apart(answer.bytes, answer.size, path, &got, why);
+    if (r < 0) {
+        free(answer.bytes);
+        return r;
     }
     *ret_page = got;
     return 0;

@@ -23,9 +23,16 @@ uint64_t top_now(void);
  * is ready. Signals that are blocked come here and nowhere else. fd: -1: none. */
 bool top_wait(int fd, short events, uint64_t until_ns);
 
-/* 0; or -1, and why not in ret_why, in one line. Gives up when is_over() (NULL: nobody to ask)
- * after a signal. */
-int top_fetch(const char *path, const char *page, bool (*is_over)(void), struct top_page *ret_page,
-              char *ret_why, size_t why_size);
+/* Whom to ask, some times a second while no answer comes and after each signal, whether to wait on.
+ * Nobody (NULL): it sleeps until there is an answer or the time is up. */
+struct top_patience {
+    bool (*go_on)(void *context);
+    void *context;
+};
+
+/* 0. Else why not is in ret_why, in one line: -ECONNREFUSED: nobody is there; -ETIMEDOUT: somebody
+ * is, but does not answer; -EINTR: go_on() said no; others: it cannot be read. */
+int top_fetch(const char *path, const char *page, const struct top_patience *patience,
+              struct top_page *ret_page, char *ret_why, size_t why_size);
 
 #endif

@@ -44,7 +44,7 @@ static bool is_control(const char *at, size_t size)
            (size == 2 && first == 0xc2 && (unsigned char)at[1] < 0xa0);
 }
 
-static unsigned columns_of(const char *string)
+unsigned top_columns_of(const char *string)
 {
     unsigned columns = 0;
     for (; *string; string += character_size(string)) {
@@ -75,7 +75,7 @@ void top_put(struct top_text *text, const char *string)
 
 void top_put_cut(struct top_text *text, const char *string, unsigned columns)
 {
-    unsigned has = columns_of(string);
+    unsigned has = top_columns_of(string);
     if (has > columns) {
         put_some(text, string, columns - 1);
         put_some(text, "~", 1);
@@ -85,6 +85,21 @@ void top_put_cut(struct top_text *text, const char *string, unsigned columns)
     for (; has < columns; has++) {
         put_some(text, " ", 1);
     }
+}
+
+void top_put_end(struct top_text *text, const char *string, unsigned columns)
+{
+    unsigned has = top_columns_of(string);
+    unsigned taken = text->column + columns;
+    unsigned room = text->width == 0 ? has : text->width > taken ? text->width - taken : 0;
+    if (has > room) {
+        put_some(text, "...", room);
+        room = room > 3 ? room - 3 : 0;
+        for (; has > room; has--) {
+            string += character_size(string);
+        }
+    }
+    top_put(text, string);
 }
 
 void top_print(struct top_text *text, const char *format, ...)
@@ -186,4 +201,12 @@ const char *top_number(double number, char buffer[TOP_NUMBER_SIZE])
         {999.5e6, 1e9, "G"}, {999.5e9, 1e12, "T"},
     };
     return in_scale(number, scale, sizeof scale / sizeof *scale, buffer);
+}
+
+const char *top_rate(double rate, char buffer[TOP_NUMBER_SIZE])
+{
+    if (rate > 0 && rate < 0.05) {
+        return strcpy(buffer, "<0.1");
+    }
+    return top_number(rate, buffer);
 }

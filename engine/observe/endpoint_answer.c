@@ -6,8 +6,10 @@
  */
 #include <engine/base/clock.h>
 #include <engine/observe/endpoint.h>
+#include <engine/observe/pulse.h>
 #include <engine/observe/snapshot.h>
 #include <engine/observe/symbol.h>
+#include <engine/observe/task.h>
 #include <engine/observe/text.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -211,36 +213,6 @@ static void write_listing(struct weir_endpoint *endpoint, const struct listing *
     weir_text_print(text, "]");
 }
 
-static void answer_json(struct weir_endpoint *endpoint, const struct weir_http_request *request,
-                        struct weir_http_answer *answer)
-{
-    char wanted[2] = "0";
-    int r = weir_http_parameter(request->query, "interval", wanted, sizeof wanted);
-    if (r < 0 || (wanted[0] != '0' && wanted[0] != '1')) {
-        weir_http_say(answer, 400, "interval is 0 or 1");
-        return;
-    }
-    r = wanted[0] == '1' ? take_interval(endpoint) : take(endpoint);
-    if (r < 0) {
-        fail(answer, r);
-        return;
-    }
-    struct listing listing = list_all(endpoint);
-    struct weir_text text;
-    answer->type = "application/json";
-    weir_text_begin(&text, weir_http_append, answer);
-    weir_text_print(&text, "{");
-    weir_snapshot_write_json_members(wanted[0] == '1' ? endpoint->interval : endpoint->now, &text);
-    write_listing(endpoint, &listing, &text);
-    weir_text_print(&text, "}\n");
-    r = weir_text_end(&text);
-    if (r < 0) {
-        fail(answer, r);
-    }
-}
-
-/* --- a loop's flight recorder ----------------------------------------------------------------- */
-
 /* The one with this label, or the only one if it is "". NULL: none such; else held. */
 static const struct weir_shown *look_for(struct weir_endpoint *endpoint, const char *label)
 {
@@ -260,6 +232,87 @@ static const struct weir_shown *look_for(struct weir_endpoint *endpoint, const c
     }
     return label[0] == '\0' && count == 1 ? weir_endpoint_look(endpoint, last) : NULL;
 }
+
+/* What it is doing right now. False: nobody watches it, so it does not say. */
+static bool read_pulse(struct weir_loop *loop, struct weir_beat *ret_beat)
+{
+    const struct weir_pulse *pulse = weir_loop_pulse(loop);
+    if (!__atomic_load_n(&pulse->kept, __ATOMIC_RELAXED)) {
+        return false;
+    }
+    uint64_t sequence = weir_pulse_read(pulse, ret_beat);
+    return sequence != 0 && sequence % 2 == 0; /* 0: watched, but no beat yet */
+}
+
+static void write_callback(struct weir_text *text, const struct weir_beat *beat)
+{
+    char task[WEIR_TASK_NAME_MAX + 1];
+    char symbol[WEIR_SYMBOL_MAX];
+    weir_task_copy_name(beat->task, task);
+    weir_symbol_write((const void *)(uintptr_t)beat->callback, symbol, sizeof symbol);
+    write_member(text, "task", task);
+    write_member(text, "kind", weir_kind_name((unsigned)(beat->kind_and_fd >> 32)));
+    write_member(text, "site", beat->site);
+    write_member(text, "callback", symbol);
+}
+
+/* A weir_snapshot_more, of an endpoint: "at". */
+static void write_at(void *context, const struct weir_snapshot_loop *row, struct weir_text *text)
+{
+    static const char *const phases[] = {
+        [WEIR_PHASE_OUTSIDE] = "outside",
+        [WEIR_PHASE_TURN] = "turn",
+        [WEIR_PHASE_ASLEEP] = "asleep",
+        [WEIR_PHASE_CALLBACK] = "callback",
+    };
+    struct weir_endpoint *endpoint = context;
+    struct weir_beat beat;
+    const struct weir_shown *shown = look_for(endpoint, row->label);
+    bool is_known = shown && read_pulse(shown->loop, &beat);
+    if (is_known) {
+        uint64_t now_ns = weir_clock_monotonic();
+        weir_text_print(text, ",\"at\":{\"phase\":\"%s\",\"since_ns\":%" PRIu64, phases[beat.phase],
+                        now_ns > beat.since_ns ? now_ns - beat.since_ns : 0);
+        if (beat.phase == WEIR_PHASE_CALLBACK) {
+            write_callback(text, &beat); /* its task's place is the loop's memory */
+        }
+    }
+    if (shown) {
+        weir_endpoint_look_away(endpoint);
+    }
+    weir_text_print(text, is_known ? "}" : ",\"at\":null");
+}
+
+static void answer_json(struct weir_endpoint *endpoint, const struct weir_http_request *request,
+                        struct weir_http_answer *answer)
+{
+    char wanted[2] = "0";
+    int r = weir_http_parameter(request->query, "interval", wanted, sizeof wanted);
+    if (r < 0 || (wanted[0] != '0' && wanted[0] != '1')) {
+        weir_http_say(answer, 400, "interval is 0 or 1");
+        return;
+    }
+    r = wanted[0] == '1' ? take_interval(endpoint) : take(endpoint);
+    if (r < 0) {
+        fail(answer, r);
+        return;
+    }
+    struct listing listing = list_all(endpoint);
+    struct weir_text text;
+    answer->type = "application/json";
+    weir_text_begin(&text, weir_http_append, answer);
+    weir_text_print(&text, "{");
+    weir_snapshot_write_json_members(wanted[0] == '1' ? endpoint->interval : endpoint->now,
+                                     write_at, endpoint, &text);
+    write_listing(endpoint, &listing, &text);
+    weir_text_print(&text, "}\n");
+    r = weir_text_end(&text);
+    if (r < 0) {
+        fail(answer, r);
+    }
+}
+
+/* --- a loop's flight recorder ----------------------------------------------------------------- */
 
 static void answer_trace(struct weir_endpoint *endpoint, const struct weir_http_request *request,
                          struct weir_http_answer *answer)

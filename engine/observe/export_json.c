@@ -86,7 +86,6 @@ static void put_loop(struct weir_text *text, const struct weir_snapshot_loop *ro
     put_histogram(text, &row->turns);
     weir_text_print(text, ",\"callbacks\":");
     put_histogram(text, &row->callbacks);
-    weir_text_print(text, "}");
 }
 
 static void put_errors(struct weir_text *text, const struct weir_task_errors *errors)
@@ -120,14 +119,21 @@ static void put_task(struct weir_text *text, const struct weir_snapshot_task *ro
     weir_text_print(text, "}}");
 }
 
-void weir_snapshot_write_json_members(const struct weir_snapshot *snapshot, struct weir_text *text)
+void weir_snapshot_write_json_members(const struct weir_snapshot *snapshot,
+                                      weir_snapshot_more *more, void *context,
+                                      struct weir_text *text)
 {
     put_number(text, "", "taken_ns", snapshot->taken_ns);
     put_number(text, ",", "since_ns", snapshot->since_ns);
     weir_text_print(text, ",\"loops\":[");
     for (uint32_t i = 0; i < snapshot->loop_count; i++) {
         weir_text_print(text, "%s", i > 0 ? ",\n" : "\n");
-        put_loop(text, weir_snapshot_loop_at(snapshot, i));
+        const struct weir_snapshot_loop *row = weir_snapshot_loop_at(snapshot, i);
+        put_loop(text, row);
+        if (more) {
+            more(context, row, text);
+        }
+        weir_text_print(text, "}");
     }
     weir_text_print(text, "],\"tasks\":[");
     for (uint32_t i = 0; i < snapshot->task_count; i++) {
@@ -140,6 +146,6 @@ void weir_snapshot_write_json_members(const struct weir_snapshot *snapshot, stru
 void weir_snapshot_write_json(const struct weir_snapshot *snapshot, struct weir_text *text)
 {
     weir_text_print(text, "{");
-    weir_snapshot_write_json_members(snapshot, text);
+    weir_snapshot_write_json_members(snapshot, NULL, NULL, text);
     weir_text_print(text, "}\n");
 }

@@ -131,7 +131,7 @@ static size_t write_head(const struct weir_http_answer *answer, char *ret_head, 
                           "Connection: close\r\n\r\n",
                           status, phrase_of(status),
                           answer->type ? answer->type : "text/plain; charset=utf-8", answer->size,
-                          status == 405 ? "Allow: GET\r\n" : "");
+                          status == 405 ? "Allow: GET, HEAD\r\n" : "");
     return (size_t)length;
 }
 
@@ -147,15 +147,17 @@ static const char *parse_request(char *line, struct weir_http_request *ret_reque
     }
     *target++ = '\0';
     *version = '\0';
-    if (strcmp(line, "GET") != 0) {
+    bool head_only = strcmp(line, "HEAD") == 0;
+    if (!head_only && strcmp(line, "GET") != 0) {
         *ret_status = 405;
-        return "GET only";
+        return "GET and HEAD only";
     }
     char *query = strchr(target, '?');
     if (query) {
         *query++ = '\0';
     }
-    *ret_request = (struct weir_http_request){.path = target, .query = query ? query : ""};
+    *ret_request = (struct weir_http_request){
+        .head_only = head_only, .path = target, .query = query ? query : ""};
     return NULL;
 }
 
@@ -181,15 +183,16 @@ static void hang_up(struct weir_http_connection *connection)
 static void send_answer(struct weir_http_connection *connection)
 {
     const struct weir_http_answer *answer = &connection->answer;
-    while (connection->sent < connection->head_size + answer->size) {
+    while (connection->sent < connection->head_size + connection->body_size) {
         size_t of_head =
             connection->sent < connection->head_size ? connection->sent : connection->head_size;
         size_t of_body = connection->sent - of_head;
         struct iovec parts[] = {
             {connection->head + of_head, connection->head_size - of_head},
-            {answer->size > 0 ? answer->body + of_body : NULL, answer->size - of_body},
+            {connection->body_size > 0 ? answer->body + of_body : NULL,
+             connection->body_size - of_body},
         };
-        struct msghdr message = {.msg_iov = parts, .msg_iovlen = answer->size > 0 ? 2 : 1};
+        struct msghdr message = {.msg_iov = parts, .msg_iovlen = connection->body_size > 0 ? 2 : 1};
         ssize_t sent = sendmsg(connection->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (sent < 0 && errno == EAGAIN) {
             return;
@@ -202,8 +205,9 @@ static void send_answer(struct weir_http_connection *connection)
     hang_up(connection);
 }
 
-static void begin_answer(struct weir_http_connection *connection)
+static void begin_answer(struct weir_http_connection *connection, bool head_only)
 {
+    connection->body_size = head_only ? 0 : connection->answer.size;
     connection->head_size =
         write_head(&connection->answer, connection->head, sizeof connection->head);
     connection->sent = 0;
@@ -218,7 +222,7 @@ static void say_full(struct weir_http_answer *answer)
 /* Making it may take long, and nobody is served meanwhile: that is no client's fault. */
 static void answer_request(struct weir_http *http, struct weir_http_connection *connection)
 {
-    struct weir_http_request request;
+    struct weir_http_request request = {0};
     unsigned status;
     uint64_t before_ns = weir_clock_monotonic();
     connection->request[strcspn(connection->request, "\r\n")] = '\0';
@@ -234,7 +238,7 @@ static void answer_request(struct weir_http *http, struct weir_http_connection *
     for (size_t i = 0; i < WEIR_HTTP_PLACES; i++) {
         http->connections[i].deadline_ns += spent_ns;
     }
-    begin_answer(connection);
+    begin_answer(connection, request.head_only);
 }
 
 /* Its lines end with CR LF, or LF alone; a NUL is no part of a request. */
@@ -261,11 +265,11 @@ static void read_request(struct weir_http *http, struct weir_http_connection *co
         answer_request(http, connection);
     } else if (got == 0 || strlen(connection->request) < connection->received) {
         weir_http_say(&connection->answer, 400, "the request ends before its empty line");
-        begin_answer(connection);
+        begin_answer(connection, false);
     } else if (connection->received == WEIR_HTTP_REQUEST_MAX) {
         weir_http_say(&connection->answer, 431, "a request is %d bytes at most",
                       WEIR_HTTP_REQUEST_MAX);
-        begin_answer(connection);
+        begin_answer(connection, false);
     }
 }
 
@@ -276,7 +280,7 @@ static void refuse(int fd)
 {
     struct weir_http_connection connection = {.fd = fd};
     say_full(&connection.answer);
-    begin_answer(&connection);
+    begin_answer(&connection, false);
     if (connection.fd >= 0) {
         hang_up(&connection);
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http.h: serves HTTP/1.0 GET on a listening socket: one request a connection, few connections,
+ * http.h: serves HTTP/1.0 GET and HEAD on a listening socket: one request a connection, few connections,
  * bounded in size and time. One thread, that sleeps in poll(2) alone: who is slow holds up
  * nobody. Must not know what is answered.
  *
@@ -10,6 +10,7 @@
 #ifndef WEIR_ENGINE_HTTP_H
 #define WEIR_ENGINE_HTTP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <weir/base.h>
@@ -23,6 +24,7 @@
 #define WEIR_HTTP_PATIENCE_NS (5 * WEIR_S)
 
 struct weir_http_request {
+    bool head_only;   /* HEAD: what GET would answer, without its body */
     const char *path; /* as it was sent: no name of ours needs an escape */
     char *query;      /* after the '?', for weir_http_parameter(); "" if there is none */
 };
@@ -57,6 +59,7 @@ struct weir_http_connection {
     struct weir_http_answer answer;
     char head[192];
     size_t head_size; /* 0: the request is not all there yet */
+    size_t body_size; /* of the answer, what is to be sent */
     size_t sent;      /* of head and body */
 };
 

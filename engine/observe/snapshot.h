@@ -40,9 +40,16 @@ struct weir_snapshot_loop *weir_snapshot_make_loop(struct weir_snapshot *snapsho
 /* Takes the rows back that were made when there were `count` already. */
 void weir_snapshot_drop_tasks(struct weir_snapshot *snapshot, uint32_t count);
 
-/* The formats. The second writes "taken_ns" to "tasks" into an object that is open. */
+/* Writes further members of a loop's object, each with a comma before it. */
+typedef void weir_snapshot_more(void *context, const struct weir_snapshot_loop *row,
+                                struct weir_text *text);
+
+/* The formats. The second writes "taken_ns" to "tasks" into an object that is open; more: NULL:
+ * none. */
 void weir_snapshot_write_json(const struct weir_snapshot *snapshot, struct weir_text *text);
-void weir_snapshot_write_json_members(const struct weir_snapshot *snapshot, struct weir_text *text);
+void weir_snapshot_write_json_members(const struct weir_snapshot *snapshot,
+                                      weir_snapshot_more *more, void *context,
+                                      struct weir_text *text);
 void weir_snapshot_write_prometheus(const struct weir_snapshot *snapshot, struct weir_text *text);
 /* 0; -ENOMEM; -EOPNOTSUPP: built without zlib. */
 int weir_snapshot_write_hlog(const struct weir_snapshot *snapshot, struct weir_text *text);

@@ -49,8 +49,8 @@ struct weir_snapshot_loop {
      * neither the calling thread's nor WEIR_INSPECTABLE (has_state 0). */
     uint8_t has_state;
     struct weir_counters counters;
-    /* The main one, the offload one; numbers summed. `waiting` counts also those that were cancelled
-     * at the gate and are not handed back yet. */
+    /* The main one, the offload one; numbers summed. `waiting` counts also those that were
+     * cancelled at the gate and are not handed back yet. */
     struct weir_gate_state gates[2];
     struct weir_histogram turns;     /* as weir_loop_times() */
     struct weir_histogram callbacks;

@@ -99,7 +99,6 @@ def what_is_no_request_is_refused():
             (b"GET /json/ HTTP/1.0\r\n\r\n", 404),
             (b"GET //json HTTP/1.0\r\n\r\n", 404),
             (b"POST /json HTTP/1.0\r\n\r\n", 405),
-            (b"HEAD / HTTP/1.1\r\n\r\n", 405),
             (b"get / HTTP/1.1\r\n\r\n", 405),
             (b"GET / HTTP/2.0\r\n\r\n", 400),
             (b"GET /\r\n\r\n", 400),
@@ -118,12 +117,27 @@ def what_is_no_request_is_refused():
         ]:
             answer = receive(send(service, request))
             assert answer and answer[0] == status, (request, answer)
-        assert receive(send(service, b"POST / HTTP/1.0\r\n\r\n"))[1]["Allow"] == "GET"
+        assert receive(send(service, b"POST / HTTP/1.0\r\n\r\n"))[1]["Allow"] == "GET, HEAD"
         for part, status in [(b"GET / HTTP/1.0\r\n", 400), (b"", None)]:
             connection = send(service, part)
             connection.shutdown(socket.SHUT_WR)
             answer = receive(connection)
             assert (answer and answer[0]) == status, (part, answer)
+
+
+def head_is_answered_like_get_without_the_body():
+    with Service(TARGET) as service:
+        for page, status in [("/", 200), ("/metrics", 200), ("/nothing", 404)]:
+            connection = send(service, f"HEAD {page} HTTP/1.1\r\n\r\n".encode())
+            data = b""
+            while part := connection.recv(1 << 16):
+                data += part
+            head, _, body = data.decode().partition("\r\n\r\n")
+            assert head.startswith(f"HTTP/1.0 {status} ") and body == "", data
+            length = int(re.search(r"Content-Length: (\d+)", head)[1])
+            if page != "/metrics":
+                assert length == len(ask(service, page)[2]) > 0, head
+            assert length > 0 and "Connection: close" in head, head
 
 
 def a_request_is_a_kibibyte_at_most():
@@ -217,6 +231,28 @@ def a_stuck_loop_shows_what_is_in_flight():
             pass
 
 
+def a_watched_loop_says_what_it_is_at():
+    with Service(TARGET) as service:
+        assert ask_json(service)["loops"][0]["at"] is None  # nobody watches it
+    with Service(TARGET, "watched", "blind") as service:
+        service.stick()
+        first, side = (loop["at"] for loop in ask_json(service)["loops"])
+        assert side is None, side
+        assert first["phase"] == "callback" and first["kind"] == "poll", first
+        assert re.fullmatch(r"top_target\+0x[0-9a-f]+", first["callback"]), first
+        assert re.fullmatch(r".*top_target\.c:\d+", first["site"]) and first["task"], first
+        again = ask_json(service, "/json?interval=1")["loops"][0]["at"]
+        assert again["since_ns"] > first["since_ns"] > 0, (first, again)
+        assert {**again, "since_ns": 0} == {**first, "since_ns": 0}, (first, again)
+        service.go_on()
+        seen = set()
+        while not {"asleep"} <= seen:
+            at = ask_json(service)["loops"][0]["at"]
+            seen.add(at["phase"])
+            assert at["phase"] in ["callback", "turn", "asleep", "outside"], at
+            assert ("callback" in at) == (at["phase"] == "callback"), at
+
+
 def live_ops_of_several_loops_are_in_one_order():
     with Service(TARGET, "both") as service:
         service.stick()
@@ -288,11 +324,13 @@ if __name__ == "__main__":
             every_page_answers,
             a_trace_is_of_the_loop_that_is_named,
             what_is_no_request_is_refused,
+            head_is_answered_like_get_without_the_body,
             a_request_is_a_kibibyte_at_most,
             the_seventeenth_is_told_and_a_silent_one_is_dropped,
             who_does_not_read_holds_up_nobody,
             who_leaves_before_the_answer_does_no_harm,
             a_stuck_loop_shows_what_is_in_flight,
+            a_watched_loop_says_what_it_is_at,
             live_ops_of_several_loops_are_in_one_order,
             the_oldest_4096_are_listed_and_all_are_counted,
             a_loop_that_is_not_inspectable_shows_its_tasks_alone,

@@ -14,8 +14,13 @@ class Service:
     def __init__(self, program, *modes):
         self.folder = tempfile.mkdtemp(prefix="weir-")
         self.path = os.path.join(self.folder, "weir.sock")
+        self.command = [program, self.path, *modes]
+        self.start()
+
+    def start(self):
+        """Also once more, after its end."""
         self.process = subprocess.Popen(
-            [program, self.path, *modes],
+            self.command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -1,47 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""top.py WEIR_TOP TOP_TARGET [TEST...]: weir-top beside a real service, beside one that is made up,
-and on a terminal."""
-import contextlib
-import fcntl
+"""top.py WEIR_TOP TOP_TARGET [TEST...]: what weir-top prints, beside a real service and beside one
+that is made up."""
 import json
 import os
-import pty
 import re
-import select
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
-import threading
-import time
 
 from service import Service, run_tests
-
-TOP, TARGET = sys.argv[1:3]
-LONG = 60  # against hanging, s
-ENTER, LEAVE = "\033[?1049h", "\033[?1049l"
-
-
-def run(*arguments, **options):
-    return subprocess.run(
-        [TOP, *arguments], capture_output=True, text=True, timeout=LONG, check=False, **options
-    )
-
-
-def once(path, *arguments):
-    done = run("--once", "--interval", "0.5", *arguments, path)
-    assert done.returncode == 0 and done.stderr == "", (done.returncode, done.stderr)
-    return done.stdout
-
-
-def row_of(text, name):
-    """The cells of a line of the table behind its name."""
-    line = next(line for line in text.splitlines() if line.startswith(f"  {name} "))
-    return line[len(name) + 2:].split()
+from top_check import DOCUMENT, LONG, TARGET, TOP, answer_of, made_up, once, row_of, run
 
 
 # --- beside a service -------------------------------------------------------------------------
@@ -53,15 +24,19 @@ def once_shows_rates_and_latency_of_an_interval():
         assert f"pid {service.process.pid}" in text and os.path.realpath(TARGET) in text, text
         assert re.search(r"^over \d", text, re.M), text
         assert re.search(r"^main  (io_uring|epoll): ", text, re.M), text
-        assert re.search(r"^  main +\[.{20}\]  \d+ in flight of 16384, ", text, re.M), text
-        rate, live, flying, _, wait, flight, delivery = row_of(text, "fetch")[:7]
+        gate = r"^  main +\[.{20}\]  \d+ in flight of 16384, \d+ waiting$"
+        assert re.search(gate, text, re.M), text
+        rate, fails, moved, live, flying, _, queue, on_worker, *pairs = row_of(text, "fetch")
+        assert queue == on_worker == "-", text  # of "digest" alone
+        assert fails == "0" and moved[-1] in "kMG", text
         assert float(rate.rstrip("kM")) > 0 and live.isdigit(), text
-        assert flying.isdigit() or flying == "-", text
-        for pair in [wait, flight, delivery]:
+        assert flying.isdigit() and int(flying) <= int(live), text
+        for pair in pairs:
             assert re.fullmatch(r"[\d.]+[num]?s?/[\d.]+[num]?s?", pair), pair
-        rate, live, flying, oldest, wait, *_ = row_of(text, 'peer "1"')
+        rate, _, _, live, flying, oldest, *_, wait = row_of(text, 'peer "1"')
         assert [rate, live, flying, wait] == ["0", "1", "1", "-"] and oldest != "-", text
-        assert len(row_of(text, "digest")) == 8, text  # with run
+        assert "-" not in row_of(text, "digest")[6:], text  # with queue and run
+        assert re.match(r"weir-top  \d\d:\d\d:\d\d  /", text), text
         assert "not opened WEIR_INSPECTABLE" in text, text
         assert "\033" not in text
 
@@ -75,9 +50,35 @@ def once_json_of_a_stuck_process_lists_what_is_in_flight():
         assert "top_target.c:" in peer["site"] and peer["fd"] >= 0 and peer["age_ns"] > 0, peer
         assert 0 < document["since_ns"] < document["taken_ns"], document
         text = once(service.path)
-        assert re.search(r"in flight recv .*top_target\.c:\d+$", text, re.M), text
+        assert re.search(r"in flight recv .*top_target\.c:\d+ \+stack$", text, re.M), text
         assert re.search(r"turns 0/s", text), text
+        assert "no turn in this interval: what is listed as in flight may be back" in text, text
+        assert "STANDS STILL" not in text, text  # nobody watches it
         service.go_on()
+
+
+def a_watched_loop_that_stands_still_is_said_to():
+    with Service(TARGET, "watched") as service:
+        service.stick()
+        once(service.path)
+        assert re.search(
+            r"^  STANDS STILL [\d.]+m?s in top_target\+0x[0-9a-f]+, the callback of a poll of poll "
+            r"\(.*top_target\.c:\d+\)$",
+            once(service.path),
+            re.M,
+        )
+        service.go_on()
+        while "STANDS STILL" in once(service.path):
+            pass
+
+
+def errors_are_shown_under_their_task():
+    with Service(TARGET, "fails") as service:
+        text = once(service.path)
+        rate, fails, *_ = row_of(text, "broken")
+        assert rate == fails != "0", text
+        assert re.search(r"^    failed ([\d.k]+)/s: EBADF \1/s$", text, re.M), text
+        assert text.count("failed") == 1, text
 
 
 def without_a_terminal_it_goes_on_printing():
@@ -107,7 +108,8 @@ def who_cannot_be_read_is_said_plainly():
         os.unlink(path)
         socket.socket(socket.AF_UNIX).bind(path)
         done = run("--once", path)
-        assert done.returncode == 1 and "nobody listens" in done.stderr, done
+        assert done.returncode == 1, done
+        assert "has ended and left its socket behind (killed?)" in done.stderr, done
         done = run("--once", folder + "/" + "x" * 120)
         assert done.returncode == 1 and "longer" in done.stderr, done
 
@@ -117,9 +119,20 @@ def a_wrong_command_line_is_2():
         arguments = line.split()
         done = run(*arguments)
         assert done.returncode == 2 and "weir-top" in done.stderr and done.stdout == "", done
-    done = run("--help")
-    assert done.returncode == 0 and "Exit status" in done.stdout
+        assert TOP not in done.stderr, done
+    for option in ["--help", "-h", "-?"]:
+        done = run(option)
+        assert done.returncode == 0 and "Exit status" in done.stdout, done
     assert run("--version").stdout.startswith("weir-top ")
+
+
+def a_stopped_process_is_said():
+    with Service(TARGET) as service:
+        os.kill(service.process.pid, signal.SIGSTOP)
+        done = run("--once", service.path)
+        os.kill(service.process.pid, signal.SIGCONT)
+        assert done.returncode == 1 and done.stdout == "", done
+        assert "no answer in 10 s: its process is stopped (a debugger, SIGSTOP)" in done.stderr
 
 
 def output_that_cannot_be_written_is_1():
@@ -138,96 +151,6 @@ def output_that_cannot_be_written_is_1():
 # --- beside one that is made up ---------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def made_up(answer):
-    """An endpoint that answers always this; its path."""
-    with tempfile.TemporaryDirectory(prefix="weir-") as folder:
-        path = os.path.join(folder, "s")
-        listener = socket.socket(socket.AF_UNIX)
-        listener.bind(path)
-        listener.listen(8)
-
-        def serve():
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                with connection, contextlib.suppress(OSError):
-                    connection.recv(4096)
-                    connection.sendall(answer)
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        yield path
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(LONG)
-        listener.close()
-
-
-def answer_of(body, status="200 OK"):
-    return f"HTTP/1.0 {status}\r\nContent-Length: {len(body.encode())}\r\n\r\n{body}".encode()
-
-
-HISTOGRAM = {"count": 10, "p50_ns": 1500, "p99_ns": 2000000}
-DOCUMENT = {
-    "taken_ns": 12 * 10**9,
-    "since_ns": 10 * 10**9,
-    "loops": [
-        {
-            "label": "m\033]0;x\007ain",
-            "loops": 2,
-            "backend": "epoll",
-            "reason": "io_uring: sysctl: no",
-            "has_state": True,
-            "counters": {"turns": 200, "timers": 7, "refused": 4},
-            "gates": [
-                {
-                    "gate": "main",
-                    "depth": 64,
-                    "depth_max": 128,
-                    "in_flight": 32,
-                    "waiting": 5,
-                    "places": 256,
-                    "reason": "task_goal",
-                },
-                {"gate": "offload", "depth": 0, "depth_max": 0},
-            ],
-        }
-    ],
-    "tasks": [
-        {
-            "loop": "m\033]0;x\007ain",
-            "task": "Ärger\u009b1mhe",
-            "counters": {"finished": 246912, "live": 2},
-            "stages": {"wait": {"count": 0}, "flight": HISTOGRAM, "run": HISTOGRAM},
-        },
-        {"loop": "m\033]0;x\007ain", "task": "idle", "counters": {}, "stages": {}},
-    ],
-    "live_count": 9000,
-    "live": [
-        {
-            "loop": "m\033]0;x\007ain",
-            "task": "Ärger\u009b1mhe",
-            "kind": "write",
-            "state": "in flight",
-            "site": "a.c:1",
-            "fd": 3,
-            "age_ns": 61 * 10**9,
-        },
-        {
-            "loop": "m\033]0;x\007ain",
-            "task": "Ärger\u009b1mhe",
-            "kind": "call",
-            "state": "at gate",
-            "site": "b.c:2",
-            "fd": -1,
-            "age_ns": 900,
-        },
-    ],
-}
-
-
 def what_it_draws_is_what_it_was_told():
     with made_up(answer_of(json.dumps(DOCUMENT))) as path:
         text = once(path)
@@ -235,32 +158,105 @@ def what_it_draws_is_what_it_was_told():
             "over 2.0s",
             "m?]0;x?ain (2 loops)  epoll: io_uring: sysctl: no",
             "[#####.....----------]  32 in flight of 64 (opened with 128, lowered for a task's ",
-            "goal), 5 waiting, 256 places",
+            "goal), 5 of 128 waiting\n",
             "timers 7, turns 100/s, refused 2/s",
             "1 idle task\n",
             "live ops: 9000, the oldest 2:",
-            "61s in flight write         3 m?]0;x?~ Ärger?1mhe",
-            "900ns at gate   call          - ",
-            "a.c:1\n",
+            "    61s              in flight write        3           4096       512 Ärger?1mhe  ",
+            "  900ns              at gate   call         -              -         0 Ärger?1mhe  ",
+            " a.c:1\n",
         ]:
             assert part in text, (part, text)
         assert "\033" not in text and "\u009b" not in text
         assert "  offload" not in text  # there is none
         row = row_of(text, "Ärger?1mhe")
-        assert row == ["123k", "2", "1", "61s", "-", "1.5us/2.0ms", "-", "1.5us/2.0ms"], row
+        pair = "1.5us/2.0ms"
+        assert row == ["123k", "0", "2", "1+", "61s", pair, "-", pair, "-"], row
     blind = {**DOCUMENT, "live": None, "live_count": None, "since_ns": 0}
     with made_up(answer_of(json.dumps(blind))) as path:
         text = once(path)
         assert "since the loops were opened" in text and "live ops" not in text, text
-        assert row_of(text, "Ärger?1mhe")[:4] == ["-", "2", "-", "-"], text
+        assert row_of(text, "Ärger?1mhe")[:5] == ["-", "-", "2", "0+", "-"], text
     with made_up(answer_of(json.dumps({**DOCUMENT, "loops": [], "tasks": [], "live": []}))) as path:
         assert "no loops" in once(path)
+
+
+def row_with(counters, **more):
+    """The document with one task that has these counters; what it prints of the task."""
+    task = {**DOCUMENT["tasks"][0], "task": "t", "counters": counters, **more}
+    with made_up(answer_of(json.dumps({**DOCUMENT, "tasks": [task]}))) as path:
+        lines = once(path).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("  t "))
+    return lines[at].split()[1:], lines[at + 1]
+
+
+def each_way_to_fail_is_told_apart():
+    errors = [{"errno": "ENOSPC", "error": -28, "times": 8}, {"error": -4095, "times": 2}]
+    row, line = row_with(
+        {"finished": 100, "failed": 14, "refused": 6, "expired": 2, "cancelled": 4},
+        errors=errors,
+        other_errors=4,
+    )
+    assert row[:2] == ["50", "11"], row
+    assert line == (
+        "    failed 7/s: ENOSPC 4/s, errno 4095 1/s, others 2/s; refused 3/s; expired 1/s"
+        "; cancelled 2/s"
+    ), line
+    row, line = row_with({"finished": 2, "cancelled": 2})
+    assert row[:2] == ["1", "0"] and line == "    cancelled 1/s", (row, line)
+    row, line = row_with({"finished": 2})
+    assert not line.startswith("    "), line
+
+
+def a_loop_is_said_to_stand_still_when_it_does():
+    at = {"phase": "callback", "since_ns": 4 * 10**9, "task": "t", "kind": "call", "site": "a.c:1",
+          "callback": "p+0x1"}
+    still = "  STANDS STILL 4.0s in p+0x1, the callback of a call of t (a.c:1)\n"
+    quiet = "  no turn in this interval"
+    for changes, turns, expected in [
+        ({}, 0, still),
+        ({"site": ""}, 0, still.replace(" (a.c:1)", "")),
+        ({"phase": "turn", "site": ""}, 0, "  STANDS STILL 4.0s in a turn, but in no callback\n"),
+        ({"since_ns": 99 * 10**6}, 1, None),
+        ({"phase": "outside"}, 0, quiet),
+        ({"phase": "outside"}, 1, None),
+        ({"phase": "asleep"}, 0, None),  # it waits: what is in flight is
+        (None, 0, quiet),
+        (None, 1, None),
+    ]:
+        loop = {**DOCUMENT["loops"][0], "counters": {"turns": turns},
+                "at": None if changes is None else {**at, **changes}}
+        with made_up(answer_of(json.dumps({**DOCUMENT, "loops": [loop]}))) as path:
+            text = once(path)
+            assert ("STANDS STILL" in text) == ("STANDS" in (expected or "")), text
+            assert (quiet in text) == (expected == quiet), text
+            assert expected is None or expected in text, text
+
+
+def ops_that_are_alike_are_one_line():
+    op = {**DOCUMENT["live"][0], "site": "a.c:1"}
+    other = {**op, "state": "at gate", "age_ns": 2000}
+    live = [{**op, "age_ns": (60 - i) * 10**9, "fd": 3 + (i == 2)} for i in range(3)]
+    live += [other, {**other, "site": "a.c:2"}, {**other, "site": "a.c:2", "frames": ["p+0x1"]}]
+    live_count = len(live)
+    document = {**DOCUMENT, "live": live, "live_count": live_count}
+    with made_up(answer_of(json.dumps(document))) as path:
+        text = once(path)
+    lines = text[text.index("live ops: 6\n"):].splitlines()[1:]
+    assert lines[0].split()[:6] == ["oldest", "newest", "ops", "state", "kind", "fd"], lines
+    cells = [line.split() for line in lines[1:]]
+    assert len(cells) == 3, lines
+    assert cells[0][:7] == ["60s", "58s", "x3", "in", "flight", "write", ".."], cells
+    assert cells[1][:4] == ["2.0us", "at", "gate", "write"] and cells[1][-1] == "a.c:1", cells
+    assert cells[2][:3] == ["2.0us", "2.0us", "x2"] and cells[2][-2:] == ["a.c:2", "+stack"], cells
+    assert row_of(text, "Ärger?1mhe")[2:5] == ["6", "3", "60s"], text  # of the list, which is whole
 
 
 def an_answer_that_is_none_is_refused():
     body = json.dumps(DOCUMENT)
     for answer, part in [
         (b"", "hung up"),
+        (None, "hung up"),
         (b"SSH-2.0-x\r\n", "no endpoint of weir"),
         (b"HTTP/2 200\r\n\r\n", "no endpoint of weir"),
         (answer_of("{"), "no endpoint of weir"),
@@ -277,209 +273,23 @@ def an_answer_that_is_none_is_refused():
             assert done.stderr.count("\n") == 1, done
 
 
-# --- on a terminal ----------------------------------------------------------------------------
-
-
-class Screen:
-    """weir-top on a terminal of its own."""
-
-    def __init__(self, path, lines=24, columns=80, **environment):
-        self.master, terminal = pty.openpty()
-        self.resize(lines, columns)
-        self.before = termios.tcgetattr(terminal)
-        self.terminal = terminal
-        self.seen = ""  # since the test last cleared it
-        self.whole = ""
-        self.pid = os.fork()
-        if self.pid == 0:
-            os.setsid()
-            fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-            for fd in range(3):
-                os.dup2(terminal, fd)
-            environment = {**os.environ, "TERM": "xterm", **environment}
-            os.execve(TOP, [TOP, "-i", "0.5", path], environment)
-
-    def resize(self, lines, columns):
-        self.size = lines, columns
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-
-    def read_some(self):
-        """False: the time is up."""
-        ready, _, _ = select.select([self.master], [], [], 0.2)
-        if ready:
-            part = os.read(self.master, 1 << 16).decode(errors="replace")
-            self.seen += part
-            self.whole += part
-        return bool(ready)
-
-    def wait_for(self, text):
-        end = time.monotonic() + LONG
-        while text not in self.seen:
-            assert time.monotonic() < end, f"no {text!r} in {self.seen!r}"
-            self.read_some()
-
-    def next_frame(self):
-        """The lines of a whole frame that begins after now."""
-        self.seen = ""
-        self.wait_for("\033[J")  # the end of one that may be old
-        self.seen = self.seen[self.seen.index("\033[J") + 3:]
-        self.wait_for("\033[J")
-        frame = self.seen[self.seen.index("\033[H") + 3:self.seen.index("\033[J")]
-        return frame.replace("\033[K", "").replace("\r", "").split("\n")
-
-    def wait_end(self):
-        end = time.monotonic() + LONG
-        while True:
-            self.read_some()
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            if pid:
-                break
-            assert time.monotonic() < end, "it does not end"
-        while self.read_some():
-            pass
-        return os.waitstatus_to_exitcode(status)
-
-    def check_restored(self):
-        assert self.whole.count(LEAVE) == self.whole.count(ENTER) > 0, self.whole
-        assert self.whole.rindex(LEAVE) > self.whole.rindex(ENTER)
-        assert self.whole.rindex("\033[?25h") > self.whole.rindex("\033[?25l")
-        assert "\033[" not in self.whole[self.whole.rindex(LEAVE) + len(LEAVE):]
-        assert termios.tcgetattr(self.terminal) == self.before
-
-    def close(self):
-        with contextlib.suppress(OSError):
-            os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
-        os.close(self.master)
-        os.close(self.terminal)
-
-
-@contextlib.contextmanager
-def screen_of(path, **options):
-    screen = Screen(path, **options)
-    try:
-        yield screen
-    finally:
-        screen.close()
-
-
-def plain(line):
-    return re.sub(r"\033\[\d+m", "", line)
-
-
-def the_screen_is_given_back_however_it_ends():
-    ends = [
-        lambda screen: os.write(screen.master, b"q"),
-        lambda screen: os.write(screen.master, b"\x03"),  # Ctrl-C
-        lambda screen: os.kill(screen.pid, signal.SIGINT),
-        lambda screen: os.kill(screen.pid, signal.SIGTERM),
-        lambda screen: os.kill(screen.pid, signal.SIGHUP),
-    ]
-    with Service(TARGET) as service:
-        for end in ends:
-            with screen_of(service.path) as screen:
-                screen.wait_for("log append")
-                assert screen.seen.count(ENTER) == 1
-                assert not termios.tcgetattr(screen.terminal)[3] & (termios.ECHO | termios.ICANON)
-                end(screen)
-                assert screen.wait_end() == 0
-                screen.check_restored()
-
-
-def other_keys_do_nothing_and_it_goes_on():
-    with Service(TARGET) as service, screen_of(service.path) as screen:
-        screen.wait_for("log append")
-        os.write(screen.master, b"x\r\033[A ")
-        for _ in range(3):
-            assert any("live ops" in line for line in screen.next_frame())
-        os.write(screen.master, b"q")
-        assert screen.wait_end() == 0
-
-
-def a_resize_is_survived_and_fitted():
-    with Service(TARGET, "blind") as service, screen_of(service.path) as screen:
-        screen.wait_for("log append")
-        for lines, columns in [(60, 200), (24, 80), (10, 30), (3, 5), (1, 1), (24, 80)]:
-            while screen.read_some():
-                pass
-            screen.resize(lines, columns)
-            screen.next_frame()  # it may have been drawn before it knew
-            frame = [plain(line) for line in screen.next_frame()]
-            assert len(frame) <= lines, (lines, frame)
-            assert max(len(line) for line in frame) <= columns, (columns, frame)
-            if lines >= 10:
-                assert any(line.startswith("live ops") for line in frame), frame
-            if columns == 80:
-                assert any(line.endswith(" delivery") for line in frame), frame
-            if columns == 200:
-                assert any("top_target.c" in line for line in frame), frame
-        os.write(screen.master, b"q")
-        assert screen.wait_end() == 0
-        screen.check_restored()
-
-
-def no_color_is_respected():
-    with made_up(answer_of(json.dumps(DOCUMENT))) as path:
-        for value, coloured in [("", True), ("1", False)]:
-            with screen_of(path, NO_COLOR=value) as screen:
-                frame = "".join(screen.next_frame())
-                assert ("\033[1m" in frame and "\033[0m" in frame) == coloured, frame
-                assert ("\033[" in frame) == coloured, frame
-                assert "\033]" not in frame and "\u009b" not in frame
-
-
-def a_dumb_terminal_gets_plain_text():
-    with Service(TARGET) as service, screen_of(service.path, TERM="dumb") as screen:
-        screen.wait_for("live ops")
-        assert "\033" not in screen.seen
-
-
-def a_service_that_goes_away_is_said_and_is_1():
-    service = Service(TARGET)
-    with service, screen_of(service.path) as screen:
-        screen.wait_for("log append")
-        service.end()
-        assert screen.wait_end() == 1
-        screen.check_restored()
-        after = screen.seen[screen.seen.rindex(LEAVE):]
-        assert "weir-top: " in after and "no such socket" in after, after
-
-
-def a_stop_gives_the_terminal_back_and_going_on_takes_it_again():
-    with Service(TARGET) as service, screen_of(service.path) as screen:
-        screen.wait_for("log append")
-        os.write(screen.master, b"\x1a")  # Ctrl-Z
-        pid, status = os.waitpid(screen.pid, os.WUNTRACED)
-        assert pid == screen.pid and os.WIFSTOPPED(status), status
-        while screen.read_some():
-            pass
-        screen.check_restored()
-        screen.seen = ""
-        os.kill(screen.pid, signal.SIGCONT)
-        screen.wait_for(ENTER)
-        screen.wait_for("log append")
-        os.write(screen.master, b"q")
-        assert screen.wait_end() == 0
-
-
 if __name__ == "__main__":
     run_tests(
         [
             once_shows_rates_and_latency_of_an_interval,
             once_json_of_a_stuck_process_lists_what_is_in_flight,
+            a_watched_loop_that_stands_still_is_said_to,
+            errors_are_shown_under_their_task,
             without_a_terminal_it_goes_on_printing,
             who_cannot_be_read_is_said_plainly,
             a_wrong_command_line_is_2,
+            a_stopped_process_is_said,
             output_that_cannot_be_written_is_1,
             what_it_draws_is_what_it_was_told,
+            each_way_to_fail_is_told_apart,
+            a_loop_is_said_to_stand_still_when_it_does,
+            ops_that_are_alike_are_one_line,
             an_answer_that_is_none_is_refused,
-            the_screen_is_given_back_however_it_ends,
-            other_keys_do_nothing_and_it_goes_on,
-            a_resize_is_survived_and_fitted,
-            no_color_is_respected,
-            a_dumb_terminal_gets_plain_text,
-            a_service_that_goes_away_is_said_and_is_1,
-            a_stop_gives_the_terminal_back_and_going_on_takes_it_again,
         ],
         sys.argv[3:],
     )

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * top_target.c: a service to look at: top_target SOCKET [blind | both] [many]. Its loop "main" has
- * tasks that write, read and compute at a steady rate, and an op that waits for a peer for ever;
- * with "blind" there is a loop "side & co" too, which is not WEIR_INSPECTABLE; with "both" it is,
- * and an op of it is older than that peer's, another one younger. With "many" 5000 more ops wait.
+ * top_target.c: a service to look at: top_target SOCKET [blind | both] [many] [fails] [watched].
+ * Its loop "main" has tasks that write, read and compute at a steady rate, and an op that waits for
+ * a peer for ever; with "blind" there is a loop "side & co" too, which is not WEIR_INSPECTABLE; with
+ * "both" it is, and an op of it is older than that peer's, another one younger. With "many" 5000
+ * more ops wait. With "fails" a task "broken" has nothing but errors; with "watched" the main loop
+ * has a watchdog.
  *
  * Lines on standard input: "stick" makes a callback stand still until the next line; the end of
  * input, or "end", ends it. Lines on standard output: "ready", "stuck", "going on".
  */
 #include "check.h"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -34,6 +37,7 @@ static struct weir_op listening; /* to standard input */
 static struct weir_op peer;
 static struct weir_op *many;
 static struct weir_op digest;
+static struct weir_op broken; /* task NULL: it is not wanted */
 static struct work writes[OPS_A_TICK];
 static struct work reads[OPS_A_TICK];
 static bool over;
@@ -98,6 +102,9 @@ static void on_tick(struct weir_op *op)
         weir_submit(loop, &reads[i].op);
     }
     weir_submit(loop, &digest);
+    if (broken.task) {
+        weir_submit(loop, &broken);
+    }
     weir_op_timeout_in(op, loop, 2 * WEIR_MS);
     CHECK_EQUAL(weir_submit(loop, op), 0);
 }
@@ -143,6 +150,30 @@ static void wait_for_many(int waits_for)
         weir_op_recv(&many[i], waits_for, &byte, 1, 0);
         CHECK_EQUAL(weir_submit(loop, &many[i]), 0);
     }
+}
+
+/* Reads of what is open for writing alone. */
+static void begin_failing(void)
+{
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    CHECK(fd >= 0);
+    broken = (struct weir_op){.callback = check_on_done, .task = open_task("broken", 0)};
+    weir_op_read(&broken, fd, &byte, 1, 0);
+}
+
+static void on_stall(void *context, const struct weir_stall *stall)
+{
+    (void)context;
+    (void)stall;
+}
+
+static struct weir_watchdog *begin_watch(void)
+{
+    struct weir_watchdog *watchdog;
+    CHECK_EQUAL(
+        weir_watchdog_open(&(struct weir_watchdog_options){.callback = on_stall}, &watchdog), 0);
+    CHECK_EQUAL(weir_watchdog_watch(watchdog, loop, "main"), 0);
+    return watchdog;
 }
 
 /* A loop beside the main one. */
@@ -197,6 +228,7 @@ int main(int argc, char **argv)
     static struct weir_op aside[2];
     struct weir_endpoint *endpoint;
     struct weir_loop *side = NULL;
+    struct weir_watchdog *watchdog = NULL;
     int pair[2];
     CHECK(argc >= 2);
     bool both = has_mode(argv + 2, "both");
@@ -204,6 +236,9 @@ int main(int argc, char **argv)
     loop = check_open(&(struct weir_options){
         .flags = WEIR_INSPECTABLE, .depth = DEPTH, .offload_workers = 1, .recorder_events = 1024});
     CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+    if (has_mode(argv + 2, "watched")) {
+        watchdog = begin_watch();
+    }
     CHECK_EQUAL(weir_endpoint_open(&(struct weir_endpoint_options){.path = argv[1]}, &endpoint), 0);
     CHECK_EQUAL(weir_endpoint_add(endpoint, loop, "main"), 0);
     if (both || has_mode(argv + 2, "blind")) {
@@ -216,6 +251,9 @@ int main(int argc, char **argv)
     if (both) {
         wait_aside(side, &aside[1], pair[0]);
     }
+    if (has_mode(argv + 2, "fails")) {
+        begin_failing();
+    }
     if (has_mode(argv + 2, "many")) {
         wait_for_many(pair[0]);
     }
@@ -225,6 +263,7 @@ int main(int argc, char **argv)
         check_close(side);
     }
     CHECK_EQUAL(weir_endpoint_close(endpoint), 0);
+    CHECK_EQUAL(weir_watchdog_close(watchdog), 0);
     free(many);
     return 0;
 }
