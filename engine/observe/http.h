@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * http.h: serves HTTP/1.0 GET and HEAD on a listening socket: one request a connection, few connections,
- * bounded in size and time. One thread, that sleeps in poll(2) alone: who is slow holds up
+ * http.h: serves HTTP/1.0 GET and HEAD on a listening socket: one request a connection, few of
+ * them, bounded in size and time. One thread, that sleeps in poll(2) alone: who is slow holds up
  * nobody. Must not know what is answered.
  *
  * Invariant: a connection is open for WEIR_HTTP_PATIENCE_NS at most, not counting the time that

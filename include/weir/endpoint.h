@@ -21,9 +21,9 @@
  *
  * What a loop is doing right now, in /json: "at" of each of "loops": null unless a watchdog watches
  * the loop (weir/watchdog.h), else an object: phase: "callback", "turn" (in none), "asleep" (or
- * about to be), "outside" (between turns); since_ns: for how long; and of a callback: task, kind and
- * site ("": not kept) of its op, callback: the function, "module+0x12". A loop that stands still is
- * in a callback or a turn for long: what its numbers and live ops say is of before then.
+ * about to be), "outside" (between turns); since_ns: for how long; and of a callback: task, kind
+ * and site ("": not kept) of its op, callback: the function, "module+0x12". A loop that stands
+ * still is in a callback or a turn for long: what its numbers and live ops say is of before then.
  *
  * Live ops in /json: "live" is the oldest 4096 of all WEIR_INSPECTABLE loops, oldest first,
  * of "live_count"; both are null if no loop is, but some are there. Each is an object: loop, task,
@@ -32,8 +32,9 @@
  *
  * It serves few clients and slow ones: 16 connections at a time, each for 5 s at most (not counting
  * how long making answers takes); a request is at most 1 KiB. Answers: 200; 400: no such request;
- * 404: no such page, loop or recorder; 405: neither GET nor HEAD; 431: more than 1 KiB; 501: /hlog, built
- * without zlib; 503: 16 connections are open, no memory, or more tasks than tasks_max; 500: others.
+ * 404: no such page, loop or recorder; 405: neither GET nor HEAD; 431: more than 1 KiB; 501: /hlog,
+ * built without zlib; 503: 16 connections are open, no memory, or more tasks than tasks_max; 500:
+ * others.
  * Answers are made in memory. A loop is held open while it is looked at: its close and its
  * weir_endpoint_remove() wait that long, microseconds to some milliseconds, and for a large flight
  * recorder's trace longer; never for a client.

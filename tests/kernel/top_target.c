@@ -2,7 +2,7 @@
 /*
  * top_target.c: a service to look at: top_target SOCKET [blind | both] [many] [fails] [watched].
  * Its loop "main" has tasks that write, read and compute at a steady rate, and an op that waits for
- * a peer for ever; with "blind" there is a loop "side & co" too, which is not WEIR_INSPECTABLE; with
+ * a peer for ever; with "blind" there is a loop "side & co" too, not WEIR_INSPECTABLE; with
  * "both" it is, and an op of it is older than that peer's, another one younger. With "many" 5000
  * more ops wait. With "fails" a task "broken" has nothing but errors; with "watched" the main loop
  * has a watchdog.
