@@ -115,8 +115,8 @@ static void draw_gate(struct top_text *text, const json_t *gate)
         top_plain(text);
     }
     top_print(text, ", %ju", (uintmax_t)top_number_of(gate, "waiting"));
-    if (places > depth_max) {
-        top_print(text, " of %ju", (uintmax_t)(places - depth_max));
+    if (places >= depth_max) { /* what a goal withholds may wait too */
+        top_print(text, " of %ju", (uintmax_t)(places - depth));
     }
     top_put(text, " waiting");
     top_end_line(text);

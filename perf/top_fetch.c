@@ -201,11 +201,11 @@ static int take_apart(char *bytes, size_t size, const char *path, struct top_pag
                       struct why why)
 {
     unsigned status;
-    char *body = strstr(bytes, "\r\n\r\n");
-    const char *length = strstr(bytes, "\r\nContent-Length: ");
-    if (size == 0) {
+    if (!bytes || size == 0) {
         return explain_hang_up(why, path);
     }
+    char *body = strstr(bytes, "\r\n\r\n");
+    const char *length = strstr(bytes, "\r\nContent-Length: ");
     if (!body || sscanf(bytes, "HTTP/1.%*1[01] %3u ", &status) != 1) {
         return fail(why, EPROTO, "%s: who listens there is no endpoint of weir", path);
     }

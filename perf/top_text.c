@@ -206,7 +206,8 @@ const char *top_number(double number, char buffer[TOP_NUMBER_SIZE])
 const char *top_rate(double rate, char buffer[TOP_NUMBER_SIZE])
 {
     if (rate > 0 && rate < 0.05) {
-        return strcpy(buffer, "<0.1");
+        snprintf(buffer, TOP_NUMBER_SIZE, "<0.1");
+        return buffer;
     }
     return top_number(rate, buffer);
 }

@@ -24,7 +24,7 @@ def once_shows_rates_and_latency_of_an_interval():
         assert f"pid {service.process.pid}" in text and os.path.realpath(TARGET) in text, text
         assert re.search(r"^over \d", text, re.M), text
         assert re.search(r"^main  (io_uring|epoll): ", text, re.M), text
-        gate = r"^  main +\[.{20}\]  \d+ in flight of 16384, \d+ waiting$"
+        gate = r"^  main +\[.{20}\]  \d+ in flight of 16384, \d+ of 0 waiting$"
         assert re.search(gate, text, re.M), text
         rate, fails, moved, live, flying, _, queue, on_worker, *pairs = row_of(text, "fetch")
         assert queue == on_worker == "-", text  # of "digest" alone
@@ -158,7 +158,7 @@ def what_it_draws_is_what_it_was_told():
             "over 2.0s",
             "m?]0;x?ain (2 loops)  epoll: io_uring: sysctl: no",
             "[#####.....----------]  32 in flight of 64 (opened with 128, lowered for a task's ",
-            "goal), 5 of 128 waiting\n",
+            "goal), 5 of 192 waiting\n",
             "timers 7, turns 100/s, refused 2/s",
             "1 idle task\n",
             "live ops: 9000, the oldest 2:",
