@@ -45,7 +45,7 @@ struct weir_stall_counts {
 };
 
 struct weir_pulse {
-    bool kept;         /* the loop's own */
+    bool kept;         /* written by the loop's thread; others read it relaxed */
     pid_t thread;      /* of the loop; set when it is watched */
     uint64_t sequence; /* odd while `beat` is written; moves with every phase */
     struct weir_beat beat;

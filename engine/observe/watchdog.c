@@ -212,7 +212,7 @@ static void leave(struct weir_watch *watch)
     }
     *at = watch->next;
     pthread_mutex_unlock(&watchdog->mutex);
-    watch->pulse->kept = false;
+    __atomic_store_n(&watch->pulse->kept, false, __ATOMIC_RELAXED);
     free_watch(watch);
 }
 
@@ -255,7 +255,7 @@ static void begin_pulse(struct weir_pulse *pulse)
     pulse->thread = gettid();
     pulse->begun_ns = 0;
     pulse->asleep_ns = 0;
-    pulse->kept = true;
+    __atomic_store_n(&pulse->kept, true, __ATOMIC_RELAXED);
     weir_pulse_beat(pulse, &(struct weir_beat){.phase = WEIR_PHASE_OUTSIDE,
                                                .since_ns = weir_clock_monotonic()});
 }
