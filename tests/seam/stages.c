@@ -217,6 +217,25 @@ SEAM_TEST(the_time_behind_another_call_is_queue_and_that_of_the_function_is_run)
     seam_end(loop);
 }
 
+SEAM_TEST(what_a_worker_noted_is_not_that_of_the_next_op_in_its_place)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.offload_workers = 1});
+    struct weir_task *calls = task_open(loop, "calls");
+    struct weir_task *others = task_open(loop, "others");
+    struct job job;
+    struct tracked other = {.op.task = others};
+    submit_job(loop, &job, calls);
+    seam_await(loop, &job.call);
+    weir_op_nop(&other.op); /* in the place that the call has left, and by the same way back */
+    other.op.deadline_ns = weir_now(loop) + 100 * WEIR_S;
+    expect_equal(seam_carry_out(loop, &other), 0);
+    expect(sample(calls, WEIR_STAGE_RUN) >= 0);
+    expect(sample(others, WEIR_STAGE_TOTAL) >= 0);
+    expect_equal(sample(others, WEIR_STAGE_QUEUE), -1);
+    expect_equal(sample(others, WEIR_STAGE_RUN), -1);
+    seam_end(loop);
+}
+
 SEAM_TEST(a_call_that_submit_ran_itself_has_run_and_no_queue)
 {
     struct weir_options options = {
@@ -271,6 +290,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_time_behind_a_full_gate_is_wait),
     cmocka_unit_test(the_time_behind_other_callbacks_of_the_turn_is_delivery),
     cmocka_unit_test(the_time_behind_another_call_is_queue_and_that_of_the_function_is_run),
+    cmocka_unit_test(what_a_worker_noted_is_not_that_of_the_next_op_in_its_place),
     cmocka_unit_test(a_call_that_submit_ran_itself_has_run_and_no_queue),
     cmocka_unit_test(
         a_pause_of_the_loop_is_in_the_latency_from_intended_and_not_in_that_from_submit),
