@@ -155,42 +155,27 @@ static void merge_loop(struct weir_snapshot *snapshot, struct weir_snapshot_loop
     weir_histogram_merge(&into->callbacks, snapshot->scratch_times);
 }
 
-/* The tasks whose rows are not among the first `count`; these are made. False: no more room. */
-static bool add_new(struct weir_snapshot *snapshot, const struct weir_tasks *tasks,
-                    const char *label, uint32_t count)
+/* The tasks whose rows are not among the first `count`, which are made; or else those whose rows
+ * are. False: no more room. */
+static bool add_tasks(struct weir_snapshot *snapshot, const struct weir_tasks *tasks,
+                      const char *label, uint32_t count, bool make)
 {
     uint32_t used = weir_tasks_used(tasks);
     for (uint32_t i = 0; i < used; i++) {
         if (!weir_task_copy(&tasks->array[i], snapshot->scratch)) {
             continue;
         }
-        struct weir_snapshot_task *row =
-            weir_snapshot_make_task(snapshot, label, snapshot->scratch->task);
-        if (!row) {
+        const char *name = snapshot->scratch->task;
+        struct weir_snapshot_task *row = make ? weir_snapshot_make_task(snapshot, label, name)
+                                              : weir_snapshot_find_task(snapshot, label, name);
+        if (!row && make) {
             return false;
         }
-        if (row >= snapshot->tasks + count) {
+        if (row && (row >= snapshot->tasks + count) == make) {
             merge_task(row, snapshot->scratch);
         }
     }
     return true;
-}
-
-/* The tasks whose rows are. */
-static void add_known(struct weir_snapshot *snapshot, const struct weir_tasks *tasks,
-                      const char *label, uint32_t count)
-{
-    uint32_t used = weir_tasks_used(tasks);
-    for (uint32_t i = 0; i < used; i++) {
-        if (!weir_task_copy(&tasks->array[i], snapshot->scratch)) {
-            continue;
-        }
-        struct weir_snapshot_task *row =
-            weir_snapshot_find_task(snapshot, label, snapshot->scratch->task);
-        if (row && row < snapshot->tasks + count) {
-            merge_task(row, snapshot->scratch);
-        }
-    }
 }
 
 static uint64_t real_now_ns(void)
@@ -220,12 +205,12 @@ int weir_snapshot_add(struct weir_snapshot *snapshot, const struct weir_loop *lo
     }
     uint64_t now_ns = real_now_ns();
     uint32_t count = snapshot->task_count;
-    if (!add_new(snapshot, look.tasks, label, count)) {
+    if (!add_tasks(snapshot, look.tasks, label, count, true)) {
         weir_snapshot_drop_tasks(snapshot, count);
         return -ENOSPC;
     }
     if (known) {
-        add_known(snapshot, look.tasks, label, count);
+        add_tasks(snapshot, look.tasks, label, count, false);
     }
     merge_loop(snapshot, weir_snapshot_make_loop(snapshot, label), &look);
     if (snapshot->taken_ns == 0) {
