@@ -23,7 +23,7 @@ struct rate {
  * terminal. */
 void rate_print(FILE *file, const struct rate *now, const struct rate *before, double seconds);
 
-/* Leaves the line, so that something else may be printed. */
+/* Clears the line, so that something else may be printed. */
 void rate_end(FILE *file);
 
 #endif
