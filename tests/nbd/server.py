@@ -93,6 +93,13 @@ def need(*tools):
         sys.exit(SKIP)
 
 
+def want(*tools):
+    """Skips one test if one is not there."""
+    lacks = missing(*tools)
+    if lacks:
+        raise Skipped(f'not here: {", ".join(lacks)}')
+
+
 def need_policy(policy):
     """Ends the script with a skip where the kernel refuses the backend."""
     if policy != 'io_uring':
@@ -119,12 +126,23 @@ def real_folder():
 
 
 def random_file(path, size, seed=1):
-    """Data that is the same in every run and nowhere compressible."""
+    """Data that is the same in every run, and nowhere zero for long."""
     generator = random.Random(seed)
     with open(path, 'wb') as file:
         for begin in range(0, size, MIB):
             file.write(generator.randbytes(min(MIB, size - begin)))
     return path
+
+
+def contents(path, begin=0, length=-1):
+    with open(path, 'rb') as file:
+        file.seek(begin)
+        return file.read(length)
+
+
+def same_contents(what, path, other):
+    run(['cmp', path, other], merged=True)
+    equal(f'{what}: sizes', os.path.getsize(path), os.path.getsize(other))
 
 
 # --- the server -------------------------------------------------------------------------------
@@ -275,14 +293,14 @@ def free_port():
 # --- tests ------------------------------------------------------------------------------------
 
 
-def run_tests(tests, names=()):
-    """Runs those named, or all, each to its end. Never returns: 0, 1 if one failed, 77 if each was
-    skipped."""
+def run_tests(tests, names=(), arguments=()):
+    """Runs those named, or all, each with `arguments` and to its end. Never returns: 0, 1 if one
+    failed, 77 if each was skipped."""
     known = {test.__name__: test for test in tests}
     failed, passed = [], 0
     for name in names or known:
         try:
-            known[name]()
+            known[name](*arguments)
         except Skipped as why:
             print(f'skipped: {name}: {why}', flush=True)
         except Failed as why:
