@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""clients.py PROGRAM POLICY [--server nbdkit] [TEST...]: real clients drive the server, each line
-of them with its exit code checked and what it moved compared.
+"""clients.py PROGRAM POLICY [--server nbdkit] [--without-tls] [TEST...]: real clients drive the
+server, each line of them with its exit code checked and what it moved compared.
 
 PROGRAM is weir-nbd. With `--server nbdkit` the tests that are about the protocol run against nbdkit
-instead, the others skip: it shows that a test asks for what the protocol says.
+instead, and the others skip: it shows that a test asks for what the protocol says.
+`--without-tls` is for a program that was built without it.
 """
 import argparse
 import os
-import urllib.parse
 
 import clients_copy
 import clients_nbdsh
@@ -21,10 +21,11 @@ from server import Nbdkit, Server, Skipped, free_port, need, need_policy, run_te
 class Rig:
     """What starts the server that the tests are run against."""
 
-    def __init__(self, program, policy, is_nbdkit):
+    def __init__(self, program, policy, is_nbdkit, is_without_tls):
         self.program = os.path.abspath(program)
         self.policy = policy
         self.is_nbdkit = is_nbdkit
+        self.is_without_tls = is_without_tls
 
     def weir_only(self):
         """For a test of what is ours alone."""
@@ -36,7 +37,9 @@ class Rig:
         if self.is_nbdkit:
             return ['nbdkit', *options, 'file', exports]
         if isinstance(exports, dict):
-            words = [word for name, path in exports.items() for word in ('--export', f'{name}={path}')]
+            words = []
+            for name, path in exports.items():
+                words += ['--export', f'{name}={path}']
         else:
             words = [exports]
         return [self.program, *words, '--policy', self.policy, *options]
@@ -69,16 +72,12 @@ class Rig:
         return Nbdkit([*words, *plugin], folder, port, bool(certificates or psk))
 
 
-def uri_of_export(uri, name):
-    """The URI of another export of the same server, on a unix socket."""
-    return uri.replace(':///', f':///{urllib.parse.quote(name, safe="")}', 1)
-
-
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument('program')
     parser.add_argument('policy', choices=['io_uring', 'epoll', 'auto'])
     parser.add_argument('--server', choices=['weir-nbd', 'nbdkit'], default='weir-nbd')
+    parser.add_argument('--without-tls', action='store_true')
     parser.add_argument('names', nargs='*')
     options = parser.parse_intermixed_args()
     is_nbdkit = options.server == 'nbdkit'
@@ -87,7 +86,8 @@ def main():
         need_policy(options.policy)
     tests = [*clients_copy.TESTS, *clients_qemu.TESTS, *clients_nbdsh.TESTS, *clients_tls.TESTS,
              *clients_service.TESTS]
-    run_tests(tests, options.names, [Rig(options.program, options.policy, is_nbdkit)])
+    rig = Rig(options.program, options.policy, is_nbdkit, options.without_tls)
+    run_tests(tests, options.names, [rig])
 
 
 if __name__ == '__main__':

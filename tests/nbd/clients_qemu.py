@@ -75,8 +75,8 @@ def qemu_io_does_every_kind_of_request(rig):
         kept = contents(disk)
         steps = ['write -P 0xa5 0 64k', 'read -P 0xa5 0 64k', 'write -f -P 0x5a 64k 4k',
                  'write -z 128k 64k', 'write -z -u 256k 64k', 'discard 512k 64k',
-                 'read -P 0 128k 64k', 'flush', 'aio_write -P 1 1M 1M', 'aio_read 0 1M', 'aio_flush',
-                 'read -P 1 1M 1M', 'read -P 0 256k 64k', 'read -P 0x5a 64k 4k']
+                 'read -P 0 128k 64k', 'flush', 'aio_write -P 1 1M 1M', 'aio_read 0 1M',
+                 'aio_flush', 'read -P 1 1M 1M', 'read -P 0 256k 64k', 'read -P 0x5a 64k 4k']
         command = ['qemu-io', '-f', 'raw']
         for step in steps:
             command += ['-c', step]

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 import traceback
+import urllib.parse
 
 GUARD = 120  # s; what takes longer hangs
 SKIP = 77
@@ -198,6 +199,11 @@ class Server:
     @property
     def uri(self):
         return self.uris[0]
+
+    def uri_of(self, name):
+        """Of an export by its name; for a server on a unix socket."""
+        where = self.uri.split('?')[1]
+        return f'{self.uri.split(":")[0]}:///{urllib.parse.quote(name, safe="")}?{where}'
 
     def says(self):
         """What it said on stderr."""
