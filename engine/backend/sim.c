@@ -137,8 +137,9 @@ static int64_t attempt(struct weir_backend *backend, const struct weir_op *op)
     }
     int64_t r = weir_sim_try_begin(sim, op, &attempt);
     bool reads = weir_kind_traits(op->kind) & WEIR_KIND_READS;
-    bool is_cold =
-        attempt.file && attempt.file->inode && reads && weir_sim_roll(sim, WEIR_SIM_DIE_TIME) & 1;
+    bool may_be_cold =
+        attempt.file && attempt.file->inode && reads && !(op->flags & WEIR_IN_MEMORY);
+    bool is_cold = may_be_cold && weir_sim_roll(sim, WEIR_SIM_DIE_TIME) & 1;
     if (r < 0 || is_cold) {
         weir_sim_try_end(sim, &attempt);
         return -EAGAIN;

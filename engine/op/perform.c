@@ -128,7 +128,7 @@ static __attribute__((noinline)) int64_t transfer(const struct weir_op *op, enum
     weir_op_part(op, &part);
     set_transfer(&transfer, &part);
     uint32_t flags = op->rw_flags | (transfer.reads ? 0 : write_flags);
-    if (how == WEIR_HOW_TRY) {
+    if (how == WEIR_HOW_TRY && !(op->flags & WEIR_IN_MEMORY)) {
         return try_transfer(op, &transfer, flags);
     }
     int64_t r = move(op->fd, &transfer, flags);

@@ -10,7 +10,9 @@
 #include <engine/op/op.h>
 
 enum weir_how {
-    WEIR_HOW_TRY,   /* -EAGAIN instead of blocking; -EOPNOTSUPP where the file cannot be tried */
+    /* -EAGAIN instead of blocking; -EOPNOTSUPP where the file cannot be tried. Of WEIR_IN_MEMORY the
+     * same as to block. */
+    WEIR_HOW_TRY,
     WEIR_HOW_BLOCK, /* for workers */
 };
 

@@ -103,6 +103,15 @@ enum weir_op_flags {
     WEIR_OR_WAIT = 1u << 2,
     WEIR_OR_REFUSE = 1u << 3,
     WEIR_OR_RUN = 1u << 4,
+    /*
+     * READ, WRITE and their vectors: the fd's file is memory (tmpfs, memfd_create(2)), so moving
+     * its bytes waits for no device, if its pages are not swapped out. Such files answer
+     * EOPNOTSUPP to RWF_NOWAIT, and io_uring sends each write to one of its threads; with the route
+     * INLINE and this flag they are read and written on the spot all the same. Of a file that is
+     * not memory it makes the loop wait for the device; of a pipe or a socket, for its peer. For
+     * others -EINVAL.
+     */
+    WEIR_IN_MEMORY = 1u << 5,
 };
 
 /* weir_op.route: who carries the op out. A wish, but for OFFLOAD. */

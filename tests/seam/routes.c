@@ -6,6 +6,7 @@
 #include "seam.h"
 
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 
 static const enum weir_route routes[] = {WEIR_ROUTE_AUTO, WEIR_ROUTE_RING, WEIR_ROUTE_INLINE,
@@ -149,6 +150,44 @@ SEAM_TEST(inline_does_on_the_spot_what_does_not_block)
     seam_end(loop);
     seam_pair_close(&pipe);
     seam_pair_close(&sockets);
+}
+
+SEAM_TEST(a_file_in_memory_is_read_and_written_on_the_spot_if_that_is_said)
+{
+    struct weir_loop *loop = seam_loop();
+    int file = memfd_create("memory", MFD_CLOEXEC);
+    struct tracked op = {.op.route = WEIR_ROUTE_INLINE, .op.flags = WEIR_IN_MEMORY};
+    struct iovec iov[2] = {{op.data, 2}, {op.data + 2, 2}};
+    weir_op_write(&op.op, file, "abcdef", 6, 0);
+    expect_equal(seam_carry_out(loop, &op), 6);
+    weir_op_writev(&op.op, file, iov, 2, 6);
+    memcpy(op.data, "ghij", 4);
+    expect_equal(seam_carry_out(loop, &op), 4);
+    weir_op_readv(&op.op, file, iov, 2, 1);
+    expect_equal(seam_carry_out(loop, &op), 4);
+    expect(memcmp(op.data, "bcde", 4) == 0);
+    op.op.flags |= WEIR_WHOLE;
+    weir_op_read(&op.op, file, op.data, 16, 2);
+    expect_equal(seam_carry_out(loop, &op), 8); /* to its end */
+    expect(memcmp(op.data, "cdefghij", 8) == 0);
+    struct weir_counters counters = seam_counters(loop);
+    expect_equal(counters.inline_done, counters.inline_tries);
+    expect(counters.inline_done >= 4);
+    expect_equal(counters.offloaded, 0);
+
+    op.op.route = WEIR_ROUTE_AUTO; /* by any other way it is as without */
+    weir_op_write(&op.op, file, "xy", 2, 0);
+    expect_equal(seam_carry_out(loop, &op), 2);
+    weir_op_read(&op.op, file, op.data, 4, 0);
+    expect_equal(seam_carry_out(loop, &op), 4);
+    expect(memcmp(op.data, "xycd", 4) == 0);
+    op.op.flags = WEIR_IN_MEMORY;
+    weir_op_fsync(&op.op, file);
+    expect_equal(weir_submit(loop, &op.op), -EINVAL);
+    weir_op_nop(&op.op);
+    expect_equal(weir_submit(loop, &op.op), -EINVAL);
+    seam_end(loop);
+    close(file);
 }
 
 SEAM_TEST(inline_waits_like_any_op_for_what_would_block)

@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/magic.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* What O_DIRECT wants offsets, lengths and memory to be a multiple of: tried, since only kernels
@@ -34,7 +36,10 @@ static int look_at(int fd, bool direct, struct opened *ret_opened)
         return S_ISDIR(is.st_mode) ? -EISDIR : -ENOTSUP;
     }
     block = direct ? direct_block(fd, block) : 1;
-    *ret_opened = (struct opened){.fd = fd, .size = size, .block_min = block};
+    struct statfs system;
+    bool is_memory = fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC;
+    *ret_opened =
+        (struct opened){.fd = fd, .size = size, .block_min = block, .is_memory = is_memory};
     if (direct) { /* the last part of a block cannot be reached */
         ret_opened->size -= size % block;
     }

@@ -30,6 +30,7 @@ struct opened {
     int fd;
     uint64_t size;      /* bytes */
     uint32_t block_min; /* what offsets and lengths have to be a multiple of; 1: anything */
+    bool is_memory;     /* of a tmpfs */
 };
 
 /* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device. */

@@ -5,8 +5,11 @@
 
 #include <errno.h>
 
-/* Steps for one connection before others have their turn. */
-#define BUDGET 64
+/* What is taken of one connection before what was taken is carried out, so that the first replies
+ * are on their way while the next are made; and less where others have something to do as well. */
+#define STEPS_MAX 32
+#define STEPS_SHARED_MAX 8
+#define BYTES_MAX (128u << 10) /* of READs */
 
 static uint32_t piece_of(uint32_t bytes)
 {
@@ -40,6 +43,7 @@ static bool split(struct connection *connection)
     whole->open++;
     whole->issued += length;
     whole->unissued -= length;
+    connection->intake.bytes += length;
     request_start(request);
     return true;
 }
@@ -228,6 +232,7 @@ static void begin(struct connection *connection, struct request *request,
         request->unissued = 0;
         request_flush(request);
     } else {
+        intake->bytes += header->type == NBD_CMD_READ ? request->length : 0;
         if (request->unissued > 0) {
             request->holds++;
             intake->splitting = request;
@@ -291,7 +296,8 @@ bool intake_waits(const struct connection *connection)
 void intake_take(struct connection *connection)
 {
     struct intake *intake = &connection->intake;
-    for (int steps = 0; steps < BUDGET; steps++) {
+    int steps = connection->shard->is_shared ? STEPS_SHARED_MAX : STEPS_MAX;
+    for (intake->bytes = 0; steps > 0 && intake->bytes < BYTES_MAX; steps--) {
         if (connection->phase != CONNECTION_TRANSMISSION || intake->blocked) {
             return;
         }

@@ -13,6 +13,7 @@ struct intake {
     struct request *writing;   /* a WRITE whose bytes are not all there */
     struct request *filling;   /* the piece of it that the next bytes belong to; NULL: a new one */
     struct request *blocked;   /* made, but the gate is full */
+    uint32_t bytes;            /* of READs, begun since others had their turn */
     uint32_t discard;          /* bytes of a refused WRITE that are still to come */
 };
 

@@ -8,6 +8,9 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
+/* Bytes that are read in the turn, where the ring or a worker would do it as well. */
+#define ON_THE_SPOT_MAX (16u << 10)
+
 /* --- a request's life ------------------------------------------------------------------------- */
 
 struct request *request_new(struct connection *connection, uint32_t type, uint32_t data_bytes)
@@ -266,18 +269,32 @@ static void fill_write(struct request *request, int fd)
     }
 }
 
+/* Which way is the quickest. What is in the page cache is copied on the spot, if it is little: of
+ * much, one piece is sent while the next is read, so that goes by the ring. Writes to files that
+ * are not memory cannot be tried, and memory needs no other way. */
+static enum weir_route route_of(const struct request *request)
+{
+    bool is_small = request->length <= ON_THE_SPOT_MAX;
+    bool is_memory = request->file->opened.is_memory;
+    bool is_read = request->type == NBD_CMD_READ;
+    return (is_read && is_small) || (!is_read && is_memory) ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
+}
+
 void request_start(struct request *request)
 {
+    unsigned flags = WEIR_WHOLE | (request->file->opened.is_memory ? WEIR_IN_MEMORY : 0);
     int fd = request->file->opened.fd;
     request->op.flags = 0;
     switch (request->type) {
     case NBD_CMD_READ:
         weir_op_read(&request->op, fd, request->data, request->length, request->offset);
-        request->op.flags = WEIR_WHOLE;
+        request->op.flags = (uint16_t)flags;
+        request->op.route = (uint8_t)route_of(request);
         break;
     case NBD_CMD_WRITE:
         fill_write(request, fd);
-        request->op.flags = WEIR_WHOLE;
+        request->op.flags = (uint16_t)flags;
+        request->op.route = (uint8_t)route_of(request);
         break;
     case NBD_CMD_TRIM:
         weir_op_fallocate(&request->op, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,

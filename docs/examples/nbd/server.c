@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #define PAUSE_NS (100 * WEIR_MS) /* after an accept that failed */
+#define SEND_BUFFER (1 << 20)    /* bytes, at most: net.core.wmem_max */
 #define CLOSE_NS (2 * WEIR_S)    /* for what does not come back */
 
 struct client {
@@ -100,16 +101,27 @@ static struct member *least_loaded(struct server *server)
     return least;
 }
 
+/* What cannot be had is done without. */
+static void prepare_socket(int fd)
+{
+    int yes = 1, bytes = SEND_BUFFER, domain = 0;
+    socklen_t length = sizeof domain;
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+    if (domain == AF_UNIX) { /* TCP's grows by itself, and no more if it is told how large it is */
+        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    } else {
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    }
+}
+
 static int welcome(struct server *server, int fd)
 {
-    int yes = 1;
     struct client *client = calloc(1, sizeof *client);
     if (!client) {
         return -ENOMEM;
     }
-    /* Of TCP; others answer EOPNOTSUPP. */
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
+    prepare_socket(fd);
     client->member = least_loaded(server);
     client->number = ++server->numbers;
     client->connection.fd = fd;

@@ -76,6 +76,7 @@ int shard_turn(struct shard *shard, int64_t wait_ns)
     shard->buffers.was_dropped = false;
     /* Each that is ready now, once; one that has more to do then is ready again. */
     struct connection *last = shard->last_ready;
+    shard->is_shared = shard->ready && shard->ready != last;
     while (shard->ready) {
         struct connection *connection = shard->ready;
         bool was_last = connection == last;

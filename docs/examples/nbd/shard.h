@@ -62,6 +62,7 @@ struct shard {
     struct connection *ready, *last_ready;
     struct connection *starved, *last_starved; /* wait for a buffer */
     uint32_t connection_count;
+    bool is_shared; /* several of them are ready in this turn */
     bool is_draining;
 };
 
