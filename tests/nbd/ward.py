@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: MIT
+"""ward.py: a server that tests mistreat, and what has to hold once they have: it lives, serves a
+client that behaves, has grown by no more than is stated here, and has no fd more than before.
+"""
+import contextlib
+import functools
+import os
+import random
+
+from server import KIB, MIB, Nbdkit, Server, Skipped, check, equal, free_port, real_folder, until
+import wire
+
+SIZE = 64 * MIB
+GROWTH_MAX = 16 * MIB  # of resident memory, from before a test until after it
+# Of resident memory at any time, over that of a server which has seen one client: room for the
+# fixed pool of buffers, and far from what the tests ask for (6 GiB at once).
+PEAK_MAX = 160 * MIB
+HELD = 48 * MIB  # from here on, the file belongs to the client that behaves
+
+
+class Settings:
+    """What hostile.py was called with."""
+    program = policy = control = None
+    differs = {}
+
+
+def control_differs(**reasons):
+    """Marks a test by why one of the servers for control gives no wanted answer: nbdkit, qemu."""
+    def mark(test):
+        @functools.wraps(test)
+        def marked():
+            if Settings.control in reasons:
+                raise Skipped(f'{Settings.control}: {reasons[Settings.control]}')
+            test()
+        return marked
+    return mark
+
+
+# --- which server -----------------------------------------------------------------------------
+
+
+def for_nbdkit(options):
+    """weir-nbd's options in nbdkit's words."""
+    words = list(options)
+    spoken = []
+    while words:
+        word = words.pop(0)
+        if word == '--read-only':
+            spoken.append('-r')
+        elif word == '--tls-certificates':
+            spoken += ['--tls=require', f'--tls-certificates={words.pop(0)}']
+        elif word != '--direct':
+            raise Skipped(f'nbdkit has no {word}')
+    return spoken
+
+
+def make_server(options, file, exports, folder, port, environment):
+    if Settings.control == 'nbdkit':
+        arguments = [*for_nbdkit(options), '--filter=exportname', 'file', file, 'exportname=',
+                     'exportname-strict=true']
+        return Nbdkit(arguments, folder, port, '--tls-certificates' in options, environment)
+    where = ['--listen', f'127.0.0.1:{port}'] if port else ['--unix', 'socket']
+    what = [word for name in exports for word in ['--export', f'{name}={file}']] or [file]
+    command = [Settings.program, *what, *where, '--policy', Settings.policy, *options]
+    return Server(command, folder, environment)
+
+
+def stanza(name):
+    """A line of /proc/PID/status, in bytes."""
+    def read(pid):
+        with open(f'/proc/{pid}/status', encoding='ascii') as file:
+            return next(int(line.split()[1]) for line in file if line.startswith(name)) * KIB
+    return read
+
+
+resident, resident_peak = stanza('VmRSS:'), stanza('VmHWM:')
+
+
+class Ward:
+    """A running server, and how to reach it."""
+
+    def __init__(self, server, address, file):
+        self.server, self.address, self.file = server, address, file
+        self.pid = server.process.pid
+        self.is_read_only = '--read-only' in server.command or '-r' in server.command
+        self.random = random.Random(self.pid)
+        self.name = ''
+        self.wrap = lambda client: client  # what a client does first: TLS
+
+    def connect(self, **more):
+        return wire.Client(self.address, **more)
+
+    def greeted(self, **more):
+        """A client that may send options."""
+        return self.wrap(self.connect(**more).hello())
+
+    def ready(self, is_structured=True, contexts=('base:allocation',), **more):
+        """A client that may send requests."""
+        client = self.greeted(**more)
+        if is_structured:
+            client.structured()
+            if contexts:
+                data = wire.meta_data(self.name, contexts)
+                kind, _ = client.ask_meta(wire.OPT_SET_META_CONTEXT, data)
+                equal('SET_META_CONTEXT', kind, wire.REP_ACK)
+        return client.go(self.name)
+
+    def serves(self, rounds=1):
+        """What a client that behaves wants, it gets."""
+        with self.ready() as client:
+            equal('size', client.export.size, os.path.getsize(self.file))
+            for _ in range(rounds):
+                offset = self.random.randrange(HELD, client.export.size - 64 * KIB)
+                data = self.random.randbytes(64 * KIB)
+                if self.is_read_only:
+                    data = client.read(offset, len(data))
+                else:
+                    client.write(offset, data, wire.CMD_FLAG_FUA)
+                    equal('flush', client.ask(wire.CMD_FLUSH).error, 0)
+                check('reads what was written', client.read(offset, len(data)) == data)
+                equal('what the file has', self.content(offset, len(data)), data)
+            status = client.ask(wire.CMD_BLOCK_STATUS, 0, 1 * MIB)
+            check('extents', not status.error and status.extents)
+            client.disconnect()
+
+    def content(self, offset, length):
+        with open(self.file, 'rb') as file:
+            file.seek(offset)
+            return file.read(length)
+
+    def figures(self):
+        return f'{resident(self.pid) >> 10} KiB, {self.server.fds()} fds'
+
+    @contextlib.contextmanager
+    def watched(self, growth_max=GROWTH_MAX):
+        """Around what is done to it."""
+        before, fds, says = resident(self.pid), self.server.fds(), self.figures()
+        yield
+        check(f'it lives; it said {self.server.says()[-2000:]}', self.server.is_alive())
+        self.serves()
+        until(f'{fds} fds, as before', lambda: self.server.fds() <= fds, 30)
+        until(f'grown by at most {growth_max >> 10} KiB: from {says} to {self.figures()}',
+              lambda: resident(self.pid) <= before + growth_max, 10)
+        print(f'    {says} -> {self.figures()}', flush=True)
+
+
+@contextlib.contextmanager
+def serve(*options, folder=None, file=None, exports=(), is_tcp=False, is_watched=True):
+    """A server of one's own. `file`: one that is there; else a sparse one is made. `exports`: the
+    names that it gets, if it is not served without one."""
+    with contextlib.ExitStack() as stack:
+        folder = folder or stack.enter_context(real_folder())
+        if not file:
+            file = os.path.join(folder, 'disk.img')
+            with open(file, 'wb') as made:
+                made.truncate(SIZE)
+        port = free_port() if is_tcp else None
+        # A sanitizer that keeps what was freed would look like a leak.
+        asan = os.environ.get('ASAN_OPTIONS', '') + ':quarantine_size_mb=4'
+        server = make_server(options, file, exports, folder, port, {'ASAN_OPTIONS': asan.lstrip(':')})
+        name = 'nbdkit.sock' if Settings.control == 'nbdkit' else 'socket'
+        stack.enter_context(server)
+        address = ('127.0.0.1', port) if is_tcp else server.path(name)
+        ward = Ward(server, address, file)
+        ward.name = exports[0] if exports else ''
+        if not is_watched:
+            yield ward
+            return
+        ward.serves()  # what the first client brings about, stays
+        with ward.watched():
+            yield ward
+
+
+# --- the server that most tests share ---------------------------------------------------------
+
+
+class Shared:
+    stack = contextlib.ExitStack()
+    ward = None
+    peak_max = 0
+
+
+def hog(ward, count=200, size=MIB, is_structured=True):
+    """A client that asks for `count` times `size` bytes, and never reads. Its socket takes what
+    it takes: a server that is full does not read on."""
+    client = ward.ready(is_structured)
+    data = b''.join(wire.request_bytes(wire.CMD_READ, 0, size, cookie=number)
+                    for number in range(count))
+    client.socket.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        for begin in range(0, len(data), 2800):
+            client.socket.send(data[begin:begin + 2800])
+    return client
+
+
+def start_shared():
+    ward = Shared.stack.enter_context(serve('--max-connections', '256', is_watched=False)
+                                      if not Settings.control else serve(is_watched=False))
+    ward.serves()
+    Shared.ward, Shared.peak_max = ward, resident(ward.pid) + PEAK_MAX
+    print(f'    a new server: {ward.figures()}')
+    if not Settings.control:
+        # All of the pool is touched once, so that growth from here on is growth.
+        for client in [hog(ward) for _ in range(8)]:
+            ward.serves()
+            client.close()
+        fds = 0
+        while fds != ward.server.fds():  # settled, as far as that can be seen from here
+            fds = ward.server.fds()
+            ward.serves(4)
+        print(f'    with its buffers used: {ward.figures()}')
+    return ward
+
+
+@contextlib.contextmanager
+def mistreated(growth_max=GROWTH_MAX):
+    """The server that most tests share; a new one if the last one did not live."""
+    ward = Shared.ward
+    if ward is None or not ward.server.is_alive():
+        end_shared()
+        ward = start_shared()
+    with ward.watched(growth_max):
+        yield ward
+    if not Settings.control:
+        peak = resident_peak(ward.pid)
+        check(f'its peak is {peak >> 10} KiB, allowed are {Shared.peak_max >> 10}',
+              peak <= Shared.peak_max)
+
+
+def end_shared():
+    """With a SIGTERM and a 0, if it lives."""
+    ward, Shared.ward = Shared.ward, None
+    stack, Shared.stack = Shared.stack, contextlib.ExitStack()
+    if ward and ward.server.is_alive():
+        print(f'    at the end: {ward.figures()}, at most {resident_peak(ward.pid) >> 10} KiB')
+    elif ward:
+        ward.server.is_killed = True  # it has failed a test already
+    stack.close()
