@@ -73,6 +73,11 @@ def stanza(name):
     return read
 
 
+def forget_peak(pid):
+    with open(f'/proc/{pid}/clear_refs', 'w', encoding='ascii') as file:
+        file.write('5')
+
+
 resident, resident_peak = stanza('VmRSS:'), stanza('VmHWM:')
 
 
@@ -85,6 +90,7 @@ class Ward:
         self.is_read_only = '--read-only' in server.command or '-r' in server.command
         self.random = random.Random(self.pid)
         self.name = ''
+        self.idle_fds = 0
         self.wrap = lambda client: client  # what a client does first: TLS
 
     def connect(self, **more):
@@ -128,20 +134,30 @@ class Ward:
             file.seek(offset)
             return file.read(length)
 
+    def settle(self):
+        """How many fds it has with nobody connected: what the first clients bring about, stays."""
+        while True:
+            before = self.server.fds()
+            self.serves(2)
+            self.idle_fds = self.server.fds()
+            if self.idle_fds == before:
+                return
+
     def figures(self):
         return f'{resident(self.pid) >> 10} KiB, {self.server.fds()} fds'
 
     @contextlib.contextmanager
     def watched(self, growth_max=GROWTH_MAX):
         """Around what is done to it."""
-        before, fds, says = resident(self.pid), self.server.fds(), self.figures()
+        before, fds, says = resident(self.pid), self.idle_fds, self.figures()
         yield
         check(f'it lives; it said {self.server.says()[-2000:]}', self.server.is_alive())
         self.serves()
         until(f'{fds} fds, as before', lambda: self.server.fds() <= fds, 30)
         until(f'grown by at most {growth_max >> 10} KiB: from {says} to {self.figures()}',
               lambda: resident(self.pid) <= before + growth_max, 10)
-        print(f'    {says} -> {self.figures()}', flush=True)
+        print(f'    {says} -> {self.figures()}, at most {resident_peak(self.pid) >> 10} KiB',
+              flush=True)
 
 
 @contextlib.contextmanager
@@ -166,7 +182,7 @@ def serve(*options, folder=None, file=None, exports=(), is_tcp=False, is_watched
         if not is_watched:
             yield ward
             return
-        ward.serves()  # what the first client brings about, stays
+        ward.settle()
         with ward.watched():
             yield ward
 
@@ -182,21 +198,21 @@ class Shared:
 
 def hog(ward, count=200, size=MIB, is_structured=True):
     """A client that asks for `count` times `size` bytes, and never reads. Its socket takes what
-    it takes: a server that is full does not read on."""
+    it takes: a server that is full does not read on. Each request is sent whole or not at all."""
     client = ward.ready(is_structured)
-    data = b''.join(wire.request_bytes(wire.CMD_READ, 0, size, cookie=number)
-                    for number in range(count))
     client.socket.setblocking(False)
     with contextlib.suppress(BlockingIOError):
-        for begin in range(0, len(data), 2800):
-            client.socket.send(data[begin:begin + 2800])
+        for number in range(count):
+            client.socket.send(wire.request_bytes(wire.CMD_READ, 0, size, cookie=number))
+            client.note(wire.CMD_READ, 0, size, 0, number)
+    client.socket.settimeout(wire.TIMEOUT)
     return client
 
 
 def start_shared():
     ward = Shared.stack.enter_context(serve('--max-connections', '256', is_watched=False)
                                       if not Settings.control else serve(is_watched=False))
-    ward.serves()
+    ward.settle()
     Shared.ward, Shared.peak_max = ward, resident(ward.pid) + PEAK_MAX
     print(f'    a new server: {ward.figures()}')
     if not Settings.control:
@@ -204,10 +220,7 @@ def start_shared():
         for client in [hog(ward) for _ in range(8)]:
             ward.serves()
             client.close()
-        fds = 0
-        while fds != ward.server.fds():  # settled, as far as that can be seen from here
-            fds = ward.server.fds()
-            ward.serves(4)
+        ward.settle()
         print(f'    with its buffers used: {ward.figures()}')
     return ward
 
@@ -219,6 +232,7 @@ def mistreated(growth_max=GROWTH_MAX):
     if ward is None or not ward.server.is_alive():
         end_shared()
         ward = start_shared()
+    forget_peak(ward.pid)
     with ward.watched(growth_max):
         yield ward
     if not Settings.control:
@@ -232,7 +246,7 @@ def end_shared():
     ward, Shared.ward = Shared.ward, None
     stack, Shared.stack = Shared.stack, contextlib.ExitStack()
     if ward and ward.server.is_alive():
-        print(f'    at the end: {ward.figures()}, at most {resident_peak(ward.pid) >> 10} KiB')
+        print(f'    at the end: {ward.figures()}')
     elif ward:
         ward.server.is_killed = True  # it has failed a test already
     stack.close()
