@@ -66,6 +66,23 @@ def connections_on_several_loops_are_served_alike(rig):
                 same_contents('what went', f'{folder}/out', source)
 
 
+def past_the_page_cache_it_moves_the_same(rig):
+    rig.weir_only()
+    want('qemu-img')
+    with real_folder() as folder:
+        source = patchy_file(f'{folder}/source')
+        disk = random_file(f'{folder}/disk', SIZE)
+        with rig.serve(disk, folder, '--direct') as server:
+            run(['nbdcopy', '--connections=4', '--requests=64', '--flush', source, server.uri])
+            same_contents('what came', disk, source)
+            run(['nbdcopy', server.uri, f'{folder}/out'])
+            same_contents('what went', f'{folder}/out', source)
+            run(['qemu-img', 'compare', '-f', 'raw', '-F', 'raw', source, server.uri])
+            run(['qemu-io', '-f', 'raw', '-c', 'write -P 3 5000 3000', '-c', 'read -P 3 5000 3000',
+                 server.uri])  # QEMU makes whole blocks of it, as large as the server says
+        equal('what is no whole block', contents(disk, 5000, 3000), b'\3' * 3000)
+
+
 def it_runs_on_the_backend_that_was_asked_for(rig):
     rig.weir_only()
     with real_folder() as folder:
@@ -300,6 +317,7 @@ TESTS = [
     each_export_has_its_name,
     a_lone_export_answers_to_no_name_and_to_its_own,
     connections_on_several_loops_are_served_alike,
+    past_the_page_cache_it_moves_the_same,
     it_runs_on_the_backend_that_was_asked_for,
     a_file_is_made_if_that_is_asked_for,
     libnbd_starts_it_with_a_socket,
