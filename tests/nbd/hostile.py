@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""hostile.py PROGRAM POLICY [TEST...] [--server nbdkit]: what a server is sent by clients that
-err, lie, stall and vanish, and what it has to answer.
+"""hostile.py PROGRAM POLICY [TEST...] [--server nbdkit] [--without-tls]: what a server is sent by
+clients that err, lie, stall and vanish, and what it has to answer.
 
 After each test the server has to live, to serve, and to have neither memory nor fds lost: ward.py.
 With `--server nbdkit` the same is asked of nbdkit (PROGRAM and POLICY are not used): what fails
@@ -29,6 +29,7 @@ def main():
     parser.add_argument('policy')
     parser.add_argument('tests', nargs='*')
     parser.add_argument('--server', choices=['nbdkit'])
+    parser.add_argument('--without-tls', action='store_true', help='the program has none')
     arguments = parser.parse_args()
     if arguments.server:
         need(arguments.server)
@@ -36,7 +37,7 @@ def main():
         need_policy(arguments.policy)
     settings = ward.Settings
     settings.program, settings.policy = arguments.program, arguments.policy
-    settings.control = arguments.server
+    settings.control, settings.is_without_tls = arguments.server, arguments.without_tls
 
     def the_shared_server_ends_with_0():
         ward.end_shared()

@@ -15,13 +15,13 @@ GROWTH_MAX = 16 * MIB  # of resident memory, from before a test until after it
 # Of resident memory at any time, over that of a server which has seen one client: room for the
 # fixed pool of buffers, and far from what the tests ask for (6 GiB at once).
 PEAK_MAX = 160 * MIB
-HELD = 48 * MIB  # from here on, the file belongs to the client that behaves
+HELD = SIZE * 3 // 4  # from here on, the file belongs to the client that behaves
 
 
 class Settings:
     """What hostile.py was called with."""
     program = policy = control = None
-    differs = {}
+    is_without_tls = False
 
 
 def control_differs(**reasons):
@@ -63,6 +63,12 @@ def make_server(options, file, exports, folder, port, environment):
     what = [word for name in exports for word in ['--export', f'{name}={file}']] or [file]
     command = [Settings.program, *what, *where, '--policy', Settings.policy, *options]
     return Server(command, folder, environment)
+
+
+def size_of(file):
+    """Of a block device as well."""
+    with open(file, 'rb') as opened:
+        return opened.seek(0, os.SEEK_END)
 
 
 def stanza(name):
@@ -114,9 +120,10 @@ class Ward:
     def serves(self, rounds=1):
         """What a client that behaves wants, it gets."""
         with self.ready() as client:
-            equal('size', client.export.size, os.path.getsize(self.file))
+            size = client.export.size
+            equal('size', size, size_of(self.file))
             for _ in range(rounds):
-                offset = self.random.randrange(HELD, client.export.size - 64 * KIB)
+                offset = self.random.randrange(size * 3 // 4, size - 64 * KIB)
                 data = self.random.randbytes(64 * KIB)
                 if self.is_read_only:
                     data = client.read(offset, len(data))
@@ -125,7 +132,7 @@ class Ward:
                     equal('flush', client.ask(wire.CMD_FLUSH).error, 0)
                 check('reads what was written', client.read(offset, len(data)) == data)
                 equal('what the file has', self.content(offset, len(data)), data)
-            status = client.ask(wire.CMD_BLOCK_STATUS, 0, 1 * MIB)
+            status = client.ask(wire.CMD_BLOCK_STATUS, 0, min(size, 1 * MIB))
             check('extents', not status.error and status.extents)
             client.disconnect()
 
@@ -161,7 +168,7 @@ class Ward:
 
 
 @contextlib.contextmanager
-def serve(*options, folder=None, file=None, exports=(), is_tcp=False, is_watched=True):
+def serve(*options, folder=None, file=None, size=SIZE, exports=(), is_tcp=False, is_watched=True):
     """A server of one's own. `file`: one that is there; else a sparse one is made. `exports`: the
     names that it gets, if it is not served without one."""
     with contextlib.ExitStack() as stack:
@@ -169,7 +176,7 @@ def serve(*options, folder=None, file=None, exports=(), is_tcp=False, is_watched
         if not file:
             file = os.path.join(folder, 'disk.img')
             with open(file, 'wb') as made:
-                made.truncate(SIZE)
+                made.truncate(size)
         port = free_port() if is_tcp else None
         # A sanitizer that keeps what was freed would look like a leak.
         asan = os.environ.get('ASAN_OPTIONS', '') + ':quarantine_size_mb=4'

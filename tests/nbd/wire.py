@@ -8,6 +8,7 @@ middle of a message. Names are those of the protocol's text, without their NBD_.
 import array
 import fcntl
 import socket
+import ssl
 import struct
 import time
 
@@ -211,7 +212,7 @@ class Client:
     def send(self, data):
         try:
             self.socket.sendall(data)
-        except (BrokenPipeError, ConnectionResetError):
+        except (BrokenPipeError, ConnectionResetError, ssl.SSLError):
             pass  # what the server said before that is still there to be read
 
     def drip(self, data):
@@ -236,7 +237,7 @@ class Client:
     def receive_some(self, size):
         try:
             return self.socket.recv(size)
-        except ConnectionResetError:
+        except (ConnectionResetError, ssl.SSLError):
             return b''
         except TimeoutError:
             raise Failed(f'the server has been silent for {TIMEOUT} s') from None
