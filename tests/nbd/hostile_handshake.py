@@ -144,6 +144,20 @@ def information_that_is_asked_for_8000_times_is_given_once():
         still_haggles(client)
 
 
+def what_was_asked_before_go_does_not_bind_it():
+    """An export may be asked for again and again, by names that are there and that are not."""
+    with mistreated() as ward, ward.greeted() as client:
+        for _ in range(5):
+            for name, wanted in [('', REP_ACK), ('elsewhere', ERR_UNKNOWN)]:
+                kind, _ = client.ask_export(wire.OPT_INFO, wire.go_data(name, [1, 3]))
+                equal(f'INFO of {name}', kind, wanted)
+        equal('GO', client.ask_export(wire.OPT_GO, wire.go_data('elsewhere'))[0], ERR_UNKNOWN)
+        client.structured()
+        kind, _ = client.ask_option(wire.OPT_STRUCTURED_REPLY)
+        check(f'twice: {kind:#x}', kind in (REP_ACK, ERR_INVALID))
+        still_haggles(client)
+
+
 def data_where_none_may_be_is_invalid():
     with mistreated() as ward:
         for option in [wire.OPT_LIST, wire.OPT_STRUCTURED_REPLY]:
@@ -294,7 +308,8 @@ TESTS = [
     names_that_cannot_be_are_invalid, names_that_nobody_has_are_unknown,
     an_old_style_name_that_nobody_has_is_dropped,
     malformed_go_and_info_are_invalid, information_that_is_asked_for_8000_times_is_given_once,
-    data_where_none_may_be_is_invalid, malformed_meta_contexts_are_invalid,
+    what_was_asked_before_go_does_not_bind_it, data_where_none_may_be_is_invalid,
+    malformed_meta_contexts_are_invalid,
     meta_contexts_want_structured_replies_first, queries_that_match_nothing_select_nothing,
     only_the_last_choice_of_contexts_counts, contexts_of_another_export_do_not_count,
     abort_is_acknowledged_and_ends_it, clients_that_vanish_in_the_handshake_hurt_nobody,

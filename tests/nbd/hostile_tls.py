@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""hostile_tls.py: what is said before TLS, instead of it and in the middle of it. See hostile.py."""
+"""hostile_tls.py: what is said before TLS, instead of it and in its middle. See hostile.py."""
 import contextlib
 import os
 import ssl

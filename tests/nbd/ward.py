@@ -22,6 +22,7 @@ class Settings:
     """What hostile.py was called with."""
     program = policy = control = None
     is_without_tls = False
+    more = []
 
 
 def control_differs(**reasons):
@@ -61,7 +62,8 @@ def make_server(options, file, exports, folder, port, environment):
         return Nbdkit(arguments, folder, port, '--tls-certificates' in options, environment)
     where = ['--listen', f'127.0.0.1:{port}'] if port else ['--unix', 'socket']
     what = [word for name in exports for word in ['--export', f'{name}={file}']] or [file]
-    command = [Settings.program, *what, *where, '--policy', Settings.policy, *options]
+    command = [Settings.program, *what, *where, '--policy', Settings.policy, *Settings.more,
+               *options]
     return Server(command, folder, environment)
 
 
@@ -168,7 +170,8 @@ class Ward:
 
 
 @contextlib.contextmanager
-def serve(*options, folder=None, file=None, size=SIZE, exports=(), is_tcp=False, is_watched=True):
+def serve(*options, folder=None, file=None, size=SIZE, exports=(), is_tcp=False,
+          is_watched=True):
     """A server of one's own. `file`: one that is there; else a sparse one is made. `exports`: the
     names that it gets, if it is not served without one."""
     with contextlib.ExitStack() as stack:
@@ -180,7 +183,8 @@ def serve(*options, folder=None, file=None, size=SIZE, exports=(), is_tcp=False,
         port = free_port() if is_tcp else None
         # A sanitizer that keeps what was freed would look like a leak.
         asan = os.environ.get('ASAN_OPTIONS', '') + ':quarantine_size_mb=4'
-        server = make_server(options, file, exports, folder, port, {'ASAN_OPTIONS': asan.lstrip(':')})
+        environment = {'ASAN_OPTIONS': asan.lstrip(':')}
+        server = make_server(options, file, exports, folder, port, environment)
         name = 'nbdkit.sock' if Settings.control == 'nbdkit' else 'socket'
         stack.enter_context(server)
         address = ('127.0.0.1', port) if is_tcp else server.path(name)
