@@ -4,6 +4,7 @@ See hostile.py. Nothing here asserts on how long something took."""
 import contextlib
 import select
 import signal
+import socket
 import struct
 
 from server import KIB, MIB, check, equal, until
@@ -133,20 +134,36 @@ def what_is_in_flight_at_sigterm_is_answered_in_full():
     with drains() as ward, contextlib.ExitStack() as stack:
         clients = [stack.enter_context(ward.ready(number % 2 == 0)) for number in range(4)]
         for number, client in enumerate(clients):
-            for block in range(8):
+            for block in range(4):
                 place = number * MIB + block * 4096
                 client.request(wire.CMD_WRITE, place, payload=4096 * b'w', cookie=place)
-                client.request(wire.CMD_READ, 8 * MIB, MIB, cookie=1)
-            client.wait_until_taken()
+                client.request(wire.CMD_READ, 8 * MIB, 64 * KIB, cookie=1)
+            client.wait_until_taken()  # so all of them are in flight
+        # More than a server need take: what is begun has to be ended.
+        greedy = [stack.enter_context(hog(ward, 64, is_structured=flag)) for flag in (False, True)]
+        for client in greedy:
+            client.socket.recv(1, socket.MSG_PEEK)
         ward.server.send_signal(signal.SIGTERM)
+        for client in greedy:
+            try:
+                while client.requests:
+                    answered_or_shut_down(ward, client)
+            except wire.Torn:
+                raise
+            except wire.Dropped:
+                pass
         for client in clients:
-            while client.requests:  # Dropped or Torn before that is a failure
-                request, place = client.receive_reply()
-                check(f'error {request.error}', request.error in (0, wire.ESHUTDOWN))
-                if request.command == wire.CMD_WRITE and not request.error:
-                    check('what is acknowledged', ward.content(place, 4096) == 4096 * b'w')
+            while client.requests:  # Dropped before that is a failure as well
+                answered_or_shut_down(ward, client)
             client.must_be_dropped('a server that has ended')
         ends_with_0(ward)
+
+
+def answered_or_shut_down(ward, client):
+    request, _ = client.receive_reply()
+    check(f'error {request.error}', request.error in (0, wire.ESHUTDOWN))
+    if request.command == wire.CMD_WRITE and not request.error:
+        check('what is acknowledged', ward.content(request.offset, 4096) == 4096 * b'w')
 
 
 @control_differs(nbdkit=LINGERS)
