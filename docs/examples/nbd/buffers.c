@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: MIT */
+#include "buffers.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+int buffers_open(struct buffers *buffers, uint32_t connections)
+{
+    *buffers = (struct buffers){.count = connections * BUFFERS_SURE + BUFFERS_LENT};
+    size_t bytes = (size_t)buffers->count * BUFFER_BYTES;
+    buffers->all = calloc(buffers->count, sizeof *buffers->all);
+    /* Touched only as it is used. */
+    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!buffers->all || memory == MAP_FAILED) {
+        free(buffers->all);
+        if (memory != MAP_FAILED) {
+            munmap(memory, bytes);
+        }
+        return -ENOMEM;
+    }
+    buffers->memory = memory;
+    for (uint32_t i = buffers->count; i-- > 0;) {
+        buffers->all[i].bytes = buffers->memory + (size_t)i * BUFFER_BYTES;
+        buffers->all[i].next = buffers->free;
+        buffers->free = &buffers->all[i];
+    }
+    buffers->free_count = buffers->count;
+    return 0;
+}
+
+void buffers_close(struct buffers *buffers)
+{
+    if (buffers->memory) {
+        munmap(buffers->memory, (size_t)buffers->count * BUFFER_BYTES);
+        free(buffers->all);
+    }
+    *buffers = (struct buffers){0};
+}
+
+void share_open(struct buffers *buffers, struct share *share)
+{
+    *share = (struct share){.is_open = true};
+    buffers->sure += BUFFERS_SURE;
+}
+
+void share_close(struct buffers *buffers, struct share *share)
+{
+    if (share->is_open) {
+        share->is_open = false;
+        buffers->sure -= BUFFERS_SURE;
+    }
+}
+
+struct buffer *buffer_take(struct buffers *buffers, struct share *share)
+{
+    if (share->held < BUFFERS_SURE) {
+        buffers->sure--;
+    } else if (share->held - BUFFERS_SURE >= buffers->free_count - buffers->sure) {
+        return NULL;
+    }
+    struct buffer *buffer = buffers->free;
+    buffers->free = buffer->next;
+    buffers->free_count--;
+    buffer->share = share;
+    buffer->holds = 1;
+    share->held++;
+    return buffer;
+}
+
+void buffer_drop(struct buffers *buffers, struct buffer *buffer)
+{
+    if (!buffer || --buffer->holds > 0) {
+        return;
+    }
+    if (--buffer->share->held < BUFFERS_SURE) {
+        buffers->sure++;
+    }
+    buffer->next = buffers->free; /* the last one used is the next one: it is in the cache */
+    buffers->free = buffer;
+    buffers->free_count++;
+    buffers->was_dropped = true;
+}

@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: MIT */
+#include "connection.h"
+#include "reply.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Less room than this is not worth a receive. */
+#define ROOM_MIN (32u << 10)
+/* How long what a client still sends is listened to, at the end. */
+#define LINGER_NS (1 * WEIR_S)
+
+void connection_tell(const struct connection *connection, const char *format, ...)
+{
+    if (connection->shard->options.told) {
+        char text[256];
+        va_list arguments;
+        va_start(arguments, format);
+        vsnprintf(text, sizeof text, format, arguments);
+        va_end(arguments);
+        connection->shard->options.told(connection, text);
+    }
+}
+
+/* --- memory ----------------------------------------------------------------------------------- */
+
+static void *align(unsigned char *bytes, uint32_t alignment)
+{
+    return (void *)(((uintptr_t)bytes + alignment - 1) & ~(uintptr_t)(alignment - 1));
+}
+
+void *connection_carve(struct connection *connection, uint32_t length, uint32_t alignment,
+                       struct buffer **ret_buffer)
+{
+    struct buffers *buffers = &connection->shard->buffers;
+    struct buffer *buffer = connection->carving;
+    if (buffer && buffer->holds == 1) { /* all that was carved from it is gone */
+        connection->carved = 0;
+    }
+    if (buffer) {
+        unsigned char *bytes = align(buffer->bytes + connection->carved, alignment);
+        if (bytes + length <= buffer->bytes + BUFFER_BYTES) {
+            connection->carved = (uint32_t)(bytes - buffer->bytes) + length;
+            *ret_buffer = buffer_hold(buffer);
+            return bytes;
+        }
+    }
+    struct buffer *next = buffer_take(buffers, &connection->share);
+    if (!next) {
+        shard_mark_starved(connection->shard, connection);
+        return NULL;
+    }
+    buffer_drop(buffers, buffer);
+    connection->carving = next;
+    connection->carved = length;
+    *ret_buffer = buffer_hold(next);
+    return next->bytes;
+}
+
+/* Room in `in` for what comes next. False: no buffer now. A piece of a WRITE that is being filled
+ * goes on where it is as long as there is any room: so it stands in two buffers at most. */
+static bool make_room(struct connection *connection)
+{
+    struct buffers *buffers = &connection->shard->buffers;
+    struct buffer *in = connection->in;
+    uint32_t pending = in ? connection_pending(connection) : 0;
+    if (in && in->holds == 1) { /* ours alone: from the start again */
+        memmove(in->bytes, connection_bytes(connection), pending);
+        connection->in_start = 0;
+        connection->in_end = pending;
+    }
+    if (in && BUFFER_BYTES - connection->in_end >= (connection->intake.writing ? 1 : ROOM_MIN)) {
+        return true;
+    }
+    struct buffer *next = buffer_take(buffers, &connection->share);
+    if (!next) {
+        shard_mark_starved(connection->shard, connection);
+        return false;
+    }
+    if (in) {
+        memcpy(next->bytes, connection_bytes(connection), pending);
+    }
+    buffer_drop(buffers, in);
+    connection->in = next;
+    connection->in_start = 0;
+    connection->in_end = pending;
+    return true;
+}
+
+/* --- submitting ------------------------------------------------------------------------------- */
+
+/* Every kind of op that is submitted here has places reserved for every connection. */
+static bool submit(struct connection *connection, struct weir_op *op, enum work work,
+                   weir_callback *callback)
+{
+    op->callback = callback;
+    op->task = connection->shard->tasks[work];
+    return weir_submit(connection->shard->loop, op) == 0;
+}
+
+/* --- sending ---------------------------------------------------------------------------------- */
+
+static void release_all(struct request *request)
+{
+    while (request) {
+        struct request *next = request->next;
+        request_release(request);
+        request = next;
+    }
+}
+
+void connection_reply(struct connection *connection, struct request *request)
+{
+    if (connection->is_broken) {
+        request_release(request);
+        return;
+    }
+    request->next = NULL;
+    *(connection->replies ? &connection->last_reply->next : &connection->replies) = request;
+    connection->last_reply = request;
+    shard_mark_ready(connection->shard, connection);
+}
+
+static struct request *next_reply(struct connection *connection)
+{
+    struct request *request = connection->replies;
+    connection->replies = request->next;
+    return request;
+}
+
+static void on_sent(struct weir_op *op)
+{
+    struct connection *connection = WEIR_CONTAINER(op, struct connection, sending);
+    struct request *sent = connection->sent;
+    connection->sent = NULL;
+    connection->is_sending = false;
+    release_all(sent);
+    if (op->result < 0) {
+        connection_break(connection, "it cannot be sent to");
+    } else if (connection->tls) {
+        tls_output_sent(connection->tls, (size_t)op->result);
+    }
+    shard_mark_ready(connection->shard, connection);
+}
+
+/* Everything there is, in one message. */
+static void fill_message(struct connection *connection)
+{
+    struct request **end = &connection->sent;
+    size_t count = 0;
+    while (connection->replies && count < CONNECTION_IOVECS) {
+        struct request *request = next_reply(connection);
+        connection->iov[count++] = request->iov[0];
+        *end = request;
+        end = &request->next;
+    }
+    *end = NULL;
+    connection->message = (struct msghdr){.msg_iov = connection->iov, .msg_iovlen = count};
+    weir_op_sendmsg(&connection->sending, connection->fd, &connection->message, 0);
+}
+
+/* The same through TLS, which copies: what it has taken is sent as far as we are concerned. False:
+ * there is nothing to send. */
+static bool fill_records(struct connection *connection)
+{
+    while (connection->replies) {
+        struct request *request = connection->replies;
+        int64_t taken =
+            tls_write(connection->tls, (char *)request->iov[0].iov_base + connection->reply_done,
+                      request->iov[0].iov_len - connection->reply_done);
+        if (taken <= 0) { /* its output is full, or it is broken, and its output says so */
+            break;
+        }
+        connection->reply_done += (uint64_t)taken;
+        if (connection->reply_done == request->iov[0].iov_len) {
+            connection->reply_done = 0;
+            request_release(next_reply(connection));
+        }
+    }
+    size_t length;
+    const void *output = tls_output(connection->tls, &length);
+    weir_op_send(&connection->sending, connection->fd, output, length, 0);
+    return length > 0;
+}
+
+static void send_replies(struct connection *connection)
+{
+    if (connection->is_sending || connection->is_broken ||
+        connection->phase >= CONNECTION_LINGERING) {
+        return;
+    }
+    if (connection->tls) {
+        if (!fill_records(connection)) {
+            return;
+        }
+    } else if (connection->replies) {
+        fill_message(connection);
+    } else {
+        return;
+    }
+    connection->sending.flags = WEIR_WHOLE;
+    connection->is_sending = submit(connection, &connection->sending, WORK_SEND, on_sent);
+    if (!connection->is_sending) {
+        release_all(connection->sent);
+        connection->sent = NULL;
+        connection_break(connection, "the loop is closing");
+    }
+}
+
+/* --- receiving -------------------------------------------------------------------------------- */
+
+static void on_received(struct weir_op *op)
+{
+    struct connection *connection = WEIR_CONTAINER(op, struct connection, receiving);
+    connection->is_receiving = false;
+    shard_mark_ready(connection->shard, connection);
+    if (op->result > 0) {
+        if (connection->tls) {
+            tls_received(connection->tls, (size_t)op->result);
+        } else {
+            connection->in_end += (uint32_t)op->result;
+        }
+        return;
+    }
+    connection->has_ended = true;
+    if (op->result < 0 && connection->phase < CONNECTION_LINGERING) {
+        connection_break(connection, op->result == -ETIME ? "its handshake takes too long"
+                                                          : "it cannot be received from");
+    }
+}
+
+/* Whether anything is wanted of the client. */
+static bool wants_more(struct connection *connection)
+{
+    switch (connection->phase) {
+    case CONNECTION_GREETING:
+    case CONNECTION_OPTIONS:
+    case CONNECTION_TLS: /* one thing after the other */
+        return !connection->replies && !connection->is_sending && !connection->is_starved;
+    case CONNECTION_TRANSMISSION:
+        return !intake_waits(connection);
+    default:
+        return connection->phase == CONNECTION_LINGERING;
+    }
+}
+
+static void receive(struct connection *connection)
+{
+    if (connection->is_receiving || connection->has_ended || connection->is_broken ||
+        connection->is_ready || !wants_more(connection)) {
+        return;
+    }
+    size_t room;
+    void *into;
+    if (connection->tls) {
+        into = tls_input(connection->tls, &room);
+    } else {
+        if (connection->phase == CONNECTION_LINGERING) { /* nobody looks at it */
+            connection->in_start = connection->in_end = 0;
+        } else if (!make_room(connection)) {
+            return;
+        }
+        into = connection->in->bytes + connection->in_end;
+        room = BUFFER_BYTES - connection->in_end;
+    }
+    weir_op_recv(&connection->receiving, connection->fd, into, room, 0);
+    connection->receiving.deadline_ns =
+        connection->phase == CONNECTION_TRANSMISSION ? 0 : connection->hello_by_ns;
+    connection->is_receiving =
+        submit(connection, &connection->receiving, WORK_RECEIVE, on_received);
+    if (!connection->is_receiving) {
+        connection_break(connection, "the loop is closing");
+    }
+}
+
+static void take(struct connection *connection)
+{
+    if (connection->phase == CONNECTION_TRANSMISSION) {
+        intake_take(connection);
+    } else if (connection->phase != CONNECTION_TLS) {
+        negotiate_take(connection);
+    }
+}
+
+/* The client is told in the clear that it may begin; all that comes after is TLS. */
+static void begin_tls(struct connection *connection)
+{
+    if (connection->replies || connection->is_sending) {
+        return;
+    }
+    if (tls_open(connection->shard->options.tls, &connection->tls) < 0) {
+        connection_break(connection, "no memory for TLS");
+    }
+}
+
+/* What TLS has received, as plain bytes. False: it needs more. */
+static bool decrypt(struct connection *connection)
+{
+    if (connection->phase == CONNECTION_TLS) {
+        int result = tls_handshake(connection->tls);
+        if (result == 0) {
+            connection->phase = CONNECTION_OPTIONS;
+        } else if (result != -EAGAIN) {
+            connection_tell(connection, "its TLS handshake failed");
+            connection_end(connection); /* when it has been told so */
+        }
+        return result == 0;
+    }
+    if (intake_waits(connection) || connection->phase > CONNECTION_TRANSMISSION ||
+        !make_room(connection)) {
+        return false;
+    }
+    int64_t length = tls_read(connection->tls, connection->in->bytes + connection->in_end,
+                              BUFFER_BYTES - connection->in_end);
+    if (length <= 0) {
+        connection->has_ended |= length == 0;
+        if (length < 0 && length != -EAGAIN) {
+            connection_break(connection, "its TLS is broken");
+        }
+        return false;
+    }
+    connection->in_end += (uint32_t)length;
+    return true;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
+
+void connection_end(struct connection *connection)
+{
+    if (connection->phase < CONNECTION_ENDING) {
+        connection->phase = CONNECTION_ENDING;
+        shard_mark_ready(connection->shard, connection);
+    }
+}
+
+static void on_closed(struct weir_op *op)
+{
+    struct connection *connection = WEIR_CONTAINER(op, struct connection, closing);
+    connection->phase = CONNECTION_GONE;
+    shard_mark_ready(connection->shard, connection);
+}
+
+/* The op takes back what is still live on the fd, and is itself the last. */
+static void hang_up(struct connection *connection)
+{
+    if (connection->phase < CONNECTION_CLOSING && !connection->is_shutting) {
+        connection->phase = CONNECTION_CLOSING;
+        weir_op_close(&connection->closing, connection->fd);
+        if (!submit(connection, &connection->closing, WORK_OTHER, on_closed)) {
+            weir_forget(connection->shard->loop, connection->fd);
+            close(connection->fd);
+            on_closed(&connection->closing);
+        }
+    }
+}
+
+void connection_break(struct connection *connection, const char *why)
+{
+    if (connection->is_broken) {
+        return;
+    }
+    connection->is_broken = true;
+    if (connection->phase < CONNECTION_ENDING) {
+        connection_tell(connection, "%s", why);
+        connection->phase = CONNECTION_ENDING;
+    }
+    intake_break(connection);
+    struct request *replies = connection->replies;
+    connection->replies = NULL;
+    release_all(replies);
+    shard_mark_ready(connection->shard, connection);
+}
+
+static void on_shut_down(struct weir_op *op)
+{
+    struct connection *connection = WEIR_CONTAINER(op, struct connection, closing);
+    connection->is_shutting = false;
+    connection->has_ended |= op->result < 0;
+    shard_mark_ready(connection->shard, connection);
+}
+
+/* A socket that is closed with bytes unread takes back what its peer has not read yet (TCP resets),
+ * so the client is told that this is the end, and listened to until it has heard. */
+static void linger(struct connection *connection)
+{
+    connection->phase = CONNECTION_LINGERING;
+    connection->hello_by_ns = weir_now(connection->shard->loop) + LINGER_NS;
+    weir_op_shutdown(&connection->closing, connection->fd, SHUT_WR);
+    connection->is_shutting = submit(connection, &connection->closing, WORK_OTHER, on_shut_down);
+    connection->has_ended |= !connection->is_shutting;
+}
+
+static bool owes_nothing(const struct connection *connection)
+{
+    return connection->live == 0 && !connection->replies && !connection->is_sending;
+}
+
+/* One step nearer to the end, if it has begun. */
+static void wind_up(struct connection *connection)
+{
+    if (connection->has_ended && connection->phase < CONNECTION_ENDING) {
+        if (connection->phase < CONNECTION_TRANSMISSION) {
+            connection->phase = CONNECTION_ENDING;
+        } else if (!connection->is_ready && !intake_waits(connection)) { /* all is taken */
+            intake_cut_off(connection);
+            connection->phase = CONNECTION_ENDING;
+        }
+    }
+    if (connection->is_broken) {
+        hang_up(connection);
+    } else if (connection->phase == CONNECTION_ENDING && owes_nothing(connection)) {
+        if (connection->lingers && !connection->has_ended) {
+            linger(connection);
+        } else {
+            hang_up(connection);
+        }
+    } else if (connection->phase == CONNECTION_LINGERING && connection->has_ended) {
+        hang_up(connection);
+    }
+}
+
+static void go(struct connection *connection)
+{
+    struct shard *shard = connection->shard;
+    buffer_drop(&shard->buffers, connection->in);
+    buffer_drop(&shard->buffers, connection->carving);
+    share_close(&shard->buffers, &connection->share);
+    tls_close(connection->tls);
+    shard_forget(shard, connection);
+    shard->options.gone(connection);
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+void connection_work(struct connection *connection)
+{
+    if (connection->phase == CONNECTION_GONE) {
+        if (connection->live == 0 && !connection->is_receiving && !connection->is_sending) {
+            go(connection);
+        }
+        return;
+    }
+    if (connection->phase == CONNECTION_TLS && !connection->tls) {
+        begin_tls(connection);
+    }
+    take(connection);
+    while (connection->tls && decrypt(connection)) {
+        take(connection);
+    }
+    send_replies(connection);
+    wind_up(connection);
+    receive(connection);
+}
+
+void connection_begin(struct connection *connection, struct shard *shard, int fd)
+{
+    connection->shard = shard;
+    connection->fd = fd;
+    connection->hello_by_ns = weir_now(shard->loop) + shard->options.handshake_ns;
+    connection->next = shard->connections;
+    if (connection->next) {
+        connection->next->previous = connection;
+    }
+    shard->connections = connection;
+    shard->connection_count++;
+    share_open(&shard->buffers, &connection->share);
+    negotiate_begin(connection);
+    shard_mark_ready(shard, connection);
+}

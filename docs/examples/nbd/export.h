@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * export.h: what is served: a name and a path that all loops share, and the file as one loop has it
+ * open. Here a sync answers for all that was written before it was asked for, and one fdatasync
+ * answers all who asked while the last one was on its way.
+ */
+#ifndef EXPORT_H
+#define EXPORT_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <weir/weir.h>
+
+struct export
+{
+    const char *name; /* "": the one that is meant when no name is said */
+    const char *path;
+    bool read_only;
+    bool direct; /* O_DIRECT */
+    /* What the first sync that failed has answered; 0: none did. From then on every sync fails:
+     * Linux tells of pages that it could not write once, and then takes them for written
+     * (fsync(2), NOTES), so a later success would say nothing. Any loop writes and reads it. */
+    _Atomic int sync_error;
+};
+
+/* What opening one finds. */
+struct opened {
+    int fd;
+    uint64_t size;      /* bytes */
+    uint32_t block_min; /* what offsets and lengths have to be a multiple of; 1: anything */
+};
+
+/* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device. */
+int export_open(const struct export *export, struct opened *ret_opened);
+
+struct sync_wait;
+typedef void sync_callback(struct sync_wait *wait, int result);
+struct sync_wait {
+    sync_callback *callback;
+    struct sync_wait *next; /* the file's */
+};
+
+struct file {
+    struct export *export;
+    struct weir_loop *loop;
+    struct weir_task *syncing, *reopening; /* the tasks of its own ops */
+    struct opened opened;
+    uint32_t users;   /* requests that use opened.fd */
+    bool is_opening;  /* anew, on a worker */
+    bool is_changing; /* to what was opened: begin no request, it is over soon */
+
+    struct weir_op sync;
+    struct sync_wait *waiting, *last_waiting; /* for the next sync */
+    struct sync_wait *flying;                 /* for the one on its way */
+
+    struct weir_op change;
+    struct opened next; /* takes the place of `opened` when that has no users */
+    void (*changed)(struct file *file, int result); /* 0; or why it could not be opened */
+    void *user;
+};
+
+/* 0: answers by the callback, in a turn, once all that is written by now is on the disk. */
+void file_sync(struct file *file, struct sync_wait *wait);
+
+/* A request begins to use it, and ends. */
+static inline void file_use(struct file *file)
+{
+    file->users++;
+}
+void file_leave(struct file *file);
+
+/* Opens the export again, syncs and closes the file it had, and takes the other. Calls `changed`.
+ * -EALREADY: it is at it. Others: the loop's. */
+int file_reopen(struct file *file);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: MIT */
+/* intake.h: where a connection is in its stream of requests. */
+#ifndef INTAKE_H
+#define INTAKE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct connection;
+
+struct intake {
+    struct request *splitting; /* a READ whose pieces are not all made */
+    struct request *writing;   /* a WRITE whose bytes are not all there */
+    struct request *filling;   /* the piece of it that the next bytes belong to; NULL: a new one */
+    struct request *blocked;   /* made, but the gate is full */
+    uint32_t discard;          /* bytes of a refused WRITE that are still to come */
+};
+
+/* Takes requests from the connection's bytes while it can. */
+void intake_take(struct connection *connection);
+/* Whether it is something else than bytes that it waits for. */
+bool intake_waits(const struct connection *connection);
+/* No more bytes will come. */
+void intake_cut_off(struct connection *connection);
+/* Nor will anything else be taken, or answered. */
+void intake_break(struct connection *connection);
+
+#endif

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: MIT */
+#include "request.h"
+#include "connection.h"
+#include "extents.h"
+#include "reply.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+
+/* --- a request's life ------------------------------------------------------------------------- */
+
+struct request *request_new(struct connection *connection, uint32_t type, uint32_t data_bytes)
+{
+    uint32_t alignment = connection->file->opened.block_min > 64
+                             ? connection->file->opened.block_min
+                             : 64; /* a cache line */
+    uint32_t before = (uint32_t)sizeof(struct request) + REPLY_HEADER_MAX;
+    uint32_t bytes = before + (data_bytes > 0 ? alignment + data_bytes : 0);
+    struct buffer *memory;
+    struct request *request = connection_carve(connection, bytes, 64, &memory);
+    if (!request) {
+        return NULL;
+    }
+    memset(request, 0, sizeof *request);
+    request->connection = connection;
+    request->whole = request;
+    request->file = connection->file;
+    request->memory = memory;
+    request->type = (uint16_t)type;
+    request->holds = 1;
+    request->open = 1;
+    if (data_bytes > 0) {
+        uintptr_t data = (uintptr_t)request + before;
+        request->data = (unsigned char *)((data + alignment - 1) & ~(uintptr_t)(alignment - 1));
+    }
+    file_use(request->file);
+    connection->live++;
+    return request;
+}
+
+static void leave_file(struct request *request)
+{
+    struct file *file = request->file;
+    if (file) {
+        request->file = NULL;
+        file_leave(file);
+    }
+}
+
+static void drop_payload(struct request *request)
+{
+    for (int i = 0; i < 2; i++) {
+        buffer_drop(&request->connection->shard->buffers, request->payload[i]);
+        request->payload[i] = NULL;
+    }
+}
+
+void request_release(struct request *request)
+{
+    if (--request->holds > 0) {
+        return;
+    }
+    struct connection *connection = request->connection;
+    struct request *whole = request->whole;
+    leave_file(request);
+    drop_payload(request);
+    buffer_drop(&connection->shard->buffers, request->memory);
+    if (whole != request) {
+        request_release(whole);
+    }
+    connection->live--;
+    shard_mark_ready(connection->shard, connection);
+}
+
+/* Of the whole: everything is done. */
+static void answer(struct request *whole)
+{
+    leave_file(whole);
+    drop_payload(whole);
+    reply_make(whole, whole->connection->negotiated.structured);
+    connection_reply(whole->connection, whole);
+}
+
+static void on_synced(struct sync_wait *wait, int result)
+{
+    struct request *whole = WEIR_CONTAINER(wait, struct request, sync);
+    if (whole->error == 0) {
+        whole->error = result;
+    }
+    answer(whole);
+}
+
+/* No reply that promises a sync leaves before the sync that covers it is back: it is asked for when
+ * everything has been written, and not before. */
+static void sync_and_answer(struct request *whole)
+{
+    whole->sync.callback = on_synced;
+    file_sync(whole->file, &whole->sync);
+}
+
+static bool is_complete(const struct request *whole)
+{
+    return whole->open == 0 && whole->unissued == 0;
+}
+
+/* A part of a READ goes out as soon as it is there. */
+static void read_is_back(struct request *request)
+{
+    struct connection *connection = request->connection;
+    struct request *whole = request->whole;
+    if (!connection->negotiated.structured && request == whole && whole->error < 0) {
+        whole->unissued = 0; /* a simple reply is an error or all of the data */
+    } else if (!connection->negotiated.structured && whole->error < 0) {
+        connection_break(connection, "a read failed when half of its reply was sent");
+    }
+    reply_make_read(request, connection->negotiated.structured, is_complete(whole));
+    leave_file(request);
+    connection_reply(connection, request);
+}
+
+static bool changes(uint32_t type)
+{
+    return type == NBD_CMD_WRITE || type == NBD_CMD_TRIM || type == NBD_CMD_WRITE_ZEROES;
+}
+
+/* A piece is back, or will never leave. */
+static void piece_is_back(struct request *request, int error)
+{
+    struct request *whole = request->whole;
+    if (error < 0 && whole->error == 0) {
+        whole->error = error;
+    }
+    whole->open--;
+    if (whole->type == NBD_CMD_READ) {
+        request->error = error;
+        read_is_back(request);
+        return;
+    }
+    bool complete = is_complete(whole);
+    if (request != whole) {
+        drop_payload(request);
+        request_release(request); /* the whole holds itself */
+    }
+    if (!complete) {
+        return;
+    }
+    if (whole->error == 0 && changes(whole->type) && whole->flags & NBD_CMD_FLAG_FUA) {
+        sync_and_answer(whole);
+    } else {
+        answer(whole);
+    }
+}
+
+/* --- through the gate ------------------------------------------------------------------------- */
+
+static void on_room(struct weir_room *room, int result);
+
+static void submit(struct request *request)
+{
+    struct connection *connection = request->connection;
+    struct weir_loop *loop = connection->shard->loop;
+    int result = weir_submit(loop, &request->op);
+    if (result == -EAGAIN) { /* full: this connection takes nothing more until there is room */
+        connection->room.callback = on_room;
+        connection->intake.blocked = request;
+        result = weir_wait_room(loop, &connection->room, &request->op);
+    }
+    if (result < 0) {
+        connection->intake.blocked = NULL;
+        piece_is_back(request, result);
+    }
+}
+
+/* One request for each call, so that connections that wait take turns. */
+static void on_room(struct weir_room *room, int result)
+{
+    struct connection *connection = WEIR_CONTAINER(room, struct connection, room);
+    struct request *request = connection->intake.blocked;
+    connection->intake.blocked = NULL;
+    if (result < 0) {
+        piece_is_back(request, result);
+    } else {
+        submit(request);
+    }
+    shard_mark_ready(connection->shard, connection);
+}
+
+static void on_zeroed(struct weir_op *op);
+
+/* Where the file system cannot make zeroes of itself. What a callback submits takes the place of
+ * the op that came back. */
+static void write_zeroes(struct request *request)
+{
+    static const unsigned char zeroes[256 << 10] __attribute__((aligned(4096)));
+    uint32_t left = request->length - request->done;
+    uint32_t part = left < sizeof zeroes ? left : (uint32_t)sizeof zeroes;
+    weir_op_write(&request->op, request->file->opened.fd, zeroes, part,
+                  request->offset + request->done);
+    request->op.flags = WEIR_WHOLE;
+    request->op.callback = on_zeroed;
+    int result = weir_submit(request->connection->shard->loop, &request->op);
+    if (result < 0) {
+        piece_is_back(request, result);
+    }
+}
+
+static void on_zeroed(struct weir_op *op)
+{
+    struct request *request = WEIR_CONTAINER(op, struct request, op);
+    request->done += op->result > 0 ? (uint32_t)op->result : 0;
+    if (op->result > 0 && request->done < request->length) {
+        write_zeroes(request);
+    } else {
+        piece_is_back(request, op->result > 0 ? 0 : op->result < 0 ? (int)op->result : -EIO);
+    }
+}
+
+static void on_back(struct weir_op *op)
+{
+    struct request *request = WEIR_CONTAINER(op, struct request, op);
+    int64_t result = op->result;
+    switch (request->type) {
+    case NBD_CMD_READ: /* short: somebody has made the file shorter than it was */
+    case NBD_CMD_WRITE:
+        result = result >= 0 && result < request->length ? -EIO : result;
+        break;
+    case NBD_CMD_TRIM: /* a wish */
+        result = result == -EOPNOTSUPP ? 0 : result;
+        break;
+    case NBD_CMD_WRITE_ZEROES:
+        if (result == -EOPNOTSUPP && !(request->flags & NBD_CMD_FLAG_FAST_ZERO)) {
+            write_zeroes(request);
+            return;
+        }
+        break;
+    case NBD_CMD_BLOCK_STATUS:
+        request->done = result > 0 ? (uint32_t)result : 0;
+        break;
+    default:
+        break;
+    }
+    piece_is_back(request, result < 0 ? (int)result : 0);
+}
+
+/* --- each command ----------------------------------------------------------------------------- */
+
+static void fill_write(struct request *request, int fd)
+{
+    if (request->data) {
+        weir_op_write(&request->op, fd, request->data, request->length, request->offset);
+    } else if (request->iov_count == 1) {
+        weir_op_write(&request->op, fd, request->iov[0].iov_base, request->length, request->offset);
+    } else {
+        weir_op_writev(&request->op, fd, request->iov, request->iov_count, request->offset);
+    }
+}
+
+void request_start(struct request *request)
+{
+    int fd = request->file->opened.fd;
+    request->op.flags = 0;
+    switch (request->type) {
+    case NBD_CMD_READ:
+        weir_op_read(&request->op, fd, request->data, request->length, request->offset);
+        request->op.flags = WEIR_WHOLE;
+        break;
+    case NBD_CMD_WRITE:
+        fill_write(request, fd);
+        request->op.flags = WEIR_WHOLE;
+        break;
+    case NBD_CMD_TRIM:
+        weir_op_fallocate(&request->op, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                          request->offset, request->length);
+        break;
+    case NBD_CMD_WRITE_ZEROES:
+        weir_op_fallocate(
+            &request->op, fd,
+            (request->flags & NBD_CMD_FLAG_NO_HOLE ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) |
+                FALLOC_FL_KEEP_SIZE,
+            request->offset, request->length);
+        break;
+    case NBD_CMD_CACHE:
+        weir_op_fadvise(&request->op, fd, request->offset, request->length, POSIX_FADV_WILLNEED);
+        break;
+    default: /* NBD_CMD_BLOCK_STATUS */
+        weir_op_call(&request->op, extents_find, request);
+        break;
+    }
+    request->op.callback = on_back;
+    request->op.task = request->connection->shard->tasks[request->type];
+    submit(request);
+}
+
+void request_flush(struct request *request)
+{
+    request->open = 0;
+    sync_and_answer(request);
+}
+
+void request_refuse(struct request *request, int error)
+{
+    request->open = 0;
+    request->error = error;
+    answer(request);
+}
+
+void request_fail(struct request *request, int error)
+{
+    piece_is_back(request, error);
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+#include "shard.h"
+#include "connection.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+/* Ops beside those of connections and of the gate: syncs and their like, per export; accepting,
+ * signals. */
+#define OTHERS 16u
+
+/* --- connections that have something to do ---------------------------------------------------- */
+
+void shard_mark_ready(struct shard *shard, struct connection *connection)
+{
+    if (!connection->is_ready) {
+        connection->is_ready = true;
+        connection->next_ready = NULL;
+        *(shard->ready ? &shard->last_ready->next_ready : &shard->ready) = connection;
+        shard->last_ready = connection;
+    }
+}
+
+void shard_mark_starved(struct shard *shard, struct connection *connection)
+{
+    if (!connection->is_starved) {
+        connection->is_starved = true;
+        connection->next_starved = NULL;
+        *(shard->starved ? &shard->last_starved->next_starved : &shard->starved) = connection;
+        shard->last_starved = connection;
+    }
+}
+
+/* Who waited longest looks first. */
+static void feed(struct shard *shard)
+{
+    struct connection *connection = shard->starved;
+    shard->starved = NULL;
+    shard->buffers.was_dropped = false;
+    for (; connection; connection = connection->next_starved) {
+        connection->is_starved = false;
+        shard_mark_ready(shard, connection);
+    }
+}
+
+void shard_forget(struct shard *shard, struct connection *connection)
+{
+    if (connection->is_starved) { /* all of them look again */
+        feed(shard);
+    }
+    if (connection->is_ready) {
+        struct connection *last = NULL, **link = &shard->ready;
+        while (*link != connection) {
+            last = *link;
+            link = &last->next_ready;
+        }
+        *link = connection->next_ready;
+        if (shard->last_ready == connection) {
+            shard->last_ready = last;
+        }
+    }
+    *(connection->previous ? &connection->previous->next : &shard->connections) = connection->next;
+    if (connection->next) {
+        connection->next->previous = connection->previous;
+    }
+    shard->connection_count--;
+}
+
+int shard_turn(struct shard *shard, int64_t wait_ns)
+{
+    int result = weir_loop_turn(shard->loop, shard->ready ? 0 : wait_ns);
+    if (shard->starved && shard->buffers.was_dropped) {
+        feed(shard);
+    }
+    /* Each that is ready now, once; one that has more to do then is ready again. */
+    struct connection *last = shard->last_ready;
+    while (shard->ready) {
+        struct connection *connection = shard->ready;
+        bool was_last = connection == last;
+        shard->ready = connection->next_ready;
+        connection->is_ready = false;
+        connection_work(connection);
+        if (was_last) {
+            break;
+        }
+    }
+    return result;
+}
+
+/* --- opening ---------------------------------------------------------------------------------- */
+
+/* A file that is another one now: who waited for it goes on. */
+static void on_changed(struct file *file, int result)
+{
+    struct shard *shard = file->user;
+    if (shard->options.reopened) {
+        shard->options.reopened(shard, file, result);
+    }
+    for (struct connection *connection = shard->connections; connection;
+         connection = connection->next) {
+        shard_mark_ready(shard, connection);
+    }
+}
+
+/* Reserved are all that is not behind the gate: so what is left of the depth is for requests, and
+ * a connection can always receive, send and be closed. */
+static int open_tasks(struct shard *shard)
+{
+    uint32_t connections = shard->options.connections, exports = shard->options.export_count;
+    const struct weir_task_options tasks[WORK_COUNT] = {
+        [WORK_READ] = {.name = "read"},
+        [WORK_WRITE] = {.name = "write"},
+        [WORK_FLUSH] = {.name = "flush", .reserve = exports},
+        [WORK_TRIM] = {.name = "trim"},
+        [WORK_CACHE] = {.name = "cache"},
+        [WORK_WRITE_ZEROES] = {.name = "write zeroes"},
+        [WORK_BLOCK_STATUS] = {.name = "block status"},
+        [WORK_RECEIVE] = {.name = "receive", .reserve = connections},
+        [WORK_SEND] = {.name = "send", .reserve = connections},
+        [WORK_OTHER] = {.name = "other", .reserve = connections + exports + OTHERS},
+    };
+    for (int i = 0; i < WORK_COUNT; i++) {
+        if (tasks[i].name) {
+            int result = weir_task_open(shard->loop, &tasks[i], &shard->tasks[i]);
+            if (result < 0) {
+                return result;
+            }
+        }
+    }
+    return 0;
+}
+
+int shard_open(struct shard *shard, const struct shard_options *options)
+{
+    *shard = (struct shard){.options = *options};
+    struct weir_options loop = options->loop;
+    loop.depth = options->depth + 3 * options->connections + 2 * options->export_count + OTHERS;
+    loop.user = shard;
+    int result = buffers_open(&shard->buffers, options->connections);
+    result = result < 0 ? result : weir_loop_open(&loop, &shard->loop);
+    result = result < 0 ? result : open_tasks(shard);
+    if (result < 0) {
+        weir_loop_close(shard->loop, 0, NULL);
+        buffers_close(&shard->buffers);
+        return result;
+    }
+    for (uint32_t i = 0; i < options->export_count; i++) {
+        shard->files[i] = (struct file){
+            .export = &options->exports[i],
+            .loop = shard->loop,
+            .syncing = shard->tasks[WORK_FLUSH],
+            .reopening = shard->tasks[WORK_OTHER],
+            .opened.fd = -1,
+            .changed = on_changed,
+            .user = shard,
+        };
+    }
+    return 0;
+}
+
+void shard_serve(struct shard *shard, uint32_t export, const struct opened *opened)
+{
+    shard->files[export].opened = *opened;
+}
+
+/* --- ending ----------------------------------------------------------------------------------- */
+
+void shard_drain(struct shard *shard)
+{
+    shard->is_draining = true;
+    for (struct connection *connection = shard->connections; connection;
+         connection = connection->next) {
+        connection->lingers = connection->phase == CONNECTION_TRANSMISSION;
+        connection_end(connection);
+    }
+}
+
+void shard_hang_up(struct shard *shard)
+{
+    for (struct connection *connection = shard->connections; connection;
+         connection = connection->next) {
+        connection_break(connection, "the server ends");
+    }
+}
+
+int shard_close(struct shard *shard, int64_t wait_ns, struct weir_report *ret_report)
+{
+    int result = weir_loop_close(shard->loop, wait_ns, ret_report);
+    if (result == 0) {
+        for (uint32_t i = 0; i < shard->options.export_count; i++) {
+            if (shard->files[i].opened.fd >= 0) {
+                close(shard->files[i].opened.fd);
+            }
+        }
+        buffers_close(&shard->buffers);
+    }
+    return result;
+}
