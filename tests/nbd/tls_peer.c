@@ -62,7 +62,7 @@ bool peer_files_make(struct peer_files *ret_files)
 {
     static const char keys[] = "reader:00112233445566778899aabbccddeeff\n"
                                "writer:ffeeddccbbaa99887766554433221100\n";
-    strcpy(ret_files->folder, "/tmp/weir-XXXXXX");
+    snprintf(ret_files->folder, sizeof ret_files->folder, "/tmp/weir-XXXXXX");
     if (!mkdtemp(ret_files->folder)) {
         return false;
     }
@@ -218,7 +218,7 @@ size_t peer_carry_to_client(struct peer *peer, struct tls *tls, size_t most)
 
 size_t random_piece(struct random *random, size_t most)
 {
-    return most == 1 ? 1 : 1 + (size_t)random_below(random, most);
+    return 1 + (size_t)random_below(random, most);
 }
 
 void pair_shake(struct pair *pair, struct random *random, size_t piece_max, int *ret_server,

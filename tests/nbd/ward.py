@@ -99,6 +99,8 @@ class Ward:
         self.random = random.Random(self.pid)
         self.name = ''
         self.idle_fds = 0
+        # A server that goes past the page cache may want a client to ask for its block sizes.
+        self.requests = [wire.INFO_BLOCK_SIZE] if '--direct' in server.command else []
         self.wrap = lambda client: client  # what a client does first: TLS
 
     def connect(self, **more):
@@ -117,7 +119,7 @@ class Ward:
                 data = wire.meta_data(self.name, contexts)
                 kind, _ = client.ask_meta(wire.OPT_SET_META_CONTEXT, data)
                 equal('SET_META_CONTEXT', kind, wire.REP_ACK)
-        return client.go(self.name)
+        return client.go(self.name, self.requests)
 
     def serves(self, rounds=1):
         """What a client that behaves wants, it gets."""
@@ -126,6 +128,8 @@ class Ward:
             equal('size', size, size_of(self.file))
             for _ in range(rounds):
                 offset = self.random.randrange(size * 3 // 4, size - 64 * KIB)
+                if self.requests:
+                    offset -= offset % 4096
                 data = self.random.randbytes(64 * KIB)
                 if self.is_read_only:
                     data = client.read(offset, len(data))

@@ -28,6 +28,7 @@ int buffers_open(struct buffers *buffers, uint32_t connections)
         buffers->free = &buffers->all[i];
     }
     buffers->free_count = buffers->count;
+    buffers->sure = connections * BUFFERS_SURE;
     return 0;
 }
 
@@ -38,20 +39,6 @@ void buffers_close(struct buffers *buffers)
         free(buffers->all);
     }
     *buffers = (struct buffers){0};
-}
-
-void share_open(struct buffers *buffers, struct share *share)
-{
-    *share = (struct share){.is_open = true};
-    buffers->sure += BUFFERS_SURE;
-}
-
-void share_close(struct buffers *buffers, struct share *share)
-{
-    if (share->is_open) {
-        share->is_open = false;
-        buffers->sure -= BUFFERS_SURE;
-    }
 }
 
 struct buffer *buffer_take(struct buffers *buffers, struct share *share)

@@ -28,7 +28,6 @@ struct buffer {
 /* A connection's part. Zeroed at first. */
 struct share {
     uint32_t held;
-    bool is_open; /* BUFFERS_SURE are kept for it */
 };
 
 struct buffers {
@@ -37,17 +36,14 @@ struct buffers {
     unsigned char *memory;
     uint32_t count;
     uint32_t free_count;
-    uint32_t sure;    /* of the free ones: kept for those who hold less than they are sure of */
+    uint32_t sure;    /* of the free ones: kept for those who hold less than they are sure of, and
+                       * for those who have not come yet */
     bool was_dropped; /* one became free: who waits may look again. The reader resets it */
 };
 
 /* For so many connections. 0; -ENOMEM. */
 int buffers_open(struct buffers *buffers, uint32_t connections);
 void buffers_close(struct buffers *buffers);
-
-void share_open(struct buffers *buffers, struct share *share);
-/* Holds none any more. */
-void share_close(struct buffers *buffers, struct share *share);
 
 /* With one hold; NULL: not now. */
 struct buffer *buffer_take(struct buffers *buffers, struct share *share);

@@ -217,6 +217,9 @@ static void on_received(struct weir_op *op)
     struct connection *connection = WEIR_CONTAINER(op, struct connection, receiving);
     connection->is_receiving = false;
     shard_mark_ready(connection->shard, connection);
+    if (op->result == -ECANCELED && connection->phase == CONNECTION_LINGERING) {
+        return; /* it had no deadline; see linger() */
+    }
     if (op->result > 0) {
         if (connection->tls) {
             tls_received(connection->tls, (size_t)op->result);
@@ -309,7 +312,8 @@ static bool decrypt(struct connection *connection)
         }
         return result == 0;
     }
-    if (intake_waits(connection) || connection->phase > CONNECTION_TRANSMISSION ||
+    if (connection->phase > CONNECTION_TRANSMISSION ||
+        (connection->phase == CONNECTION_TRANSMISSION && intake_waits(connection)) ||
         !make_room(connection)) {
         return false;
     }
@@ -391,6 +395,9 @@ static void linger(struct connection *connection)
     weir_op_shutdown(&connection->closing, connection->fd, SHUT_WR);
     connection->is_shutting = submit(connection, &connection->closing, WORK_OTHER, on_shut_down);
     connection->has_ended |= !connection->is_shutting;
+    if (connection->is_receiving) { /* begins anew, with a deadline */
+        weir_cancel(connection->shard->loop, &connection->receiving);
+    }
 }
 
 static bool owes_nothing(const struct connection *connection)
@@ -427,7 +434,6 @@ static void go(struct connection *connection)
     struct shard *shard = connection->shard;
     buffer_drop(&shard->buffers, connection->in);
     buffer_drop(&shard->buffers, connection->carving);
-    share_close(&shard->buffers, &connection->share);
     tls_close(connection->tls);
     shard_forget(shard, connection);
     shard->options.gone(connection);
@@ -466,7 +472,6 @@ void connection_begin(struct connection *connection, struct shard *shard, int fd
     }
     shard->connections = connection;
     shard->connection_count++;
-    share_open(&shard->buffers, &connection->share);
     negotiate_begin(connection);
     shard_mark_ready(shard, connection);
 }

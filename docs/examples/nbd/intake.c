@@ -19,8 +19,8 @@ static uint32_t piece_of(uint32_t bytes)
 static bool split(struct connection *connection)
 {
     struct request *whole = connection->intake.splitting;
-    if (!connection->negotiated.structured && whole->open > 0) {
-        return false; /* the data of a simple reply follow each other, with nothing in between */
+    if (whole->is_stream && whole->open > 0) {
+        return false;
     }
     if (whole->unissued == 0) {
         connection->intake.splitting = NULL;
@@ -185,10 +185,15 @@ static int check(const struct connection *connection, const struct header *heade
     if (header->type == NBD_CMD_READ && header->length > NBD_PAYLOAD_MAX) {
         return -EINVAL;
     }
-    if (header->flags & NBD_CMD_FLAG_DF && header->length > BUFFER_PIECE) {
-        return -EOVERFLOW; /* it could not be one chunk; the protocol asks for 64 KiB */
-    }
     return check_range(header, &connection->file->opened);
+}
+
+/* Whether its pieces have to follow each other as one: the data of a simple reply, or of the one
+ * chunk that DF asks for. */
+static bool is_read_as_stream(const struct connection *connection, const struct header *header)
+{
+    return header->type == NBD_CMD_READ && header->length > BUFFER_PIECE &&
+           (!connection->negotiated.structured || header->flags & NBD_CMD_FLAG_DF);
 }
 
 /* What a request needs of memory for itself. */
@@ -252,8 +257,8 @@ static bool take_header(struct connection *connection)
         return false;
     }
     int error = check(connection, &header);
-    if (error == 0 && header.type == NBD_CMD_READ && header.length > BUFFER_PIECE &&
-        !connection->negotiated.structured && connection->live > 0) {
+    bool is_stream = error == 0 && is_read_as_stream(connection, &header);
+    if (is_stream && connection->live > 0) {
         return false; /* no other reply may come between its pieces */
     }
     struct request *request =
@@ -267,6 +272,7 @@ static bool take_header(struct connection *connection)
         connection->intake.discard = header.type == NBD_CMD_WRITE ? header.length : 0;
         request_refuse(request, error);
     } else {
+        request->is_stream = is_stream;
         begin(connection, request, &header);
     }
     return true;
@@ -278,7 +284,7 @@ bool intake_waits(const struct connection *connection)
 {
     const struct intake *intake = &connection->intake;
     return intake->blocked || intake->splitting || connection->is_starved ||
-           (connection_pending(connection) >= NBD_REQUEST_BYTES);
+           connection_pending(connection) >= NBD_REQUEST_BYTES;
 }
 
 void intake_take(struct connection *connection)

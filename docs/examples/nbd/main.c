@@ -294,7 +294,9 @@ int main(int argc, char **argv)
     for (int i = 0; i < count; i++) {
         server_listen(&server, fds[i]);
     }
-    print_uris(fds, count);
+    if (given == 0) { /* else somebody knows, and stdout may be theirs */
+        print_uris(fds, count);
+    }
     int result = serve();
     if (given == 0 && options.unix_path) {
         unlink(options.unix_path);

@@ -113,7 +113,6 @@ enum nbd_extent_flags { /* of the context "base:allocation" */
 #define NBD_REQUEST_BYTES 28u          /* magic, flags, type, cookie, offset, length */
 #define NBD_SIMPLE_REPLY_BYTES 16u     /* magic, error, cookie */
 #define NBD_STRUCTURED_REPLY_BYTES 20u /* magic, flags, type, cookie, length */
-#define NBD_DF_MAX 65536u              /* a longer READ with DF may be refused: EOVERFLOW */
 
 /* The protocol's errors are Linux's numbers; what has none is EIO. */
 enum nbd_error {

@@ -2,7 +2,6 @@
 #include "options.h"
 
 #include <argp.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <weir/base.h>
@@ -110,11 +109,10 @@ static uint64_t parse_size(struct argp_state *state, const char *option, const c
 {
     static const char units[] = "KMGT";
     char *end;
-    errno = 0;
     unsigned long long value = strtoull(text, &end, 10);
     const char *unit = *end != '\0' ? strchr(units, *end) : NULL;
     unsigned shift = unit ? 10 * (unsigned)(unit - units + 1) : 0;
-    if (*text < '0' || *text > '9' || errno != 0 || end[unit != NULL] != '\0' ||
+    if (*text < '0' || *text > '9' || end[unit != NULL] != '\0' ||
         value > ((uint64_t)INT64_MAX >> shift) || value << shift < 512) {
         argp_error(state, "%s %s: give bytes, at least 512, such as 512M, 10G or 1T", option, text);
     }

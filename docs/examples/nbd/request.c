@@ -109,9 +109,9 @@ static void read_is_back(struct request *request)
 {
     struct connection *connection = request->connection;
     struct request *whole = request->whole;
-    if (!connection->negotiated.structured && request == whole && whole->error < 0) {
-        whole->unissued = 0; /* a simple reply is an error or all of the data */
-    } else if (!connection->negotiated.structured && whole->error < 0) {
+    if (whole->is_stream && request == whole && whole->error < 0) {
+        whole->unissued = 0; /* the error is all of the reply */
+    } else if (whole->is_stream && whole->error < 0) {
         connection_break(connection, "a read failed when half of its reply was sent");
     }
     reply_make_read(request, connection->negotiated.structured, is_complete(whole));

@@ -35,6 +35,7 @@ struct request {
     uint64_t cookie;
     uint64_t offset;
 
+    bool is_stream;    /* of the whole: the pieces of a READ go out in order, as one */
     uint32_t holds;    /* its own until its reply is sent, and one of each further piece */
     uint32_t open;     /* of the whole: pieces that are not back */
     uint32_t issued;   /* of the whole: bytes of pieces that are made */
