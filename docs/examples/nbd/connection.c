@@ -244,7 +244,7 @@ static bool wants_more(struct connection *connection)
     case CONNECTION_TLS: /* one thing after the other */
         return !connection->replies && !connection->is_sending && !connection->is_starved;
     case CONNECTION_TRANSMISSION:
-        return !intake_waits(connection);
+        return !intake_waits(connection) && !(connection->ends && intake_is_between(connection));
     default:
         return connection->phase == CONNECTION_LINGERING;
     }
@@ -334,10 +334,11 @@ static bool decrypt(struct connection *connection)
 
 void connection_end(struct connection *connection)
 {
-    if (connection->phase < CONNECTION_ENDING) {
+    connection->ends = true;
+    if (connection->phase < CONNECTION_TRANSMISSION) {
         connection->phase = CONNECTION_ENDING;
-        shard_mark_ready(connection->shard, connection);
     }
+    shard_mark_ready(connection->shard, connection);
 }
 
 static void on_closed(struct weir_op *op)
@@ -367,8 +368,8 @@ void connection_break(struct connection *connection, const char *why)
         return;
     }
     connection->is_broken = true;
+    connection_tell(connection, "%s", why);
     if (connection->phase < CONNECTION_ENDING) {
-        connection_tell(connection, "%s", why);
         connection->phase = CONNECTION_ENDING;
     }
     intake_break(connection);
@@ -405,16 +406,28 @@ static bool owes_nothing(const struct connection *connection)
     return connection->live == 0 && !connection->replies && !connection->is_sending;
 }
 
+/* What was begun is gone on with, even if the client has left, or we are about to; but of a write
+ * whose client has left the rest will not come. */
+static void end_of_requests(struct connection *connection)
+{
+    bool is_between = intake_is_between(connection);
+    if (connection->ends && is_between) {
+        connection->phase = CONNECTION_ENDING;
+    } else if (connection->has_ended && !connection->is_ready && !intake_waits(connection)) {
+        connection->phase = CONNECTION_ENDING;
+        if (!is_between) {
+            connection_break(connection, "it has left in the middle of a write");
+        }
+    }
+}
+
 /* One step nearer to the end, if it has begun. */
 static void wind_up(struct connection *connection)
 {
-    if (connection->has_ended && connection->phase < CONNECTION_ENDING) {
-        if (connection->phase < CONNECTION_TRANSMISSION) {
-            connection->phase = CONNECTION_ENDING;
-        } else if (!connection->is_ready && !intake_waits(connection)) { /* all is taken */
-            intake_cut_off(connection);
-            connection->phase = CONNECTION_ENDING;
-        }
+    if (connection->has_ended && connection->phase < CONNECTION_TRANSMISSION) {
+        connection->phase = CONNECTION_ENDING;
+    } else if (connection->phase == CONNECTION_TRANSMISSION) {
+        end_of_requests(connection);
     }
     if (connection->is_broken) {
         hang_up(connection);

@@ -42,6 +42,7 @@ struct connection {
     bool is_ready, is_starved;
     bool is_broken; /* its socket failed, or its client: replies go nowhere */
     bool has_ended; /* the client sends no more */
+    bool ends;      /* no further request is taken */
     bool lingers;   /* what the client has sent and nobody took is to be thrown away at the end */
     struct share share; /* of the shard's buffers */
 
@@ -56,6 +57,7 @@ struct connection {
     /* negotiated */
     struct negotiated negotiated;
     struct file *file;
+    uint32_t failures; /* of its export's syncs, that the client has been told of */
 
     /* requests */
     struct intake intake;

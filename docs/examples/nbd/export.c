@@ -8,6 +8,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* What O_DIRECT wants offsets, lengths and memory to be a multiple of: tried, since only kernels
+ * from 6.1 on can say it (STATX_DIOALIGN). */
+static uint32_t direct_block(int fd, uint32_t otherwise)
+{
+    unsigned char bytes[512] __attribute__((aligned(4096)));
+    return pread(fd, bytes, sizeof bytes, sizeof bytes) >= 0 ? (uint32_t)sizeof bytes : otherwise;
+}
+
 static int look_at(int fd, bool direct, struct opened *ret_opened)
 {
     struct stat is;
@@ -25,7 +33,8 @@ static int look_at(int fd, bool direct, struct opened *ret_opened)
     } else if (!S_ISREG(is.st_mode)) {
         return S_ISDIR(is.st_mode) ? -EISDIR : -ENOTSUP;
     }
-    *ret_opened = (struct opened){.fd = fd, .size = size, .block_min = direct ? block : 1};
+    block = direct ? direct_block(fd, block) : 1;
+    *ret_opened = (struct opened){.fd = fd, .size = size, .block_min = block};
     if (direct) { /* the last part of a block cannot be reached */
         ret_opened->size -= size % block;
     }
@@ -61,6 +70,14 @@ static void answer(struct sync_wait *wait, int result)
     }
 }
 
+static void note_failure(struct export *export, int64_t result)
+{
+    if (result < 0) {
+        atomic_store(&export->sync_error, (int)result);
+        atomic_fetch_add(&export->failures, 1);
+    }
+}
+
 /* All that were waiting fly: whatever they want to be safe was written before now. */
 static void fly(struct file *file)
 {
@@ -80,15 +97,13 @@ static void on_synced(struct weir_op *op)
 {
     struct file *file = WEIR_CONTAINER(op, struct file, sync);
     struct sync_wait *safe = file->flying;
-    int none = 0;
-    if (op->result < 0) {
-        atomic_compare_exchange_strong(&file->export->sync_error, &none, (int)op->result);
-    }
+    int result = op->result < 0 ? (int)op->result : 0;
+    note_failure(file->export, result);
     file->flying = NULL;
     if (file->waiting) { /* first: the disk need not wait for us */
         fly(file);
     }
-    answer(safe, atomic_load(&file->export->sync_error));
+    answer(safe, result);
 }
 
 void file_sync(struct file *file, struct sync_wait *wait)
@@ -113,10 +128,7 @@ static int64_t open_again(void *argument) /* on a worker */
 static void on_old_synced(struct weir_op *op)
 {
     struct file *file = WEIR_CONTAINER(op, struct file, change);
-    int none = 0;
-    if (op->result < 0) {
-        atomic_compare_exchange_strong(&file->export->sync_error, &none, (int)op->result);
-    }
+    note_failure(file->export, op->result);
     weir_forget(file->loop, file->opened.fd);
     close(file->opened.fd);
     file->opened = file->next;

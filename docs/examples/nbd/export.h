@@ -17,9 +17,11 @@ struct export
     const char *path;
     bool read_only;
     bool direct; /* O_DIRECT */
-    /* What the first sync that failed has answered; 0: none did. From then on every sync fails:
-     * Linux tells of pages that it could not write once, and then takes them for written
-     * (fsync(2), NOTES), so a later success would say nothing. Any loop writes and reads it. */
+    /* Syncs that failed, and with what the last one did; any loop writes and reads them. Linux tells
+     * of pages that it could not write once for each open file, and then takes them for written
+     * (fsync(2), NOTES): a later success says nothing about what was written before. So whoever
+     * has written then, on whatever connection, has to be told. */
+    _Atomic uint32_t failures;
     _Atomic int sync_error;
 };
 
@@ -59,7 +61,7 @@ struct file {
     void *user;
 };
 
-/* 0: answers by the callback, in a turn, once all that is written by now is on the disk. */
+/* The callback comes once all that is written by now is on the disk, or is not: -errno. */
 void file_sync(struct file *file, struct sync_wait *wait);
 
 /* A request begins to use it, and ends. */

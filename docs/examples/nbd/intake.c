@@ -173,8 +173,8 @@ static int check(const struct connection *connection, const struct header *heade
     if (commands[header->type].changes && connection->file->export->read_only) {
         return -EPERM;
     }
-    if (header->type == NBD_CMD_FLUSH) {
-        return 0; /* offset and length are reserved */
+    if (header->type == NBD_CMD_FLUSH) { /* these are reserved */
+        return header->offset == 0 && header->length == 0 ? 0 : -EINVAL;
     }
     if (header->type == NBD_CMD_BLOCK_STATUS && negotiated->allocation != connection->file) {
         return -EINVAL;
@@ -239,7 +239,8 @@ static void begin(struct connection *connection, struct request *request,
 /* The next request. False: not now. */
 static bool take_header(struct connection *connection)
 {
-    if (connection_pending(connection) < NBD_REQUEST_BYTES || connection->file->is_changing) {
+    if (connection_pending(connection) < NBD_REQUEST_BYTES || connection->file->is_changing ||
+        connection->ends) {
         return false;
     }
     const unsigned char *bytes = connection_bytes(connection);
@@ -304,8 +305,14 @@ void intake_take(struct connection *connection)
     shard_mark_ready(connection->shard, connection);
 }
 
+bool intake_is_between(const struct connection *connection)
+{
+    const struct intake *intake = &connection->intake;
+    return !intake->splitting && !intake->writing && intake->discard == 0;
+}
+
 /* A WRITE whose bytes will not come. */
-void intake_cut_off(struct connection *connection)
+static void cut_off(struct connection *connection)
 {
     struct intake *intake = &connection->intake;
     struct request *whole = intake->writing, *piece = intake->filling;
@@ -324,7 +331,7 @@ void intake_break(struct connection *connection)
 {
     struct intake *intake = &connection->intake;
     struct request *blocked = intake->blocked, *whole = intake->splitting;
-    intake_cut_off(connection);
+    cut_off(connection);
     intake->blocked = intake->splitting = NULL;
     if (blocked) {
         weir_withdraw_room(connection->shard->loop, &connection->room);

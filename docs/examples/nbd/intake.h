@@ -20,9 +20,9 @@ struct intake {
 void intake_take(struct connection *connection);
 /* Whether it is something else than bytes that it waits for. */
 bool intake_waits(const struct connection *connection);
-/* No more bytes will come. */
-void intake_cut_off(struct connection *connection);
-/* Nor will anything else be taken, or answered. */
+/* Whether it stands between two requests, all that was begun being whole. */
+bool intake_is_between(const struct connection *connection);
+/* Gives up what is not begun: nothing will be taken any more, or answered. */
 void intake_break(struct connection *connection);
 
 #endif

@@ -59,8 +59,7 @@ static void on_expired(struct weir_op *op)
 /* Clients get the replies to what they have asked for, and no more. */
 static void drain(void)
 {
-    if (server.is_draining) { /* asked twice: at once */
-        server_hang_up(&server);
+    if (server.is_draining) {
         return;
     }
     rate_end(stdout);

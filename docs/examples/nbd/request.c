@@ -30,6 +30,7 @@ struct request *request_new(struct connection *connection, uint32_t type, uint32
     request->type = (uint16_t)type;
     request->holds = 1;
     request->open = 1;
+    request->failures = atomic_load(&request->file->export->failures);
     if (data_bytes > 0) {
         uintptr_t data = (uintptr_t)request + before;
         request->data = (unsigned char *)((data + alignment - 1) & ~(uintptr_t)(alignment - 1));
@@ -82,9 +83,18 @@ static void answer(struct request *whole)
     connection_reply(whole->connection, whole);
 }
 
+/* Another's sync that has failed may have been about what this one was to make safe, too. */
 static void on_synced(struct sync_wait *wait, int result)
 {
     struct request *whole = WEIR_CONTAINER(wait, struct request, sync);
+    struct export *export = whole->file->export;
+    uint32_t failures = atomic_load(&export->failures);
+    if (result == 0 && failures != whole->failures) {
+        result = atomic_load(&export->sync_error);
+    }
+    if (whole->type == NBD_CMD_FLUSH) { /* this connection has been told */
+        whole->connection->failures = failures;
+    }
     if (whole->error == 0) {
         whole->error = result;
     }
@@ -295,6 +305,7 @@ void request_start(struct request *request)
 void request_flush(struct request *request)
 {
     request->open = 0;
+    request->failures = request->connection->failures;
     sync_and_answer(request);
 }
 

@@ -40,6 +40,7 @@ struct request {
     uint32_t open;     /* of the whole: pieces that are not back */
     uint32_t issued;   /* of the whole: bytes of pieces that are made */
     uint32_t unissued; /* of the whole: bytes of pieces that are still to be made */
+    uint32_t failures; /* of the whole: its export's, when what it has to make safe was written */
     int32_t error;     /* of the whole: -errno, the first; of a READ: of this piece */
 
     uint32_t done; /* bytes of a WRITE that are here, of zeroes that are written; extents */

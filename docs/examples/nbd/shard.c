@@ -68,10 +68,12 @@ void shard_forget(struct shard *shard, struct connection *connection)
 
 int shard_turn(struct shard *shard, int64_t wait_ns)
 {
-    int result = weir_loop_turn(shard->loop, shard->ready ? 0 : wait_ns);
+    bool is_idle = !shard->ready && !(shard->starved && shard->buffers.was_dropped);
+    int result = weir_loop_turn(shard->loop, is_idle ? wait_ns : 0);
     if (shard->starved && shard->buffers.was_dropped) {
         feed(shard);
     }
+    shard->buffers.was_dropped = false;
     /* Each that is ready now, once; one that has more to do then is ready again. */
     struct connection *last = shard->last_ready;
     while (shard->ready) {
