@@ -186,6 +186,23 @@ def clients_that_vanish_in_tls_hurt_nobody():
                 os.close(plain)
 
 
+def sessions_are_given_back():
+    """Whole ones, and those that a client leaves on the way."""
+    with serve_tls() as ward:
+        def come_and_go():
+            for number in range(150):
+                with ward.connect().hello() as client:
+                    equal('STARTTLS', client.ask_option(wire.OPT_STARTTLS)[0], REP_ACK)
+                    if number % 2:
+                        client.send(HELLO)
+                    else:
+                        wrap(client)
+        come_and_go()
+        ward.settle()
+        with ward.watched(2 * MIB):
+            come_and_go()
+
+
 def a_tls_handshake_byte_by_byte_is_one():
     with serve_tls() as ward, ward.connect().hello() as client:
         equal('STARTTLS', client.ask_option(wire.OPT_STARTTLS)[0], REP_ACK)
@@ -234,6 +251,7 @@ TESTS = [
     what_was_agreed_before_tls_is_forgotten,
     words_in_the_clear_behind_starttls_are_not_taken_for_protected_ones,
     what_is_no_tls_is_hung_up_on, clients_that_vanish_in_tls_hurt_nobody,
+    sessions_are_given_back,
     a_tls_handshake_byte_by_byte_is_one, a_damaged_record_ends_the_connection,
     clients_idle_in_a_tls_handshake_are_dropped,
 ]
