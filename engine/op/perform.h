@@ -10,8 +10,8 @@
 #include <engine/op/op.h>
 
 enum weir_how {
-    /* -EAGAIN instead of blocking; -EOPNOTSUPP where the file cannot be tried. Of WEIR_IN_MEMORY the
-     * same as to block. */
+    /* -EAGAIN instead of blocking; -EOPNOTSUPP where the file cannot be tried. With WEIR_IN_MEMORY
+     * the same as to block. */
     WEIR_HOW_TRY,
     WEIR_HOW_BLOCK, /* for workers */
 };

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 
-WORDS = ['perf', 'test', 'build', 'check', 'sanitize', 'races', 'format', 'clean', 'help']
+WORDS = ['perf', 'nbd', 'test', 'build', 'check', 'sanitize', 'races', 'format', 'clean', 'help']
 MISUSED = [['frobnicate'], ['--frobnicate'], ['test', '--short'], ['build', 'now'], ['clean', 'x'],
            ['sanitize', 'x'], ['check', 'x'], ['format', 'x'], ['help', 'x'], []]
 

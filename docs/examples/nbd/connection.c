@@ -486,5 +486,8 @@ void connection_begin(struct connection *connection, struct shard *shard, int fd
     shard->connections = connection;
     shard->connection_count++;
     negotiate_begin(connection);
+    if (shard->is_draining) { /* it was on its way here */
+        connection_end(connection);
+    }
     shard_mark_ready(shard, connection);
 }

@@ -17,10 +17,10 @@ struct export
     const char *path;
     bool read_only;
     bool direct; /* O_DIRECT */
-    /* Syncs that failed, and with what the last one did; any loop writes and reads them. Linux tells
-     * of pages that it could not write once for each open file, and then takes them for written
-     * (fsync(2), NOTES): a later success says nothing about what was written before. So whoever
-     * has written then, on whatever connection, has to be told. */
+    /* Syncs that failed, and with what the last one did; any loop writes and reads them. Linux
+     * tells of pages that it could not write once for each open file, and then takes them for
+     * written (fsync(2), NOTES): a later success says nothing about what was written before. So
+     * whoever has written then, on whatever connection, has to be told. */
     _Atomic uint32_t failures;
     _Atomic int sync_error;
 };

@@ -125,7 +125,7 @@ static void on_tick(struct weir_op *op)
 
 /* --- the start -------------------------------------------------------------------------------- */
 
-static int create(const char *path)
+static int make(const char *path)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0) {
@@ -139,7 +139,7 @@ static int create(const char *path)
 static int make_exports(void)
 {
     for (uint32_t i = 0; i < options.export_count; i++) {
-        int result = options.create_bytes > 0 ? create(options.exports[i].path) : 0;
+        int result = options.create_bytes > 0 ? make(options.exports[i].path) : 0;
         if (result < 0) {
             return fail(options.exports[i].path, result);
         }
@@ -213,6 +213,9 @@ static int open_server(const struct weir_decision *decision)
     int result = server_open(&server, &want, &culprit);
     if (result < 0) {
         fail(culprit, result);
+        if (result == -ENOENT) {
+            fprintf(stderr, "  --create SIZE makes a file that is not there\n");
+        }
         for (uint32_t i = 0; i < decision->rejected_count; i++) {
             fprintf(stderr, "  %s: %s\n", decision->rejected[i].backend,
                     decision->rejected[i].hint);

@@ -62,8 +62,8 @@ struct shard {
     struct connection *ready, *last_ready;
     struct connection *starved, *last_starved; /* wait for a buffer */
     uint32_t connection_count;
-    bool is_shared; /* several of them are ready in this turn */
-    bool is_draining;
+    bool is_shared;   /* several of them are ready in this turn */
+    bool is_draining; /* who comes now is not served */
 };
 
 /* 0 or -errno, also of weir_loop_open(). Its files are closed still: shard_serve(). */
