@@ -106,7 +106,8 @@ def nbdinfo_can_and_is_answer_by_exit_codes(rig):
             run(['nbdinfo', '--size', server.uri.replace(':///', ':///no-such-export')],
                 expect=(0,) if rig.is_nbdkit else 1)  # nbdkit's file plugin takes any name
             run(['nbdinfo', '--can', 'connect', server.uri])  # it is well after that
-        run(['nbdinfo', '--can', 'connect', server.uri], expect=1)  # gone
+            uri = server.uri
+        run(['nbdinfo', '--can', 'connect', uri], expect=1)  # gone
 
 
 def nbdinfo_map_is_the_files_own(rig):

@@ -10,6 +10,7 @@
 
 /* Less room than this is not worth a receive. */
 #define ROOM_MIN (32u << 10)
+#define TOO_LONG "its handshake takes too long"
 /* How long what a client still sends is listened to, at the end. */
 #define LINGER_NS (1 * WEIR_S)
 
@@ -139,7 +140,7 @@ static void on_sent(struct weir_op *op)
     connection->is_sending = false;
     release_all(sent);
     if (op->result < 0) {
-        connection_break(connection, "it cannot be sent to");
+        connection_break(connection, op->result == -ETIME ? TOO_LONG : "it cannot be sent to");
     } else if (connection->tls) {
         tls_output_sent(connection->tls, (size_t)op->result);
     }
@@ -202,6 +203,7 @@ static void send_replies(struct connection *connection)
         return;
     }
     connection->sending.flags = WEIR_WHOLE;
+    connection->sending.deadline_ns = connection->file ? 0 : connection->hello_by_ns;
     connection->is_sending = submit(connection, &connection->sending, WORK_SEND, on_sent);
     if (!connection->is_sending) {
         release_all(connection->sent);
@@ -230,8 +232,8 @@ static void on_received(struct weir_op *op)
     }
     connection->has_ended = true;
     if (op->result < 0 && connection->phase < CONNECTION_LINGERING) {
-        connection_break(connection, op->result == -ETIME ? "its handshake takes too long"
-                                                          : "it cannot be received from");
+        connection_break(connection,
+                         op->result == -ETIME ? TOO_LONG : "it cannot be received from");
     }
 }
 
@@ -432,7 +434,11 @@ static void wind_up(struct connection *connection)
     if (connection->is_broken) {
         hang_up(connection);
     } else if (connection->phase == CONNECTION_ENDING && owes_nothing(connection)) {
-        if (connection->lingers && !connection->has_ended) {
+        if (connection->tls && !connection->said_bye) {
+            connection->said_bye = true;
+            tls_bye(connection->tls);
+            shard_mark_ready(connection->shard, connection); /* it is to be sent */
+        } else if (connection->lingers && !connection->has_ended) {
             linger(connection);
         } else {
             hang_up(connection);

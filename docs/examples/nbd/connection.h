@@ -31,7 +31,10 @@ enum connection_phase {
     CONNECTION_GONE,         /* closed: it goes with its last request */
 };
 
-enum { CONNECTION_IOVECS = 64 };
+enum {
+    CONNECTION_IOVECS = 64,
+    CONNECTION_REQUESTS_MAX = 1024, /* that are not answered; then no more is taken */
+};
 
 struct connection {
     struct shard *shard;
@@ -43,6 +46,7 @@ struct connection {
     bool is_broken; /* its socket failed, or its client: replies go nowhere */
     bool has_ended; /* the client sends no more */
     bool ends;      /* no further request is taken */
+    bool said_bye;  /* by TLS */
     bool lingers;   /* what the client has sent and nobody took is to be thrown away at the end */
     struct share share; /* of the shard's buffers */
 
@@ -77,7 +81,6 @@ struct connection {
 
     bool is_shutting;
     struct weir_op closing; /* SHUTDOWN, CLOSE; and before and after, its owner's */
-    void *user;             /* its owner's */
 };
 
 /* A connection on an fd that somebody has accepted, zeroed memory otherwise. In the shard's

@@ -145,7 +145,9 @@ static void sync_old(struct file *file)
 {
     weir_op_fdatasync(&file->change, file->opened.fd);
     file->change.callback = on_old_synced;
-    if (weir_submit(file->loop, &file->change) < 0) {
+    int result = weir_submit(file->loop, &file->change);
+    if (result < 0) {
+        file->change.result = result;
         on_old_synced(&file->change);
     }
 }

@@ -245,7 +245,7 @@ static void begin(struct connection *connection, struct request *request,
 static bool take_header(struct connection *connection)
 {
     if (connection_pending(connection) < NBD_REQUEST_BYTES || connection->file->is_changing ||
-        connection->ends) {
+        connection->ends || connection->live >= CONNECTION_REQUESTS_MAX) {
         return false;
     }
     const unsigned char *bytes = connection_bytes(connection);

@@ -16,6 +16,9 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+/* What a disk does not give back by then, after all clients were hung up on, is left. */
+#define GIVE_UP_NS (1 * WEIR_S)
+
 static struct options options;
 static struct export exports[EXPORTS_MAX];
 static struct server server;
@@ -47,12 +50,19 @@ static void on_drained(struct server *drained)
     is_over = true;
 }
 
+static void on_given_up(struct weir_op *op)
+{
+    is_over |= op->result == 0;
+}
+
 static void on_expired(struct weir_op *op)
 {
     if (op->result == 0) {
         fprintf(stderr, "weir-nbd: clients are still there after %u ms: they are hung up on\n",
                 (unsigned)(options.drain_ns / WEIR_MS));
         server_hang_up(&server);
+        weir_op_timeout_in(op, server_loop(&server), GIVE_UP_NS);
+        submit(op, on_given_up);
     }
 }
 
@@ -86,12 +96,12 @@ static void await_signal(void)
 
 static void on_signal(struct weir_op *op)
 {
-    if (op->result == SIGHUP) {
+    if (op->result == SIGHUP && !server.is_draining) {
         service_notify_reloading();
         server_reopen(&server);
-    } else if (op->result > 0) {
+    } else if (op->result == SIGTERM || op->result == SIGINT) {
         drain();
-    } else if (op->result != -ECANCELED) {
+    } else if (op->result < 0 && op->result != -ECANCELED) {
         fail("no signal can be waited for", (int)op->result);
         drain();
         return;
@@ -250,7 +260,7 @@ static int prepare(void)
     return make_exports();
 }
 
-static int serve(void)
+static int serve(bool shows_rate)
 {
     int result = 0;
     await_signal();
@@ -258,7 +268,7 @@ static int serve(void)
         weir_op_timeout_in(&watching, server_loop(&server), 0);
         submit(&watching, on_watch);
     }
-    if (isatty(STDOUT_FILENO)) {
+    if (shows_rate && isatty(STDOUT_FILENO)) {
         weir_op_timeout_in(&ticking, server_loop(&server), WEIR_S);
         submit(&ticking, on_tick);
     }
@@ -269,9 +279,30 @@ static int serve(void)
     return result < 0 ? fail("the loop failed", result) : 0;
 }
 
-int main(int argc, char **argv)
+/* Listens, serves, and closes what is open. given: sockets that somebody has handed to us, who then
+ * knows where they are, and whose stdout may be ours. The exit code. */
+static int run(int given)
 {
     int fds[SERVER_LISTENERS_MAX];
+    int count = listen_all(given, fds);
+    int result = count < 0;
+    for (int i = 0; i < count; i++) {
+        server_listen(&server, fds[i]);
+    }
+    if (count > 0) {
+        if (given == 0) {
+            print_uris(fds, count);
+        }
+        result = serve(given == 0);
+        if (given == 0 && options.unix_path) {
+            unlink(options.unix_path);
+        }
+    }
+    return server_close(&server) < 0 ? 1 : result;
+}
+
+int main(int argc, char **argv)
+{
     struct weir_decision decision = {0};
     options_parse(argc, argv, &options);
     sigset_t signals;
@@ -286,24 +317,10 @@ int main(int argc, char **argv)
     if (given < 0) {
         return fail("LISTEN_FDS", given);
     }
-    if (prepare() != 0 || open_server(&decision) < 0) {
-        return 1;
+    int result = prepare();
+    if (result == 0) {
+        result = open_server(&decision) < 0 ? 1 : run(given);
     }
-    int count = listen_all(given, fds);
-    if (count < 0) {
-        return 1;
-    }
-    for (int i = 0; i < count; i++) {
-        server_listen(&server, fds[i]);
-    }
-    if (given == 0) { /* else somebody knows, and stdout may be theirs */
-        print_uris(fds, count);
-    }
-    int result = serve();
-    if (given == 0 && options.unix_path) {
-        unlink(options.unix_path);
-    }
-    result = server_close(&server) < 0 ? 1 : result;
     weir_endpoint_close(endpoint);
     tls_config_close(tls);
     return result;

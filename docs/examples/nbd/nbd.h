@@ -104,7 +104,9 @@ enum nbd_chunk {
     NBD_CHUNK_ERROR_OFFSET = 0x8002,
 };
 
-enum nbd_extent_flags { /* of the context "base:allocation" */
+/* The one context there is, "base:allocation", by the number that this server gives it. */
+#define NBD_CONTEXT_ALLOCATION 1u
+enum nbd_extent_flags { /* of it */
                         NBD_STATE_HOLE = 1 << 0,
                         NBD_STATE_ZERO = 1 << 1,
 };

@@ -7,7 +7,6 @@
 
 #define OPTION_BYTES 16u /* magic, option, length */
 #define ALLOCATION "base:allocation"
-#define ALLOCATION_ID 1u
 
 /* An option, all of it here. */
 struct option {
@@ -281,7 +280,7 @@ static void on_context(struct connection *connection, const struct option *optio
     }
     if (is_found) {
         unsigned char id[4];
-        nbd_put32(id, sets ? ALLOCATION_ID : 0);
+        nbd_put32(id, sets ? NBD_CONTEXT_ALLOCATION : 0);
         say(connection, option, NBD_REP_META_CONTEXT, id, 4, ALLOCATION, sizeof ALLOCATION - 1);
     }
     if (sets && is_found) {

@@ -4,9 +4,6 @@
 
 #include <errno.h>
 
-/* "base:allocation" is the one context there is. */
-#define CONTEXT_ID 1u
-
 static uint32_t error_of(int error)
 {
     switch (error) {
@@ -105,7 +102,7 @@ static void make_status(struct request *request)
     uint32_t count = request->done;
     unsigned char *from = request->data - NBD_STRUCTURED_REPLY_BYTES - sizeof(uint32_t);
     unsigned char *to = put_chunk(from, request, NBD_CHUNK_BLOCK_STATUS, true, 4 + 8 * count);
-    to = nbd_put32(to, CONTEXT_ID);
+    to = nbd_put32(to, NBD_CONTEXT_ALLOCATION);
     for (uint32_t i = 0; i < count; i++) {
         struct extent extent = extents[i]; /* its bytes are where it goes */
         to = nbd_put32(to, extent.length);

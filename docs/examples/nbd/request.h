@@ -17,8 +17,6 @@
 
 struct connection;
 
-enum { REQUEST_EXTENTS = 128 }; /* that one BLOCK_STATUS tells of at most */
-
 struct request {
     struct weir_op op;
     struct connection *connection;
@@ -29,13 +27,14 @@ struct request {
     struct buffer *payload[2]; /* that a WRITE's bytes stand in, where they were received */
     struct sync_wait sync;
 
-    uint16_t type; /* enum nbd_command; REQUEST_MESSAGE */
+    uint16_t type; /* enum nbd_command */
     uint16_t flags;
     uint32_t length; /* bytes, of this piece */
     uint64_t cookie;
     uint64_t offset;
 
-    bool is_stream;    /* of the whole: the pieces of a READ go out in order, as one */
+    bool is_stream;    /* of the whole: the pieces of a READ go out in order, as one; no other
+                        * request of the connection is live */
     uint32_t holds;    /* its own until its reply is sent, and one of each further piece */
     uint32_t open;     /* of the whole: pieces that are not back */
     uint32_t issued;   /* of the whole: bytes of pieces that are made */
@@ -49,8 +48,6 @@ struct request {
     unsigned char *data;      /* of a READ; the extents of a BLOCK_STATUS */
     unsigned char header[64]; /* a reply without data; with it stands right before the data */
 };
-
-#define REQUEST_MESSAGE UINT16_MAX /* no request: bytes to be sent */
 
 /* With data_bytes of its own, aligned as its file wants it. NULL: no memory now, and the connection
  * is starved. The caller fills in cookie, flags, offset and length; of a further piece `whole` and

@@ -12,6 +12,7 @@
 
 #define PAUSE_NS (100 * WEIR_MS) /* after an accept that failed */
 #define SEND_BUFFER (1 << 20)    /* bytes, at most: net.core.wmem_max */
+#define POSTS_OTHER 128          /* that may wait: what shards tell each other */
 #define CLOSE_NS (2 * WEIR_S)    /* for what does not come back */
 
 struct client {
@@ -248,7 +249,13 @@ bool server_ping(struct server *server)
 static void on_member_reopened(struct weir_op *op)
 {
     struct server *server = ((struct member *)op->user)->server;
-    if (--server->reopening == 0) {
+    if (--server->reopening > 0) {
+        return;
+    }
+    if (server->reopens_again) {
+        server->reopens_again = false;
+        server_reopen(server);
+    } else {
         server->options.reopened(server);
     }
 }
@@ -256,7 +263,7 @@ static void on_member_reopened(struct weir_op *op)
 static void on_file_reopened(struct shard *shard, const struct file *file, int result)
 {
     struct member *member = WEIR_CONTAINER(shard, struct member, shard);
-    if (result < 0) {
+    if (result < 0 && result != -ECANCELED) {
         fprintf(stderr, "weir-nbd: %s: %s; the file that was open is served on\n",
                 file->export->path, strerror(-result));
     }
@@ -280,10 +287,12 @@ static void on_reopen(struct weir_op *op)
 
 void server_reopen(struct server *server)
 {
-    if (server->reopening == 0) {
-        server->reopening = server->options.shards;
-        tell_all(server, offsetof(struct member, reopen), on_reopen);
+    if (server->reopening > 0) { /* what it opens may be older than what is meant */
+        server->reopens_again = true;
+        return;
     }
+    server->reopening = server->options.shards;
+    tell_all(server, offsetof(struct member, reopen), on_reopen);
 }
 
 void server_rate(const struct server *server, struct rate *ret_rate)
@@ -331,7 +340,7 @@ static int open_member(struct member *member, const char **ret_culprit)
     char label[WEIR_LABEL_MAX + 1];
     uint32_t shards = server->options.shards;
     options.connections = (options.connections + shards - 1) / shards;
-    options.loop.posts_max = server->options.shard.connections + 64;
+    options.loop.posts_max = server->options.shard.connections + POSTS_OTHER;
     options.loop.timers_max = 64;
     options.gone = on_gone;
     options.reopened = on_file_reopened;
@@ -365,13 +374,18 @@ static int close_member(struct member *member)
     return result;
 }
 
+static void wait_for(sem_t *step)
+{
+    while (sem_wait(step) < 0) { /* EINTR */
+    }
+}
+
 static void *live(void *argument)
 {
     struct member *member = argument;
-    const char *culprit;
-    member->result = open_member(member, &culprit);
+    member->result = open_member(member, &member->culprit);
     bool is_open = member->result == 0;
-    sem_post(&member->opened);
+    sem_post(&member->step);
     if (is_open) {
         int result = 0;
         while (!member->is_over && result >= 0) {
@@ -380,6 +394,7 @@ static void *live(void *argument)
         if (result < 0) {
             fprintf(stderr, "weir-nbd: a loop failed: %s\n", strerror(-result));
         }
+        wait_for(&member->step); /* a loop must stay open while somebody posts to it */
         member->result = close_member(member);
     }
     return NULL;
@@ -387,11 +402,11 @@ static void *live(void *argument)
 
 static int start(struct member *member)
 {
-    sem_init(&member->opened, 0, 0);
+    sem_init(&member->step, 0, 0);
+    member->culprit = "starting a thread";
     int result = -pthread_create(&member->thread, NULL, live, member);
     if (result == 0) {
-        while (sem_wait(&member->opened) < 0) {
-        }
+        wait_for(&member->step);
         result = member->result;
         if (result < 0) {
             pthread_join(member->thread, NULL);
@@ -408,9 +423,9 @@ int server_open(struct server *server, const struct server_options *options,
     int result = open_member(&server->members[0], ret_culprit);
     for (uint32_t i = 1; result == 0 && i < options->shards; i++) {
         server->members[i].server = server;
-        *ret_culprit = "starting a thread";
         result = start(&server->members[i]);
         if (result < 0) {
+            *ret_culprit = server->members[i].culprit;
             server->options.shards = i;
             server_close(server);
         }
@@ -425,7 +440,12 @@ int server_close(struct server *server)
     for (uint32_t i = 1; i < server->options.shards; i++) {
         struct member *member = &server->members[i];
         tell(member, &member->end, on_end, member);
+        sem_post(&member->step);
+    }
+    for (uint32_t i = 1; i < server->options.shards; i++) {
+        struct member *member = &server->members[i];
         pthread_join(member->thread, NULL);
+        sem_destroy(&member->step);
         worst = member->result < 0 ? member->result : worst;
     }
     int result = close_member(&server->members[0]);

@@ -23,10 +23,11 @@ struct member {
     struct shard shard;
     struct server *server;
     pthread_t thread;
-    uint32_t clients;   /* given to it and not back: the first shard's to know */
-    uint32_t reopening; /* files that are being opened again */
-    sem_t opened;
-    int result; /* of opening; then of closing */
+    uint32_t clients;    /* given to it and not back: the first shard's to know */
+    uint32_t reopening;  /* files that are being opened again */
+    sem_t step;          /* its thread's: it is open; the first's: it may close */
+    int result;          /* of opening; then of closing */
+    const char *culprit; /* of opening */
     bool is_over;
     struct weir_op drain, hang_up, reopen, reopened, ping, end;
 };
@@ -54,6 +55,7 @@ struct server {
     uint32_t listener_count;
     uint32_t clients, numbers; /* now; ever */
     uint32_t reopening;        /* shards that are at it */
+    bool reopens_again;        /* and are to be at it once more */
     _Atomic uint32_t answered; /* pings */
     bool is_draining;
 };
