@@ -98,11 +98,11 @@ static bool recover(void)
 
 static void serve(void)
 {
-    bool is_long = draw(12) == 0 || is_shown;
+    bool is_long = draw(world.is_calm ? 2 : 12) == 0 || is_shown;
     uint64_t now_ns = weir_sim_now(world.sim);
     uint64_t end_ns = now_ns + (is_long ? (world.is_calm ? 40 * WEIR_S : 200 * WEIR_MS)
                                         : draw((draw(2) ? 20 : 3) * WEIR_MS));
-    uint64_t drain_ns = draw(8) == 0 && !is_shown ? now_ns + draw(10 * WEIR_MS) : UINT64_MAX;
+    uint64_t drain_ns = draw(4) == 0 && !is_shown ? now_ns + draw(10 * WEIR_MS) : UINT64_MAX;
     int result = 0;
     world.asks_left = is_shown ? SHOWN : 10 + (uint32_t)draw(200);
     clients_begin();
