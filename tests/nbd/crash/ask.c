@@ -8,11 +8,15 @@
 
 static uint64_t cookies;        /* that have been given; of all worlds */
 static uint64_t covered_so_far; /* the last `written` of the changes whose replies have come */
-static uint64_t sync_failed;    /* the moment when a client was told so; 0: none was */
+static bool has_sync_failed;    /* at the server */
+static uint32_t flushes;        /* that are not answered */
+static uint64_t sync_told;      /* the last moment when a client was told that one failed */
 
 void asks_begin(void)
 {
-    covered_so_far = sync_failed = 0;
+    covered_so_far = sync_told = 0;
+    flushes = 0;
+    has_sync_failed = false;
 }
 
 static bool changes(const struct ask *ask)
@@ -87,7 +91,7 @@ void ask_draw(struct ask *ask)
         NBD_CMD_WRITE, NBD_CMD_WRITE, NBD_CMD_WRITE_ZEROES, NBD_CMD_WRITE_ZEROES,
         NBD_CMD_TRIM,  NBD_CMD_FLUSH, NBD_CMD_FLUSH,        NBD_CMD_FLUSH,
         NBD_CMD_READ,  NBD_CMD_READ,  NBD_CMD_READ,         NBD_CMD_CACHE};
-    *ask = (struct ask){.bytes = ask->bytes, .cookie = ++cookies};
+    *ask = (struct ask){.client = ask->client, .bytes = ask->bytes, .cookie = ++cookies};
     ask->type = types[draw(sizeof types)];
     if (ask->type != NBD_CMD_FLUSH) {
         draw_range(ask);
@@ -112,6 +116,7 @@ bool ask_send(struct ask *ask)
     }
     ask->asked = ask->change ? ask->change->asked : model_moment();
     ask->to_be_covered = covered_so_far;
+    flushes += ask->type == NBD_CMD_FLUSH;
     unsigned char *to = nbd_put32(ask->bytes, NBD_REQUEST_MAGIC);
     to = nbd_put16(to, ask->flags);
     to = nbd_put16(to, ask->type);
@@ -123,8 +128,8 @@ bool ask_send(struct ask *ask)
         to += ask->length;
     }
     ask->byte_count = (uint32_t)(to - ask->bytes);
-    show("client: %s is sent, %" PRIu32 " bytes at %" PRIu64, ask_name(ask), ask->length,
-         ask->offset);
+    show("client %" PRIu32 ": %s is sent, %" PRIu32 " bytes at %" PRIu64, ask->client,
+         ask_name(ask), ask->length, ask->offset);
     return true;
 }
 
@@ -144,13 +149,28 @@ void ask_take(struct ask *ask, const unsigned char *bytes, uint64_t offset, uint
     }
 }
 
-/* A sync that failed once has lost what nobody can tell: nothing may be promised after it. */
-static void check_promise(struct ask *ask, bool worked)
+void asks_note_failure(void)
 {
-    if (worked && sync_failed && ask->asked > sync_failed && !is_blind) {
-        complain("%s is answered well, after a FLUSH has failed", ask_name(ask));
-    } else if (!worked && ask->type == NBD_CMD_FLUSH && !sync_failed) {
-        sync_failed = model_moment();
+    has_sync_failed = true;
+}
+
+void asks_meet(uint32_t client)
+{
+    if (has_sync_failed && flushes > 0) {
+        sync_told = model_moment(); /* an answer that says so may be on its way */
+    }
+    model_doubt(sync_told, client);
+}
+
+/* A sync that has failed may have lost anything that was not safe. */
+static void take_flush(const struct ask *ask, bool worked)
+{
+    flushes--;
+    if (worked) {
+        model_flush(ask->asked, ask->client);
+    } else {
+        sync_told = model_moment();
+        model_doubt(sync_told, ask->client);
     }
 }
 
@@ -168,10 +188,24 @@ static void count(const struct ask *ask, bool worked)
     }
 }
 
+static void answer_change(struct ask *ask, bool worked)
+{
+    bool is_certain = worked && !(ask->type == NBD_CMD_TRIM && world.may_not_trim);
+    bool is_hole = ask->type != NBD_CMD_WRITE;
+    model_answer(ask->change, is_certain, ask_is_promised(ask));
+    if (is_hole && has_sync_failed) {
+        /* A world takes what a failed sync has missed for missed until bytes are written there: a
+         * hole that is made where there is one already does not count. */
+        ask->change->safe = false;
+        ask->change->doubted = UINT32_MAX;
+    }
+}
+
 void ask_answer(struct ask *ask, uint32_t error)
 {
     bool worked = error == 0;
-    show("client: %s is answered: %s", ask_name(ask), worked ? "done" : "failed");
+    show("client %" PRIu32 ": %s is answered: %s", ask->client, ask_name(ask),
+         worked ? "done" : "failed");
     count(ask, worked);
     if (!worked && world.is_calm && !(world.is_small && error == NBD_ENOSPC)) {
         complain("%s fails: error %" PRIu32, ask_name(ask), error);
@@ -181,22 +215,22 @@ void ask_answer(struct ask *ask, uint32_t error)
                  ask->length);
     }
     if (ask->change) {
-        bool is_certain = worked && !(ask->type == NBD_CMD_TRIM && world.may_not_trim);
-        model_answer(ask->change, is_certain, ask_is_promised(ask));
+        answer_change(ask, worked);
         if (worked && ask->written > covered_so_far) {
             covered_so_far = ask->written;
         }
-    } else if (worked && ask->type == NBD_CMD_FLUSH) {
-        model_flush(ask->asked);
-    }
-    if (ask_is_promised(ask)) {
-        check_promise(ask, worked);
+    } else if (ask->type == NBD_CMD_FLUSH) {
+        take_flush(ask, worked);
     }
     ask->cookie = 0;
 }
 
 void ask_lose(struct ask *ask)
 {
+    if (ask->asked != 0 && ask->type == NBD_CMD_FLUSH) {
+        flushes--;
+        sync_told = has_sync_failed ? model_moment() : sync_told; /* so its answer may have said */
+    }
     total.unanswered += ask->asked != 0;
     ask->cookie = 0;
 }

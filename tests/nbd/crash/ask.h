@@ -13,6 +13,7 @@ enum { ASK_LENGTH_MAX = 300 << 10, ASK_BYTES = ASK_LENGTH_MAX + 28 };
 
 struct ask {
     struct ask *next;     /* its client's, to be sent */
+    uint32_t client;      /* whose it is */
     uint64_t cookie;      /* 0: there is none here */
     uint16_t type, flags; /* enum nbd_command, enum nbd_command_flags */
     uint32_t length;      /* bytes */
@@ -44,6 +45,10 @@ void ask_take(struct ask *ask, const unsigned char *bytes, uint64_t offset, uint
 void ask_answer(struct ask *ask, uint32_t error);
 /* It will never be answered. */
 void ask_lose(struct ask *ask);
+/* A client has come, and not been told of syncs that failed before; others may have been. */
+void asks_meet(uint32_t client);
+/* A sync of the server has failed. */
+void asks_note_failure(void);
 
 /* Whether its answer promises that something is safe. */
 bool ask_is_promised(const struct ask *ask);

@@ -116,6 +116,7 @@ static void hang_up(struct client *client)
     }
     client->phase = CLIENT_AWAY;
     client->queue = NULL;
+    show("client %d: is gone", (int)(client - clients));
     for (int i = 0; i < ASKS; i++) {
         if (client->asks[i].cookie != 0) {
             ask_lose(&client->asks[i]);
@@ -234,6 +235,8 @@ static uint32_t take_option(struct client *client, const unsigned char *bytes, u
     }
     if (option == NBD_OPT_GO && type == NBD_REP_ACK) {
         client->phase = CLIENT_READY;
+        asks_meet((uint32_t)(client - clients));
+        show("client %d: is served", (int)(client - clients));
     }
     return OPTION_REPLY_BYTES + nbd_get32(bytes + 16);
 }
@@ -403,6 +406,7 @@ void clients_begin(void)
         fresh.shard = (uint32_t)i % world.shard_count;
         for (int j = 0; j < ASKS; j++) {
             unsigned char *bytes = client->asks[j].bytes;
+            fresh.asks[j].client = (uint32_t)i;
             fresh.asks[j].bytes = bytes ? bytes : malloc(ASK_BYTES);
             if (!fresh.asks[j].bytes || !fresh.in) {
                 abort();

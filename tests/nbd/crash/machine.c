@@ -175,6 +175,7 @@ static bool start(uint32_t index)
 bool machine_start(void)
 {
     export.sync_error = 0;
+    export.failures = export.told = 0;
     for (uint32_t i = 0; i < world.shard_count; i++) {
         if (!start(i)) {
             return false;

@@ -77,10 +77,21 @@ void model_answer(struct change *change, bool worked, bool safe)
     change->safe = worked && safe;
 }
 
-void model_flush(uint64_t asked)
+void model_flush(uint64_t asked, uint32_t client)
 {
     for (uint32_t i = 0; i < change_count; i++) {
-        changes[i].safe |= changes[i].worked && changes[i].answered < asked;
+        struct change *change = &changes[i];
+        change->safe |=
+            change->worked && change->answered < asked && !(change->doubted >> client & 1);
+    }
+}
+
+void model_doubt(uint64_t before, uint32_t client)
+{
+    for (uint32_t i = 0; i < change_count; i++) {
+        if (!changes[i].safe && changes[i].asked < before) {
+            changes[i].doubted |= 1u << client;
+        }
     }
 }
 

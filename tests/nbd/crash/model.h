@@ -23,6 +23,7 @@ struct change {
     uint64_t asked, answered; /* moments; MODEL_NEVER: not yet */
     bool worked;              /* and it is certain that it has happened */
     bool safe;                /* and that it must survive a crash */
+    uint32_t doubted;         /* by clients, a bit each: those who know that it may be lost */
 };
 
 /* Moments are numbers that grow: no two are the same. */
@@ -36,9 +37,12 @@ struct change *model_change(uint64_t offset, uint64_t length, bool zeroes);
 /* The bytes that it writes. */
 void model_fill(const struct change *change, unsigned char *ret_bytes);
 void model_answer(struct change *change, bool worked, bool safe);
-/* A flush that was asked for at that moment has been answered: all that had been answered by then
- * is safe. */
-void model_flush(uint64_t asked);
+/* A flush that a client had asked for at that moment has been answered: all that had been answered
+ * by then is safe, whoever it had answered, but for what that client knows to be in doubt. */
+void model_flush(uint64_t asked, uint32_t client);
+/* A client knows that a sync has failed: what was asked for before that moment, and is not safe, no
+ * later flush of that client says anything about. */
+void model_doubt(uint64_t before, uint32_t client);
 
 /* The first offset whose byte cannot be what a read that was asked for at that moment finds; or
  * MODEL_RIGHT. */

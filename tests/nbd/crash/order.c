@@ -50,6 +50,9 @@ static void on_done(void *context, const struct weir_op *op, int64_t result, uin
         ask->written = model_moment();
     } else if (op->kind == WEIR_KIND_FSYNC) {
         show("server: fdatasync is back: %lld", (long long)result);
+        if (result < 0) {
+            asks_note_failure();
+        }
         covered = result >= 0 && left[shard] > covered ? left[shard] : covered;
     }
 }

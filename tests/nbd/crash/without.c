@@ -88,7 +88,7 @@ static bool syncs(struct file *file, struct sync_wait *wait)
         }
         return true;
     case WITHOUT_MEMORY:
-        atomic_store(&file->export->sync_error, 0);
+        request->failures = atomic_load(&file->export->failures);
         return true;
     default:
         return true;
