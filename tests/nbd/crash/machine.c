@@ -168,7 +168,9 @@ static bool start(uint32_t index)
         complain("a shard does not open");
         return false;
     }
-    shard_serve(&shards[index], 0, &(struct opened){fd, world.size, world.block});
+    shard_serve(&shards[index], 0,
+                &(struct opened){
+                    .fd = fd, .size = world.size, .block_min = world.block, .is_memory = draw(2)});
     return true;
 }
 

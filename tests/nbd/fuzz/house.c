@@ -273,7 +273,10 @@ void house_open(const uint8_t options[3])
     }
     for (uint32_t i = 0; i < export_count; i++) {
         const struct judge_export *export = &house.exports[i];
-        struct opened opened = {make_file(i), export->size, export->block};
+        struct opened opened = {.fd = make_file(i),
+                                .size = export->size,
+                                .block_min = export->block,
+                                .is_memory = i == 1};
         shard_serve(&shard, i, &opened);
     }
     if (options[1] & 8) {
