@@ -111,7 +111,8 @@ SEEDS = {
         WRITE, 0, 1, 0, 146, filled=False) + bytes([FILL, 1]) + request(READ, length=7),
     'write_too_long': head(SIMPLE) + raw(HEADER.pack(0x25609513, 0, WRITE, 7, 0, 1 << 26)) + bytes(
         [FILL, 64]),
-    'read_4g': head(STRUCTURED) + raw(HEADER.pack(0x25609513, 0, READ, 7, 2 ** 64 - 5, 2 ** 32 - 1)),
+    'read_4g': head(STRUCTURED) + raw(
+        HEADER.pack(0x25609513, 0, READ, 7, 2 ** 64 - 5, 2 ** 32 - 1)),
     'request_magic_wrong': head(SIMPLE) + request(READ, length=9) + raw(bytes(28)),
     'headers_cut': head(SIMPLE) + b''.join(
         raw(part) for header in [HEADER.pack(0x25609513, 0, WRITE, 9, 100, 30) + b'x' * 30] * 3
