@@ -22,6 +22,7 @@
 
 struct fuzz fuzz;
 struct fuzz_item fuzz_items[FUZZ_OPS + 1];
+const size_t fuzz_input_max = FUZZ_INPUT_MAX;
 bool fuzz_loud;
 
 uint8_t fuzz_take(void)

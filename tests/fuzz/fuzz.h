@@ -8,6 +8,8 @@
 #ifndef TESTS_FUZZ_H
 #define TESTS_FUZZ_H
 
+#include "input.h"
+
 #include <engine/backend/sim.h>
 #include <engine/loop/loop.h>
 #include <stdio.h>
@@ -112,11 +114,8 @@ struct fuzz {
 
 extern struct fuzz fuzz;
 extern struct fuzz_item fuzz_items[FUZZ_OPS + 1];
-extern bool fuzz_loud; /* every call and callback as a line */
 
 /* fuzz.c */
-/* Carries an input out and judges it; aborts if something is wrong. Its hash. */
-uint64_t fuzz_run(const uint8_t *bytes, size_t size);
 uint8_t fuzz_take(void); /* the next byte; 0 at the end */
 uint8_t fuzz_below(uint8_t end);
 void fuzz_say(const char *format, ...) __attribute__((format(printf, 1, 2)));

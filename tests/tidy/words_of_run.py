@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 
-WORDS = ['perf', 'nbd', 'test', 'build', 'check', 'sanitize', 'races', 'format', 'clean', 'help']
+WORDS = ['perf', 'nbd', 'test', 'build', 'check', 'sanitize', 'races', 'fuzz', 'format', 'clean',
+         'help']
 MISUSED = [['frobnicate'], ['--frobnicate'], ['test', '--short'], ['build', 'now'], ['clean', 'x'],
-           ['sanitize', 'x'], ['check', 'x'], ['format', 'x'], ['help', 'x'], []]
+           ['sanitize', 'x'], ['check', 'x'], ['fuzz', '0'], ['fuzz', '9', 'x'],
+           ['fuzz', 'x'], ['fuzz', '9', 'nbd', 'x'], ['format', 'x'], ['help', 'x'], []]
 
 
 def main():

@@ -20,8 +20,10 @@ struct export
     /* Syncs that failed, and with what the last one did; any loop writes and reads them. Linux
      * tells of pages that it could not write once for each open file, and then takes them for
      * written (fsync(2), NOTES): a later success says nothing about what was written before. So
-     * whoever has written then, on whatever connection, has to be told. */
+     * whoever has written then, on whatever connection, has to be told; and if nobody was, whoever
+     * comes next, for a FLUSH stands for the writes of those who have left, too. */
     _Atomic uint32_t failures;
+    _Atomic uint32_t told; /* of these, somebody was, in answer to a FLUSH */
     _Atomic int sync_error;
 };
 

@@ -134,7 +134,7 @@ static uint16_t flags_of(const struct file *file, const struct negotiated *negot
 static void begin_transmission(struct connection *connection, struct file *file)
 {
     connection->file = file;
-    connection->failures = atomic_load(&file->export->failures);
+    connection->failures = atomic_load(&file->export->told);
     connection->phase = CONNECTION_TRANSMISSION;
     if (connection->negotiated.allocation != file) {
         connection->negotiated.allocation = NULL;

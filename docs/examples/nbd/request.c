@@ -97,6 +97,9 @@ static void on_synced(struct sync_wait *wait, int result)
     }
     if (whole->type == NBD_CMD_FLUSH) { /* this connection has been told */
         whole->connection->failures = failures;
+        if (!whole->connection->is_broken) {
+            atomic_store(&export->told, failures);
+        }
     }
     if (whole->error == 0) {
         whole->error = result;
