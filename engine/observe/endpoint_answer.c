@@ -28,15 +28,16 @@ struct listing {
 
 /* --- numbers ---------------------------------------------------------------------------------- */
 
-/* Adds all loops. 0, or the error of the first that could not be added. */
-static int take(struct weir_endpoint *endpoint)
+/* Adds all loops, under `as` if that is not "". 0, or the error of the first that could not be
+ * added. */
+static int take(struct weir_endpoint *endpoint, const char *as)
 {
     int r = 0;
     weir_snapshot_clear(endpoint->now);
     for (uint32_t i = 0; i < endpoint->shown_max && r == 0; i++) {
         const struct weir_shown *shown = weir_endpoint_look(endpoint, i);
         if (shown) {
-            r = weir_snapshot_add(endpoint->now, shown->loop, shown->label);
+            r = weir_snapshot_add(endpoint->now, shown->loop, as[0] ? as : shown->label);
             weir_endpoint_look_away(endpoint);
         }
     }
@@ -51,7 +52,7 @@ static int take_interval(struct weir_endpoint *endpoint)
     if (endpoint->earlier_ns != 0 && now_ns - endpoint->earlier_ns < (uint64_t)INTERVAL_MIN_NS) {
         return 0;
     }
-    int r = take(endpoint);
+    int r = take(endpoint, "");
     r = r < 0 ? r : weir_snapshot_copy(endpoint->interval, endpoint->now);
     if (r == 0 && endpoint->earlier_ns != 0) {
         r = weir_snapshot_subtract(endpoint->interval, endpoint->earlier);
@@ -81,10 +82,15 @@ static void fail(struct weir_http_answer *answer, int error)
     }
 }
 
-static void answer_format(struct weir_endpoint *endpoint, enum weir_format format,
-                          struct weir_http_answer *answer)
+static void answer_format(struct weir_endpoint *endpoint, const struct weir_http_request *request,
+                          enum weir_format format, struct weir_http_answer *answer)
 {
-    int r = take(endpoint);
+    char as[WEIR_LABEL_MAX + 1] = "";
+    if (weir_http_parameter(request->query, "as", as, sizeof as) < 0) {
+        weir_http_say(answer, 400, "as=LABEL, at most %d bytes, escaped as %%41", WEIR_LABEL_MAX);
+        return;
+    }
+    int r = take(endpoint, as);
     r = r < 0 ? r : weir_snapshot_write(endpoint->now, format, weir_http_append, answer);
     if (r < 0) {
         fail(answer, r);
@@ -94,17 +100,15 @@ static void answer_format(struct weir_endpoint *endpoint, enum weir_format forma
 static void answer_metrics(struct weir_endpoint *endpoint, const struct weir_http_request *request,
                            struct weir_http_answer *answer)
 {
-    (void)request;
     answer->type = "text/plain; version=0.0.4; charset=utf-8";
-    answer_format(endpoint, WEIR_FORMAT_PROMETHEUS, answer);
+    answer_format(endpoint, request, WEIR_FORMAT_PROMETHEUS, answer);
 }
 
 static void answer_hlog(struct weir_endpoint *endpoint, const struct weir_http_request *request,
                         struct weir_http_answer *answer)
 {
-    (void)request;
     answer->type = "text/plain; charset=utf-8";
-    answer_format(endpoint, WEIR_FORMAT_HLOG, answer);
+    answer_format(endpoint, request, WEIR_FORMAT_HLOG, answer);
 }
 
 /* --- live ops --------------------------------------------------------------------------------- */
@@ -292,7 +296,7 @@ static void answer_json(struct weir_endpoint *endpoint, const struct weir_http_r
         weir_http_say(answer, 400, "interval is 0 or 1");
         return;
     }
-    r = wanted[0] == '1' ? take_interval(endpoint) : take(endpoint);
+    r = wanted[0] == '1' ? take_interval(endpoint) : take(endpoint, "");
     if (r < 0) {
         fail(answer, r);
         return;
@@ -347,6 +351,7 @@ static void answer_list(struct weir_endpoint *endpoint, const struct weir_http_r
 {
     static const char text[] =
         "/metrics            Prometheus text\n"
+        "/metrics?as=LABEL   the same of all loops merged, under one label; so too /hlog\n"
         "/json               all numbers since the loops were opened, and the live ops\n"
         "/json?interval=1    the numbers since the last request of this kind\n"
         "/hlog               HdrHistogram log\n"

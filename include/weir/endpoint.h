@@ -8,6 +8,8 @@
  *
  *   /                  a list of these, text
  *   /metrics           Prometheus text
+ *   /metrics?as=LABEL  all loops merged into one, task by task, as weir_snapshot_add() does under
+ *                      one label; %41 is "A"
  *   /json              all numbers since the loops were opened, as weir_snapshot_write() does, and
  *                      the live ops
  *   /json?interval=1   the numbers of an interval: since the last request of this kind, by whoever;
@@ -15,7 +17,7 @@
  *                      interval once more to who asks within half a second of its end. So one
  *                      interval is all that is kept, whatever the number of clients, and two that
  *                      ask each second both see intervals of half a second to a second.
- *   /hlog              HdrHistogram log
+ *   /hlog              HdrHistogram log; and ?as=LABEL
  *   /trace?loop=LABEL  Chrome trace of a loop's flight recorder; %41 is "A"; LABEL may be left out
  *                      where there is one loop
  *

@@ -65,6 +65,13 @@ def every_page_answers():
         assert re.search(r'^weir_task_finished_total\{loop="main",task="fetch"\} [1-9]', body, re.M)
         assert 'loop="side & co"' in body
 
+        merged = ask(service, "/metrics?as=a%6cl")[2]
+        assert re.search(r'^weir_task_finished_total\{loop="all",task="fetch"\} [1-9]', merged,
+                         re.M), merged
+        assert 'loop="main"' not in merged and "side" not in merged, merged
+        for wrong in ["%6x", "x" * 48]:
+            assert ask(service, "/metrics?as=" + wrong)[0] == 400, wrong
+
         document = ask_json(service)
         assert [loop["label"] for loop in document["loops"]] == ["main", "side & co"]
         assert document["since_ns"] == 0 and document["taken_ns"] > 0

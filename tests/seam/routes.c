@@ -467,6 +467,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_files_own_position_is_used_by_every_route),
     cmocka_unit_test(a_broken_pipe_is_EPIPE_and_raises_no_signal_by_any_route),
     cmocka_unit_test(inline_does_on_the_spot_what_does_not_block),
+    cmocka_unit_test(a_file_in_memory_is_read_and_written_on_the_spot_if_that_is_said),
     cmocka_unit_test(inline_waits_like_any_op_for_what_would_block),
     cmocka_unit_test(a_turn_tries_no_more_than_its_share_on_the_spot_and_all_are_done),
     cmocka_unit_test(inline_reads_without_end_keep_neither_timers_nor_posts_from_coming),
