@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <weir/weir.h>
 
+enum { EXPORT_BLOCK_MAX = 4096 }; /* what O_DIRECT may want that a buffer has room for */
+
 struct export
 {
     const char *name; /* "": the one that is meant when no name is said */
@@ -35,7 +37,8 @@ struct opened {
     bool is_memory;     /* of a tmpfs */
 };
 
-/* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device. */
+/* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device; -EINVAL: O_DIRECT wants
+ * larger blocks than EXPORT_BLOCK_MAX. */
 int export_open(const struct export *export, struct opened *ret_opened);
 
 struct sync_wait;
