@@ -12,6 +12,7 @@ import contextlib
 
 import hostile_crowd
 import hostile_handshake
+import hostile_reload
 import hostile_requests
 import hostile_storage
 import hostile_time
@@ -20,7 +21,7 @@ from server import need, need_policy, run_tests
 import ward
 
 MODULES = [hostile_handshake, hostile_requests, hostile_crowd, hostile_time, hostile_storage,
-           hostile_tls]
+           hostile_reload, hostile_tls]
 
 
 def main():

@@ -67,6 +67,22 @@ def a_handshake_that_goes_on_for_ever_is_dropped():
             keep_busy(client, wire.option_bytes(wire.OPT_LIST))
 
 
+@control_differs(nbdkit='has no limit to a handshake')
+def a_handshake_whose_answers_nobody_takes_is_dropped():
+    with serve('--handshake-timeout', '1') as ward, ward.greeted() as client:
+        client.socket.setblocking(False)
+
+        def is_dropped():
+            try:
+                while True:
+                    client.socket.send(wire.option_bytes(wire.OPT_LIST) * 1000)
+            except BlockingIOError:
+                return False
+            except (BrokenPipeError, ConnectionResetError):
+                return True
+        until('who takes no answer is hung up on', is_dropped, 60)
+
+
 def a_handshake_byte_by_byte_is_a_handshake():
     with mistreated() as ward, ward.connect() as client:
         client.receive_hello()
@@ -200,7 +216,8 @@ def signals_during_the_end_do_not_make_it_a_bad_one():
 
 TESTS = [
     clients_idle_in_the_handshake_are_dropped_and_those_in_transmission_stay,
-    a_handshake_that_goes_on_for_ever_is_dropped, a_handshake_byte_by_byte_is_a_handshake,
+    a_handshake_that_goes_on_for_ever_is_dropped,
+    a_handshake_whose_answers_nobody_takes_is_dropped, a_handshake_byte_by_byte_is_a_handshake,
     requests_byte_by_byte_are_requests, a_payload_in_pieces_is_written_where_it_belongs,
     what_is_in_flight_at_sigterm_is_answered_in_full,
     clients_that_hold_their_sockets_do_not_keep_a_server_from_its_end,

@@ -232,6 +232,20 @@ def a_damaged_record_ends_the_connection():
         client.must_be_dropped('a record that nobody has sealed')
 
 
+def a_session_ends_with_a_word():
+    """Or its end could be anybody's."""
+    with serve_tls() as ward:
+        for goes in [lambda client: client.go().send(wire.request_bytes(wire.CMD_DISC)),
+                     lambda client: equal('ABORT', client.ask_option(wire.OPT_ABORT)[0], REP_ACK)]:
+            with ward.connect() as client:
+                client.hello()
+                equal('STARTTLS', client.ask_option(wire.OPT_STARTTLS), (REP_ACK, []))
+                client.socket = context().wrap_socket(client.socket, server_hostname='localhost',
+                                                      suppress_ragged_eofs=False)
+                goes(client)
+                equal('the end', client.socket.recv(1), b'')
+
+
 def clients_idle_in_a_tls_handshake_are_dropped():
     if Settings.control:
         raise Skipped('nbdkit has no limit to a handshake')
@@ -253,5 +267,6 @@ TESTS = [
     what_is_no_tls_is_hung_up_on, clients_that_vanish_in_tls_hurt_nobody,
     sessions_are_given_back,
     a_tls_handshake_byte_by_byte_is_one, a_damaged_record_ends_the_connection,
+    a_session_ends_with_a_word,
     clients_idle_in_a_tls_handshake_are_dropped,
 ]

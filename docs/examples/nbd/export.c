@@ -36,6 +36,9 @@ static int look_at(int fd, bool direct, struct opened *ret_opened)
         return S_ISDIR(is.st_mode) ? -EISDIR : -ENOTSUP;
     }
     block = direct ? direct_block(fd, block) : 1;
+    if (block == 0 || block > EXPORT_BLOCK_MAX || (block & (block - 1)) != 0) {
+        return -EINVAL;
+    }
     struct statfs system;
     bool is_memory = fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC;
     *ret_opened =

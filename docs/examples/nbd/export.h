@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <weir/weir.h>
 
+enum { EXPORT_BLOCK_MAX = 4096 }; /* what O_DIRECT may want that a buffer has room for */
+
 struct export
 {
     const char *name; /* "": the one that is meant when no name is said */
@@ -35,7 +37,8 @@ struct opened {
     bool is_memory;     /* of a tmpfs */
 };
 
-/* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device. */
+/* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device; -EINVAL: O_DIRECT wants
+ * larger blocks than EXPORT_BLOCK_MAX. */
 int export_open(const struct export *export, struct opened *ret_opened);
 
 struct sync_wait;
@@ -50,9 +53,9 @@ struct file {
     struct weir_loop *loop;
     struct weir_task *syncing, *reopening; /* the tasks of its own ops */
     struct opened opened;
-    uint32_t users;   /* requests that use opened.fd */
+    uint32_t users;   /* ops and syncs that use opened.fd: they end by themselves, and soon */
     bool is_opening;  /* anew, on a worker */
-    bool is_changing; /* to what was opened: begin no request, it is over soon */
+    bool is_changing; /* to what was opened: start no op, it is over soon */
 
     struct weir_op sync;
     struct sync_wait *waiting, *last_waiting; /* for the next sync */
@@ -67,7 +70,7 @@ struct file {
 /* The callback comes once all that is written by now is on the disk, or is not: -errno. */
 void file_sync(struct file *file, struct sync_wait *wait);
 
-/* A request begins to use it, and ends. */
+/* An op of a request begins to use it, and ends. */
 static inline void file_use(struct file *file)
 {
     file->users++;

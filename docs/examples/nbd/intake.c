@@ -244,8 +244,8 @@ static void begin(struct connection *connection, struct request *request,
 /* The next request. False: not now. */
 static bool take_header(struct connection *connection)
 {
-    if (connection_pending(connection) < NBD_REQUEST_BYTES || connection->file->is_changing ||
-        connection->ends || connection->live >= CONNECTION_REQUESTS_MAX) {
+    if (connection_pending(connection) < NBD_REQUEST_BYTES || connection->ends ||
+        connection->live >= CONNECTION_REQUESTS_MAX) {
         return false;
     }
     const unsigned char *bytes = connection_bytes(connection);
@@ -289,8 +289,8 @@ static bool take_header(struct connection *connection)
 bool intake_waits(const struct connection *connection)
 {
     const struct intake *intake = &connection->intake;
-    return intake->blocked || intake->splitting || connection->is_starved ||
-           connection_pending(connection) >= NBD_REQUEST_BYTES;
+    return connection->file->is_changing || intake->blocked || intake->splitting ||
+           connection->is_starved || connection_pending(connection) >= NBD_REQUEST_BYTES;
 }
 
 void intake_take(struct connection *connection)
@@ -298,7 +298,8 @@ void intake_take(struct connection *connection)
     struct intake *intake = &connection->intake;
     int steps = connection->shard->is_shared ? STEPS_SHARED_MAX : STEPS_MAX;
     for (intake->bytes = 0; steps > 0 && intake->bytes < BYTES_MAX; steps--) {
-        if (connection->phase != CONNECTION_TRANSMISSION || intake->blocked) {
+        if (connection->phase != CONNECTION_TRANSMISSION || intake->blocked ||
+            connection->file->is_changing) {
             return;
         }
         if (intake->splitting     ? !split(connection)

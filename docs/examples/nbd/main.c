@@ -26,6 +26,7 @@ static struct tls_config *tls;
 static struct weir_endpoint *endpoint;
 static struct weir_op signalled, ticking, watching, expiring;
 static struct rate rate;
+static const char *socket_path; /* ours to remove */
 static bool is_over;
 
 static int fail(const char *what, int error)
@@ -66,6 +67,15 @@ static void on_expired(struct weir_op *op)
     }
 }
 
+/* While we listen at it: afterwards it may be another's. */
+static void remove_socket(void)
+{
+    if (socket_path) {
+        unlink(socket_path);
+        socket_path = NULL;
+    }
+}
+
 /* Clients get the replies to what they have asked for, and no more. */
 static void drain(void)
 {
@@ -76,6 +86,7 @@ static void drain(void)
     service_notify("STOPPING=1");
     weir_op_timeout_in(&expiring, server_loop(&server), options.drain_ns);
     submit(&expiring, on_expired);
+    remove_socket();
     server_drain(&server);
 }
 
@@ -143,6 +154,9 @@ static int make(const char *path)
     }
     int result = ftruncate(fd, (off_t)options.create_bytes) < 0 ? -errno : 0;
     close(fd);
+    if (result < 0) { /* or it would be served the next time, as it is */
+        unlink(path);
+    }
     return result;
 }
 
@@ -165,7 +179,8 @@ static int make_exports(void)
 static int listen_all(int given, int *fds)
 {
     if (given > SERVER_LISTENERS_MAX) {
-        return fail("LISTEN_FDS", -E2BIG);
+        fail("LISTEN_FDS", -E2BIG);
+        return -E2BIG;
     }
     int count = given;
     for (int i = 0; i < given; i++) {
@@ -174,6 +189,7 @@ static int listen_all(int given, int *fds)
     if (given == 0 && options.unix_path) {
         fds[0] = listen_unix(options.unix_path);
         count = fds[0] < 0 ? fds[0] : 1;
+        socket_path = fds[0] < 0 ? NULL : options.unix_path;
     } else if (given == 0) {
         count = listen_tcp(options.listen_host, options.listen_port, fds, SERVER_LISTENERS_MAX);
     }
@@ -294,9 +310,7 @@ static int run(int given)
             print_uris(fds, count);
         }
         result = serve(given == 0);
-        if (given == 0 && options.unix_path) {
-            unlink(options.unix_path);
-        }
+        remove_socket();
     }
     return server_close(&server) < 0 ? 1 : result;
 }

@@ -52,19 +52,24 @@ static unsigned char *put_chunk(unsigned char *to, const struct request *request
     return nbd_put32(to, length);
 }
 
+/* Of a reply that may have several, each says where. */
 static void make_error(struct request *request, bool is_structured, bool is_last)
 {
     const char *text = strerrordesc_np(-request->error); /* any thread, no memory */
-    size_t length = text ? strlen(text) : 0;
+    size_t length = text ? strlen(text) : 0, length_max = sizeof request->header - 34;
+    const struct request *whole = request->whole;
+    bool is_part = request->type == NBD_CMD_READ && whole->issued + whole->unissued > whole->length;
     unsigned char *to = request->header;
-    length = length > sizeof request->header - 26 ? sizeof request->header - 26 : length;
+    length = length > length_max ? length_max : length;
     if (!is_structured) {
         to = put_simple(to, request, request->error);
     } else {
-        to = put_chunk(to, request, NBD_CHUNK_ERROR, is_last, (uint32_t)(6 + length));
+        to = put_chunk(to, request, is_part ? NBD_CHUNK_ERROR_OFFSET : NBD_CHUNK_ERROR, is_last,
+                       (uint32_t)((is_part ? 14 : 6) + length));
         to = nbd_put32(to, error_of(request->error));
         to = nbd_put16(to, (uint16_t)length);
         to = (unsigned char *)memcpy(to, text ? text : "", length) + length;
+        to = is_part ? nbd_put64(to, request->offset) : to;
     }
     set_bytes(request, request->header, to);
 }

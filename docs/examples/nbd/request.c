@@ -28,19 +28,27 @@ struct request *request_new(struct connection *connection, uint32_t type, uint32
     memset(request, 0, sizeof *request);
     request->connection = connection;
     request->whole = request;
-    request->file = connection->file;
     request->memory = memory;
     request->type = (uint16_t)type;
     request->holds = 1;
     request->open = 1;
-    request->failures = atomic_load(&request->file->export->failures);
+    request->failures = atomic_load(&connection->file->export->failures);
     if (data_bytes > 0) {
         uintptr_t data = (uintptr_t)request + before;
         request->data = (unsigned char *)((data + alignment - 1) & ~(uintptr_t)(alignment - 1));
     }
-    file_use(request->file);
     connection->live++;
     return request;
+}
+
+/* Not while a client is waited for, be it for a WRITE's bytes or to take what it has read: the file
+ * cannot be changed then. */
+static void use_file(struct request *request)
+{
+    if (!request->file) {
+        request->file = request->connection->file;
+        file_use(request->file);
+    }
 }
 
 static void leave_file(struct request *request)
@@ -153,17 +161,21 @@ static void piece_is_back(struct request *request, int error)
         read_is_back(request);
         return;
     }
-    bool complete = is_complete(whole);
+    bool is_over = is_complete(whole);
+    bool syncs =
+        is_over && whole->error == 0 && changes(whole->type) && whole->flags & NBD_CMD_FLAG_FUA;
+    if (syncs) { /* what the piece has written to, and no other file */
+        use_file(whole);
+    }
     if (request != whole) {
         drop_payload(request);
         request_release(request); /* the whole holds itself */
+    } else if (!syncs) {
+        leave_file(whole);
     }
-    if (!complete) {
-        return;
-    }
-    if (whole->error == 0 && changes(whole->type) && whole->flags & NBD_CMD_FLAG_FUA) {
+    if (syncs) {
         sync_and_answer(whole);
-    } else {
+    } else if (is_over) {
         answer(whole);
     }
 }
@@ -285,8 +297,14 @@ static enum weir_route route_of(const struct request *request)
 
 void request_start(struct request *request)
 {
-    unsigned flags = WEIR_WHOLE | (request->file->opened.is_memory ? WEIR_IN_MEMORY : 0);
-    int fd = request->file->opened.fd;
+    const struct opened *opened = &request->connection->file->opened;
+    if (request->offset > opened->size || request->length > opened->size - request->offset) {
+        piece_is_back(request, -EIO); /* the file has been changed for a shorter one */
+        return;
+    }
+    use_file(request);
+    unsigned flags = WEIR_WHOLE | (opened->is_memory ? WEIR_IN_MEMORY : 0);
+    int fd = opened->fd;
     request->op.flags = 0;
     switch (request->type) {
     case NBD_CMD_READ:
@@ -326,6 +344,7 @@ void request_flush(struct request *request)
 {
     request->open = 0;
     request->failures = request->connection->failures;
+    use_file(request);
     sync_and_answer(request);
 }
 

@@ -22,8 +22,8 @@ struct request {
     struct connection *connection;
     struct request *next;  /* in line to be sent, or on its way */
     struct request *whole; /* itself, or what this is a piece of */
-    struct file *file;
-    struct buffer *memory;     /* that it stands in */
+    struct file *file;     /* while it is used: from the start of an op to its end, or a sync's */
+    struct buffer *memory; /* that it stands in */
     struct buffer *payload[2]; /* that a WRITE's bytes stand in, where they were received */
     struct sync_wait sync;
 

@@ -28,7 +28,8 @@ static struct client *client_of(struct connection *connection)
 
 /* --- from thread to thread -------------------------------------------------------------------- */
 
-/* Has `callback` called in the thread of a member. It needs no room: its task has places. */
+/* Has `callback` called in the thread of a member, unless that has ended. It needs no room: its task
+ * has places. The op is the caller's, not one that is on its way still. */
 static void tell(struct member *member, struct weir_op *op, weir_callback *callback, void *user)
 {
     weir_op_nop(op);
@@ -36,7 +37,7 @@ static void tell(struct member *member, struct weir_op *op, weir_callback *callb
     op->task = member->shard.tasks[WORK_OTHER];
     op->user = user;
     int result = weir_loop_post(member->shard.loop, op);
-    if (result < 0 && result != -EBUSY) { /* not to be: there are more places than posts */
+    if (result < 0 && result != -ESHUTDOWN) { /* not to be: there are more places than posts */
         fprintf(stderr, "weir-nbd: a thread cannot be reached: %s\n", strerror(-result));
         abort();
     }
@@ -240,8 +241,11 @@ void server_hang_up(struct server *server)
 
 bool server_ping(struct server *server)
 {
-    bool is_well = atomic_exchange(&server->answered, 0) == server->options.shards;
-    tell_all(server, offsetof(struct member, ping), on_ping);
+    bool is_well = atomic_load(&server->answered) == server->options.shards;
+    if (is_well) { /* else the last ones are on their way still */
+        atomic_store(&server->answered, 0);
+        tell_all(server, offsetof(struct member, ping), on_ping);
+    }
     return is_well;
 }
 

@@ -120,7 +120,9 @@ static int open_tasks(struct shard *shard)
         [WORK_BLOCK_STATUS] = {.name = "block status"},
         [WORK_RECEIVE] = {.name = "receive", .reserve = connections},
         [WORK_SEND] = {.name = "send", .reserve = connections},
-        [WORK_OTHER] = {.name = "other", .reserve = connections + exports + OTHERS},
+        [WORK_OTHER] = {.name = "other",
+                        .reserve = connections + exports + OTHERS,
+                        .offload_reserve = exports},
     };
     for (int i = 0; i < WORK_COUNT; i++) {
         if (tasks[i].name) {
