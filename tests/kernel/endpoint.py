@@ -68,7 +68,7 @@ def every_page_answers():
         merged = ask(service, "/metrics?as=a%6cl")[2]
         assert re.search(r'^weir_task_finished_total\{loop="all",task="fetch"\} [1-9]', merged,
                          re.M), merged
-        assert 'loop="main"' not in merged and "side" not in merged, merged
+        assert 'loop="main"' not in merged and 'side & co' not in merged, merged
         for wrong in ["%6x", "x" * 48]:
             assert ask(service, "/metrics?as=" + wrong)[0] == 400, wrong
 
