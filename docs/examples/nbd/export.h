@@ -37,8 +37,8 @@ struct opened {
     bool is_memory;     /* of a tmpfs */
 };
 
-/* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device; -EINVAL: O_DIRECT wants
- * larger blocks than EXPORT_BLOCK_MAX. */
+/* Blocks. 0 or -errno; -EISDIR; -ENOTSUP: neither a file nor a block device; -EINVAL: O_DIRECT
+ * wants larger blocks than EXPORT_BLOCK_MAX. */
 int export_open(const struct export *export, struct opened *ret_opened);
 
 struct sync_wait;

@@ -28,8 +28,8 @@ static struct client *client_of(struct connection *connection)
 
 /* --- from thread to thread -------------------------------------------------------------------- */
 
-/* Has `callback` called in the thread of a member, unless that has ended. It needs no room: its task
- * has places. The op is the caller's, not one that is on its way still. */
+/* Has `callback` called in the thread of a member, unless that has ended. It needs no room: its
+ * task has places. */
 static void tell(struct member *member, struct weir_op *op, weir_callback *callback, void *user)
 {
     weir_op_nop(op);
