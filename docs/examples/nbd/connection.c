@@ -223,7 +223,7 @@ static void on_received(struct weir_op *op)
         return; /* it had no deadline; see linger() */
     }
     if (op->result > 0) {
-        if (connection->tls) {
+        if (connection->tls && connection->phase < CONNECTION_LINGERING) {
             tls_received(connection->tls, (size_t)op->result);
         } else {
             connection->in_end += (uint32_t)op->result;
@@ -260,7 +260,7 @@ static void receive(struct connection *connection)
     }
     size_t room;
     void *into;
-    if (connection->tls) {
+    if (connection->tls && connection->phase < CONNECTION_LINGERING) { /* in it, room ends */
         into = tls_input(connection->tls, &room);
     } else {
         if (connection->phase == CONNECTION_LINGERING) { /* nobody looks at it */
