@@ -70,3 +70,25 @@ void buffer_drop(struct buffers *buffers, struct buffer *buffer)
     buffers->free_count++;
     buffers->was_dropped = true;
 }
+
+void *buffer_carve(struct buffers *buffers, struct share *share, struct carving *carving,
+                   uint32_t length, uint32_t alignment, struct buffer **ret_buffer)
+{
+    struct buffer *buffer = carving->buffer;
+    if (buffer && buffer->holds == 1) { /* all that was cut from it is gone */
+        carving->used = 0;
+    }
+    uint32_t at = (carving->used + alignment - 1) & ~(alignment - 1); /* buffers begin a page */
+    if (!buffer || at + length > BUFFER_BYTES) {
+        struct buffer *next = buffer_take(buffers, share);
+        if (!next) {
+            return NULL;
+        }
+        buffer_drop(buffers, buffer);
+        carving->buffer = buffer = next;
+        at = 0;
+    }
+    carving->used = at + length;
+    *ret_buffer = buffer_hold(buffer);
+    return buffer->bytes + at;
+}

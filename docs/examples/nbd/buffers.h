@@ -30,6 +30,13 @@ struct share {
     uint32_t held;
 };
 
+/* A buffer from which small pieces are cut, one after the other. Zeroed at first; its buffer is to
+ * be dropped at last. */
+struct carving {
+    struct buffer *buffer;
+    uint32_t used;
+};
+
 struct buffers {
     struct buffer *all;
     struct buffer *free;
@@ -52,6 +59,10 @@ static inline struct buffer *buffer_hold(struct buffer *buffer)
     buffer->holds++;
     return buffer;
 }
+/* A piece of the carving's buffer, or of the next: with a hold, which is *ret_buffer's. alignment:
+ * a power of 2, to a page. At most BUFFER_BYTES. NULL: not now. */
+void *buffer_carve(struct buffers *buffers, struct share *share, struct carving *carving,
+                   uint32_t length, uint32_t alignment, struct buffer **ret_buffer);
 /* NULL too. */
 void buffer_drop(struct buffers *buffers, struct buffer *buffer);
 

@@ -28,37 +28,15 @@ void connection_tell(const struct connection *connection, const char *format, ..
 
 /* --- memory ----------------------------------------------------------------------------------- */
 
-static void *align(unsigned char *bytes, uint32_t alignment)
-{
-    return (void *)(((uintptr_t)bytes + alignment - 1) & ~(uintptr_t)(alignment - 1));
-}
-
 void *connection_carve(struct connection *connection, uint32_t length, uint32_t alignment,
                        struct buffer **ret_buffer)
 {
-    struct buffers *buffers = &connection->shard->buffers;
-    struct buffer *buffer = connection->carving;
-    if (buffer && buffer->holds == 1) { /* all that was carved from it is gone */
-        connection->carved = 0;
-    }
-    if (buffer) {
-        unsigned char *bytes = align(buffer->bytes + connection->carved, alignment);
-        if (bytes + length <= buffer->bytes + BUFFER_BYTES) {
-            connection->carved = (uint32_t)(bytes - buffer->bytes) + length;
-            *ret_buffer = buffer_hold(buffer);
-            return bytes;
-        }
-    }
-    struct buffer *next = buffer_take(buffers, &connection->share);
-    if (!next) {
+    void *bytes = buffer_carve(&connection->shard->buffers, &connection->share,
+                               &connection->carving, length, alignment, ret_buffer);
+    if (!bytes) {
         shard_mark_starved(connection->shard, connection);
-        return NULL;
     }
-    buffer_drop(buffers, buffer);
-    connection->carving = next;
-    connection->carved = length;
-    *ret_buffer = buffer_hold(next);
-    return next->bytes;
+    return bytes;
 }
 
 /* Room in `in` for what comes next. False: no buffer now. A piece of a WRITE that is being filled
@@ -172,7 +150,11 @@ static bool fill_records(struct connection *connection)
         int64_t taken =
             tls_write(connection->tls, (char *)request->iov[0].iov_base + connection->reply_done,
                       request->iov[0].iov_len - connection->reply_done);
-        if (taken <= 0) { /* its output is full, or it is broken, and its output says so */
+        if (taken < 0) {
+            connection_break(connection, "its TLS is broken");
+            return false;
+        }
+        if (taken == 0) { /* its output is full */
             break;
         }
         connection->reply_done += (uint64_t)taken;
@@ -452,7 +434,7 @@ static void go(struct connection *connection)
 {
     struct shard *shard = connection->shard;
     buffer_drop(&shard->buffers, connection->in);
-    buffer_drop(&shard->buffers, connection->carving);
+    buffer_drop(&shard->buffers, connection->carving.buffer);
     tls_close(connection->tls);
     shard_forget(shard, connection);
     shard->options.gone(connection);

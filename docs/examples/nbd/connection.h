@@ -65,9 +65,8 @@ struct connection {
 
     /* requests */
     struct intake intake;
-    struct buffer *carving; /* where requests and their data are made */
-    uint32_t carved;
-    uint32_t live; /* requests, to the end of their replies */
+    struct carving carving; /* where requests and their data are made */
+    uint32_t live;          /* requests, to the end of their replies */
     struct weir_room room;
 
     /* sending */

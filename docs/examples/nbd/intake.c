@@ -189,15 +189,17 @@ static int check(const struct connection *connection, const struct header *heade
     if (header->type == NBD_CMD_READ && header->length > NBD_PAYLOAD_MAX) {
         return -EINVAL;
     }
+    if (header->flags & NBD_CMD_FLAG_DF && header->length > BUFFER_PIECE) {
+        return -EOVERFLOW; /* it cannot be one chunk; the protocol demands that of 64 KiB */
+    }
     return check_range(header, &connection->file->opened);
 }
 
-/* Whether its pieces have to follow each other as one: the data of a simple reply, or of the one
- * chunk that DF asks for. */
+/* Whether its pieces have to follow each other as one: the data of a simple reply. */
 static bool is_read_as_stream(const struct connection *connection, const struct header *header)
 {
     return header->type == NBD_CMD_READ && header->length > BUFFER_PIECE &&
-           (!connection->negotiated.structured || header->flags & NBD_CMD_FLAG_DF);
+           !connection->negotiated.structured;
 }
 
 /* What a request needs of memory for itself. */

@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* What a disk does not give back by then, after all clients were hung up on, is left. */
@@ -184,7 +184,13 @@ static int listen_all(int given, int *fds)
     }
     int count = given;
     for (int i = 0; i < given; i++) {
+        int listens = 0;
+        socklen_t length = sizeof listens;
         fds[i] = SERVICE_FD_FIRST + i;
+        if (getsockopt(fds[i], SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens) {
+            fail("LISTEN_FDS: not a socket that listens", -ENOTSOCK);
+            return -ENOTSOCK;
+        }
     }
     if (given == 0 && options.unix_path) {
         fds[0] = listen_unix(options.unix_path);

@@ -76,25 +76,17 @@ static void make_error(struct request *request, bool is_structured, bool is_last
 
 void reply_make_read(struct request *piece, bool is_structured, bool is_last)
 {
-    struct request *whole = piece->whole;
     unsigned char *data = piece->data, *from = data;
-    uint32_t length = piece->length;
-    if (whole->is_stream && piece == whole) { /* the data of all pieces follow */
-        length += whole->unissued;
-        is_last = true;
-    }
     if (piece->error < 0) {
         make_error(piece, is_structured, is_last);
         return;
     }
-    if (whole->is_stream && piece != whole) {
-        from = data;
-    } else if (is_structured) {
+    if (is_structured) {
         from = data - NBD_STRUCTURED_REPLY_BYTES - sizeof piece->offset;
         unsigned char *to = put_chunk(from, piece, NBD_CHUNK_OFFSET_DATA, is_last,
-                                      (uint32_t)sizeof piece->offset + length);
+                                      (uint32_t)sizeof piece->offset + piece->length);
         nbd_put64(to, piece->offset);
-    } else {
+    } else if (piece == piece->whole) { /* further pieces are data alone */
         from = data - NBD_SIMPLE_REPLY_BYTES;
         put_simple(from, piece, 0);
     }

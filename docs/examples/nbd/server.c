@@ -12,6 +12,7 @@
 
 #define PAUSE_NS (100 * WEIR_MS) /* after an accept that failed */
 #define SEND_BUFFER (1 << 20)    /* bytes, at most: net.core.wmem_max */
+#define OTHERS 32                /* ops of a shard's: signals, listeners, what it is told */
 #define POSTS_OTHER 128          /* that may wait: what shards tell each other */
 #define CLOSE_NS (2 * WEIR_S)    /* for what does not come back */
 
@@ -343,6 +344,8 @@ static int open_member(struct member *member, const char **ret_culprit)
     struct shard_options options = server->options.shard;
     char label[WEIR_LABEL_MAX + 1];
     uint32_t shards = server->options.shards;
+    /* The first accepts, and has all clients come home; all may be told something. */
+    options.others = OTHERS + (member == server->members ? options.connections + shards : 0);
     options.connections = (options.connections + shards - 1) / shards;
     options.loop.posts_max = server->options.shard.connections + POSTS_OTHER;
     options.loop.timers_max = 64;

@@ -5,10 +5,6 @@
 #include <errno.h>
 #include <unistd.h>
 
-/* Ops beside those of connections and of the gate: syncs and their like, per export; accepting,
- * signals. */
-#define OTHERS 16u
-
 /* --- connections that have something to do ---------------------------------------------------- */
 
 void shard_mark_ready(struct shard *shard, struct connection *connection)
@@ -121,7 +117,7 @@ static int open_tasks(struct shard *shard)
         [WORK_RECEIVE] = {.name = "receive", .reserve = connections},
         [WORK_SEND] = {.name = "send", .reserve = connections},
         [WORK_OTHER] = {.name = "other",
-                        .reserve = connections + exports + OTHERS,
+                        .reserve = connections + exports + shard->options.others,
                         .offload_reserve = exports},
     };
     for (int i = 0; i < WORK_COUNT; i++) {
@@ -139,7 +135,8 @@ int shard_open(struct shard *shard, const struct shard_options *options)
 {
     *shard = (struct shard){.options = *options};
     struct weir_options loop = options->loop;
-    loop.depth = options->depth + 3 * options->connections + 2 * options->export_count + OTHERS;
+    loop.depth =
+        options->depth + 3 * options->connections + 2 * options->export_count + options->others;
     loop.user = shard;
     int result = buffers_open(&shard->buffers, options->connections);
     result = result < 0 ? result : weir_loop_open(&loop, &shard->loop);

@@ -40,6 +40,7 @@ struct shard_options {
     struct weir_options loop; /* policy, spin, flags; the shard sets the depth */
     uint32_t depth;           /* requests on their way to the files at most */
     uint32_t connections;     /* at most */
+    uint32_t others;          /* ops of its owner's, with the task WORK_OTHER */
     struct export *exports;
     uint32_t export_count;
     struct tls_config *tls; /* NULL: none. Else nothing is served without */
