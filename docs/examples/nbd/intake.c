@@ -8,7 +8,7 @@
 /* What is taken of one connection before what was taken is carried out, so that the first replies
  * are on their way while the next are made; and less where others have something to do as well. */
 #define STEPS_MAX 32
-#define STEPS_SHARED_MAX 8
+#define STEPS_SHARED_MAX 4
 #define BYTES_MAX (128u << 10) /* of READs */
 
 static uint32_t piece_of(uint32_t bytes)
