@@ -284,15 +284,13 @@ static void fill_write(struct request *request, int fd)
     }
 }
 
-/* Which way is the quickest. What is in the page cache is copied on the spot, if it is little: of
- * much, one piece is sent while the next is read, so that goes by the ring. Writes to files that
- * are not memory cannot be tried, and memory needs no other way. */
+/* Which way is the quickest. What is little is copied on the spot, if that needs no device: from
+ * the page cache, or to a file that is memory; writes to others cannot be tried. Of much, one piece
+ * is moved by the ring or its workers while the next is received, or sent. */
 static enum weir_route route_of(const struct request *request)
 {
-    bool is_small = request->length <= ON_THE_SPOT_MAX;
-    bool is_memory = request->file->opened.is_memory;
-    bool is_read = request->type == NBD_CMD_READ;
-    return (is_read && is_small) || (!is_read && is_memory) ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
+    bool may_try = request->type == NBD_CMD_READ || request->file->opened.is_memory;
+    return may_try && request->length <= ON_THE_SPOT_MAX ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
 }
 
 void request_start(struct request *request)
