@@ -14,7 +14,7 @@ import nbd_visitors
 
 SLICE_S = 20  # of one run of fio; then all its connections are new
 FIRST_MINUTE_S = 60
-RSS_BOUND_MIB = 4
+RSS_BOUND_MIB = 8  # a buffer of the pool is touched when more are held than ever before
 # In a run too short for a first minute, what is touched for the first time cannot be told apart.
 RSS_BOUND_SHORT_MIB = 64
 SHORT_S = 120
