@@ -16,6 +16,24 @@ static uint32_t piece_of(uint32_t bytes)
     return bytes < BUFFER_PIECE ? bytes : BUFFER_PIECE;
 }
 
+/* The next piece of a READ or WRITE that has more than one. NULL: not now. */
+static struct request *next_piece(struct connection *connection, struct request *whole)
+{
+    uint32_t length = piece_of(whole->unissued);
+    struct request *request = request_new(connection, whole->type, whole->data ? length : 0);
+    if (request) {
+        request->whole = whole;
+        request->cookie = whole->cookie;
+        request->offset = whole->offset + whole->issued;
+        request->length = length;
+        whole->holds++;
+        whole->open++;
+        whole->issued += length;
+        whole->unissued -= length;
+    }
+    return request;
+}
+
 /* --- READ: pieces are made -------------------------------------------------------------------- */
 
 /* The next piece. False: not now. */
@@ -30,20 +48,11 @@ static bool split(struct connection *connection)
         request_release(whole);
         return true;
     }
-    uint32_t length = piece_of(whole->unissued);
-    struct request *request = request_new(connection, NBD_CMD_READ, length);
+    struct request *request = next_piece(connection, whole);
     if (!request) {
         return false;
     }
-    request->whole = whole;
-    request->cookie = whole->cookie;
-    request->offset = whole->offset + whole->issued;
-    request->length = length;
-    whole->holds++;
-    whole->open++;
-    whole->issued += length;
-    whole->unissued -= length;
-    connection->intake.bytes += length;
+    connection->intake.bytes += request->length;
     request_start(request);
     return true;
 }
@@ -67,23 +76,6 @@ static void add_payload(struct request *request, struct buffer *in, const unsign
         request->iov_count++;
     }
     request->done += length;
-}
-
-/* The next piece to be filled. NULL: not now. */
-static struct request *next_piece(struct connection *connection, struct request *whole)
-{
-    uint32_t length = piece_of(whole->unissued);
-    struct request *request = request_new(connection, NBD_CMD_WRITE, whole->data ? length : 0);
-    if (request) {
-        request->whole = whole;
-        request->offset = whole->offset + whole->issued;
-        request->length = length;
-        whole->holds++;
-        whole->open++;
-        whole->issued += length;
-        whole->unissued -= length;
-    }
-    return request;
 }
 
 /* More bytes. False: not now. */
