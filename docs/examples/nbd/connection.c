@@ -10,9 +10,10 @@
 
 /* Less room than this is not worth a receive. */
 #define ROOM_MIN (32u << 10)
-#define TOO_LONG "its handshake takes too long"
 /* How long what a client still sends is listened to, at the end. */
 #define LINGER_NS (1 * WEIR_S)
+
+static const char too_long[] = "its handshake takes too long";
 
 void connection_tell(const struct connection *connection, const char *format, ...)
 {
@@ -118,7 +119,7 @@ static void on_sent(struct weir_op *op)
     connection->is_sending = false;
     release_all(sent);
     if (op->result < 0) {
-        connection_break(connection, op->result == -ETIME ? TOO_LONG : "it cannot be sent to");
+        connection_break(connection, op->result == -ETIME ? too_long : "it cannot be sent to");
     } else if (connection->tls) {
         tls_output_sent(connection->tls, (size_t)op->result);
     }
@@ -185,7 +186,7 @@ static void send_replies(struct connection *connection)
         return;
     }
     connection->sending.flags = WEIR_WHOLE;
-    connection->sending.deadline_ns = connection->file ? 0 : connection->hello_by_ns;
+    connection->sending.deadline_ns = connection->file ? 0 : connection->until_ns;
     connection->is_sending = submit(connection, &connection->sending, WORK_SEND, on_sent);
     if (!connection->is_sending) {
         release_all(connection->sent);
@@ -215,7 +216,7 @@ static void on_received(struct weir_op *op)
     connection->has_ended = true;
     if (op->result < 0 && connection->phase < CONNECTION_LINGERING) {
         connection_break(connection,
-                         op->result == -ETIME ? TOO_LONG : "it cannot be received from");
+                         op->result == -ETIME ? too_long : "it cannot be received from");
     }
 }
 
@@ -255,7 +256,7 @@ static void receive(struct connection *connection)
     }
     weir_op_recv(&connection->receiving, connection->fd, into, room, 0);
     connection->receiving.deadline_ns =
-        connection->phase == CONNECTION_TRANSMISSION ? 0 : connection->hello_by_ns;
+        connection->phase == CONNECTION_TRANSMISSION ? 0 : connection->until_ns;
     connection->is_receiving =
         submit(connection, &connection->receiving, WORK_RECEIVE, on_received);
     if (!connection->is_receiving) {
@@ -376,7 +377,7 @@ static void on_shut_down(struct weir_op *op)
 static void linger(struct connection *connection)
 {
     connection->phase = CONNECTION_LINGERING;
-    connection->hello_by_ns = weir_now(connection->shard->loop) + LINGER_NS;
+    connection->until_ns = weir_now(connection->shard->loop) + LINGER_NS;
     weir_op_shutdown(&connection->closing, connection->fd, SHUT_WR);
     connection->is_shutting = submit(connection, &connection->closing, WORK_OTHER, on_shut_down);
     connection->has_ended |= !connection->is_shutting;
@@ -466,7 +467,7 @@ void connection_begin(struct connection *connection, struct shard *shard, int fd
 {
     connection->shard = shard;
     connection->fd = fd;
-    connection->hello_by_ns = weir_now(shard->loop) + shard->options.handshake_ns;
+    connection->until_ns = weir_now(shard->loop) + shard->options.handshake_ns;
     connection->next = shard->connections;
     if (connection->next) {
         connection->next->previous = connection;

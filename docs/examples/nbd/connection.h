@@ -55,7 +55,7 @@ struct connection {
     bool is_receiving;
     struct buffer *in;
     uint32_t in_start, in_end; /* what of it is not taken yet */
-    uint64_t hello_by_ns;      /* when the handshake has to be over */
+    uint64_t until_ns;         /* when the handshake has to be over; at the end, the lingering */
     struct tls *tls;           /* NULL: in the clear */
 
     /* negotiated */
