@@ -2,6 +2,7 @@
 """clients_service.py: the server as a service: several exports, several loops, sockets that it is
 given, signals, and what it tells the service manager."""
 import contextlib
+import ctypes
 import fcntl
 import os
 import re
@@ -11,8 +12,8 @@ import socket
 import subprocess
 
 from clients_copy import SIZE, patchy_file
-from server import (GUARD, MIB, Failed, check, contents, equal, random_file, real_folder, run,
-                    same_contents, system_environment, until, want)
+from server import (GUARD, MIB, Failed, Skipped, check, contents, equal, random_file, real_folder,
+                    run, same_contents, system_environment, until, want)
 
 
 def size_of(uri):
@@ -298,6 +299,58 @@ def the_service_manager_is_told(rig):
                   == ['READY=1', 'READY=1', 'STOPPING=1'])
 
 
+PTRACE_DETACH, PTRACE_SEIZE, PTRACE_INTERRUPT = 17, 0x4206, 0x4207
+
+
+@contextlib.contextmanager
+def held_still(thread):
+    """One thread of a process of ours stands still; the others go on."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+
+    def ptrace(request):
+        if libc.ptrace(request, thread, None, None) < 0:
+            raise Skipped(f'ptrace: {os.strerror(ctypes.get_errno())}')
+    ptrace(PTRACE_SEIZE)
+    ptrace(PTRACE_INTERRUPT)
+    os.waitpid(thread, 0x40000000)  # __WALL; it is stopped now
+    try:
+        yield
+    finally:
+        ptrace(PTRACE_DETACH)
+
+
+def second_loop(pid):
+    """The thread that waits for I/O, and is not the first; workers wait for a futex."""
+    wait = {int(thread): contents(f'/proc/{pid}/task/{thread}/wchan')
+            for thread in os.listdir(f'/proc/{pid}/task') if int(thread) != pid}
+    if set(wait.values()) <= {b'0'}:
+        raise Skipped('the kernel does not say where a thread waits (wchan)')
+    loops = [thread for thread, where in wait.items()
+             if b'epoll' in where or where.startswith((b'ep_', b'io_'))]
+    return loops[0] if len(loops) == 1 else None
+
+
+def a_watchdog_is_not_fed_while_any_loop_stands_still(rig):
+    rig.weir_only()
+    with real_folder() as folder:
+        manager = Manager(folder, False)
+        told = {'NOTIFY_SOCKET': manager.name, 'WATCHDOG_USEC': '100000'}
+        with manager.socket, rig.serve(random_file(f'{folder}/disk', MIB), folder, '--loops', '2',
+                                       environment=told) as server:
+            manager.hear('WATCHDOG=1')
+            until('the second loop sleeps', lambda: second_loop(server.process.pid))
+            with held_still(second_loop(server.process.pid)):
+                manager.socket.settimeout(1)  # ten times as long as it may be silent
+                fed = 0
+                with contextlib.suppress(Failed):  # nothing is heard any more
+                    for fed in range(4):
+                        manager.hear('WATCHDOG=1')
+                check(f'it is fed {fed} times', fed < 3)  # one or two were on their way
+            manager.socket.settimeout(GUARD)
+            manager.hear('WATCHDOG=1')  # again
+
+
 def a_watchdog_of_another_process_is_not_fed(rig):
     rig.weir_only()
     with real_folder() as folder:
@@ -326,5 +379,6 @@ TESTS = [
     a_hangup_makes_it_look_at_its_files_again,
     either_signal_ends_it_with_0_and_removes_its_socket,
     the_service_manager_is_told,
+    a_watchdog_is_not_fed_while_any_loop_stands_still,
     a_watchdog_of_another_process_is_not_fed,
 ]
