@@ -2,6 +2,7 @@
 #include <engine/observe/recorder.h>
 
 #define EVENTS_LEAST 1024
+#define TRIES 4 /* of a reader */
 
 static uint64_t count_places(uint32_t events)
 {
@@ -40,8 +41,8 @@ static void copy_event(struct weir_record *into, const struct weir_record *from)
  *
  * Oldest first, because it is the oldest that the writer is behind.
  */
-uint64_t weir_recorder_copy(const struct weir_recorder *recorder, struct weir_record *ret_records,
-                            uint64_t *ret_first)
+static uint64_t copy_once(const struct weir_recorder *recorder, struct weir_record *ret_records,
+                          uint64_t *ret_first)
 {
     uint64_t places = recorder->mask + 1;
     /* Acquire: pairs with the release store in weir_recorder_note(): these are written whole. */
@@ -62,4 +63,18 @@ uint64_t weir_recorder_copy(const struct weir_recorder *recorder, struct weir_re
     }
     *ret_first = certain;
     return end - certain;
+}
+
+/* A reader that lost its CPU, or met memory untouched, may find most of it overwritten meanwhile. */
+uint64_t weir_recorder_copy(const struct weir_recorder *recorder, struct weir_record *ret_records,
+                            uint64_t *ret_first)
+{
+    uint64_t count = 0;
+    for (int i = 0; i < TRIES; i++) {
+        count = copy_once(recorder, ret_records, ret_first);
+        if (*ret_first == 0 || count > recorder->mask / 2) {
+            break;
+        }
+    }
+    return count;
 }

@@ -64,7 +64,8 @@ typedef int weir_writer(void *context, const char *text, size_t size);
  * beginning was overwritten begins there, marked "begun": "earlier"; one that is live ends at the
  * dump, marked "live"; one that was cleared and submitted anew while live is marked "lost". Tasks
  * are named as they are now. Any thread, also while the loop is stuck; events that are overwritten
- * meanwhile are left out. Allocates (malloc) meanwhile, about 70 bytes an event.
+ * meanwhile are left out, and if they are most of them it reads anew, three times at most.
+ * Allocates (malloc) meanwhile, about 70 bytes an event.
  * 0; -EINVAL: NULL; -ENODATA: opened without recorder_events; -ENOMEM; -ECHILD; what the writer
  * answered.
  */

@@ -8,7 +8,9 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #define EVENTS 1024u
 #define OPS 61u /* prime to the ring: a place sees every op */
@@ -53,17 +55,22 @@ static uint32_t task_of(uint64_t number)
     return (uint32_t)(number / 4 % (WEIR_KIND_COUNT - 1));
 }
 
+static void write_events(struct race *race, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        uint64_t number = race->recorder.written;
+        struct weir_op *op = &race->ops[op_of(number)];
+        op->fd = fd_of(number);
+        weir_recorder_note(&race->recorder, what_of(number), op, task_of(number), value_of(number),
+                           stamp_of(number));
+    }
+}
+
 static void *write_on(void *argument)
 {
     struct race *race = argument;
     while (!__atomic_load_n(&race->stop, __ATOMIC_RELAXED)) {
-        for (int i = 0; i < 64; i++) {
-            uint64_t number = race->recorder.written;
-            struct weir_op *op = &race->ops[op_of(number)];
-            op->fd = fd_of(number);
-            weir_recorder_note(&race->recorder, what_of(number), op, task_of(number),
-                               value_of(number), stamp_of(number));
-        }
+        write_events(race, 64);
     }
     return NULL;
 }
@@ -140,6 +147,48 @@ static void what_is_read_beside_a_writer_was_written_whole(void **state)
     free(memory);
 }
 
+/* A writer that goes once around whenever the reader meets a page that it has not touched. */
+static struct {
+    struct race race;
+    char *pages;
+    size_t size;
+    unsigned laps;
+} around;
+
+static void go_around(int number, siginfo_t *info, void *context)
+{
+    (void)number;
+    (void)context;
+    char *at = info->si_addr;
+    if (at < around.pages || at >= around.pages + around.size ||
+        mprotect(around.pages, around.size, PROT_READ | PROT_WRITE) != 0) {
+        abort();
+    }
+    around.laps++;
+    write_events(&around.race, EVENTS);
+}
+
+static void a_reader_that_was_overtaken_reads_again(void **state)
+{
+    (void)state;
+    struct sigaction go = {.sa_sigaction = go_around, .sa_flags = SA_SIGINFO};
+    struct sigaction before;
+    void *ring;
+    void *memory = open_race(&around.race, &ring);
+    around.size = EVENTS * sizeof(struct weir_record);
+    around.pages = mmap(NULL, around.size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_true(around.pages != MAP_FAILED);
+    write_events(&around.race, 3 * EVENTS);
+    assert_int_equal(sigaction(SIGSEGV, &go, &before), 0);
+    uint64_t count = check_copy(&around.race, (struct weir_record *)(void *)around.pages);
+    assert_int_equal(sigaction(SIGSEGV, &before, NULL), 0);
+    assert_int_equal(around.laps, 1);
+    assert_int_equal(count, EVENTS - 1);
+    assert_int_equal(munmap(around.pages, around.size), 0);
+    free(ring);
+    free(memory);
+}
+
 /* The stages of a life follow from its number too. */
 static void check_dump(const struct told *told)
 {
@@ -184,6 +233,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_read_beside_a_writer_was_written_whole),
         cmocka_unit_test(every_dump_beside_a_writer_is_whole),
+        cmocka_unit_test(a_reader_that_was_overtaken_reads_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
