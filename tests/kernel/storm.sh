@@ -1,11 +1,12 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# storm.sh PROGRAM POLICY seeds: the storm with fixed seeds and one that is new each time; 200 of
-# them with WEIR_LONG=1.
-# storm.sh PROGRAM POLICY broken-cancel: the storm must notice that cancels are lost.
+# storm.sh PROGRAM POLICY OPS seeds: the storm with fixed seeds and one that is new each time; 200
+# of them with WEIR_LONG=1.
+# storm.sh PROGRAM POLICY OPS broken-cancel: the storm must notice that cancels are lost.
 set -u
 program=$1
 policy=$2
+ops=$3
 
 seeds()
 {
@@ -15,8 +16,8 @@ seeds()
     fi
     for seed in $fixed "$(date +%s%N)"; do
         count=$((count + 1))
-        if ! "$program" --policy "$policy" --seed "$seed" --ops 100000; then
-            echo "FAILED: $program --policy $policy --seed $seed --ops 100000"
+        if ! "$program" --policy "$policy" --seed "$seed" --ops "$ops"; then
+            echo "FAILED: $program --policy $policy --seed $seed --ops $ops"
             failed=$((failed + 1))
         fi
     done
@@ -28,7 +29,7 @@ broken_cancel()
 {
     local output code seed
     for seed in 1 2 3; do
-        output=$("$program" --policy "$policy" --seed "$seed" --ops 100000 --patience 3 \
+        output=$("$program" --policy "$policy" --seed "$seed" --ops "$ops" --patience 3 \
             --broken-cancel 2>&1)
         code=$?
         echo "$output"
@@ -39,7 +40,7 @@ broken_cancel()
     done
 }
 
-case $3 in
+case $4 in
 seeds) seeds ;;
 broken-cancel) broken_cancel ;;
 esac

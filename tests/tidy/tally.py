@@ -3,7 +3,8 @@
 """tally.py TESTLOG: adds up a meson test log and ends with "N passed, N failed[, N skipped]".
 
 A cmocka program counts as the tests it ran, any other as one (exit 77: skipped). Skips are listed
-with the reason the test printed. Exits 1 if a test failed, or if none passed.
+with the reason the test printed, failures with the first error they told. Exits 1 if a test
+failed, or if none passed.
 """
 import json
 import re
@@ -61,6 +62,18 @@ def last_line(text):
     return lines[-1] if lines else ''
 
 
+ERROR = re.compile(r'ERROR: \S+Sanitizer|WARNING: ThreadSanitizer|runtime error:'
+                   r'|^\[  (?:ERROR| LINE)   \]|[Ff]ailed: |FAILED: |^\w+(?:Error|Exception)\b')
+
+
+def first_error(record):
+    """What a failed test said, in a line."""
+    lines = [line.strip() for key in ('stderr', 'stdout')
+             for line in (record.get(key) or '').splitlines() if line.strip()]
+    said = [line for line in lines if ERROR.search(line)] or lines[-1:] or ['it said nothing']
+    return ' '.join(said[:2])[:200]
+
+
 def tally_one(record):
     out = record.get('stdout') or ''
     err = record.get('stderr') or ''
@@ -82,7 +95,8 @@ def report(records, write):
         passed += here[0]
         failed += here[1]
         if here[1]:
-            failures.append(f"{record['name']} ({record['result'].lower()}, {here[1]} failed)")
+            failures.append(f"{record['name']} ({record['result'].lower()}, {here[1]} failed)"
+                            f": {first_error(record)}")
         skips += [(record['name'], test, reason) for test, reason in here[2]]
     for name, test, reason in skips:
         reason = re.sub(r'^skip(?:ped)?: *', '', reason, flags=re.I)

@@ -47,6 +47,23 @@ SKIPPING = ('x', 'OK',
             '[  SKIPPED ] c\n[  SKIPPED ] d\n[  SKIPPED ] e\n\n 3 SKIPPED TEST(S)\n')
 
 
+FAILING = [
+    ('x', 'FAIL', f'[==========] Running 1 test(s).\n{RUN}c\n',
+     '[  ERROR   ] --- 0x1 != 0\n[   LINE   ] --- c.c:8: error: Failure!\n[  FAILED  ] c\n'),
+    ('y', 'FAIL', 'on we go\n', 'warm\ny.c:25: failed: size > 500\n'),
+    ('z', 'FAIL', 'ok 1\n', '==12==ERROR: AddressSanitizer: heap-use-after-free on\nmore\n'),
+    ('v', 'FAIL', '', 'Traceback (most recent call last):\n  File x\nAssertionError: no\n'),
+    ('w', 'TIMEOUT', '', ''),
+]
+FAILURES = [
+    'failed: x (fail, 1 failed): [  ERROR   ] --- 0x1 != 0 [   LINE   ] --- c.c:8: error: Failure!',
+    'failed: y (fail, 1 failed): y.c:25: failed: size > 500',
+    'failed: z (fail, 1 failed): ==12==ERROR: AddressSanitizer: heap-use-after-free on',
+    'failed: v (fail, 1 failed): AssertionError: no',
+    'failed: w (timeout, 1 failed): it said nothing',
+]
+
+
 def lines_of(programs):
     lines = []
     records = [dict(zip(('name', 'result', 'stdout', 'stderr'), program)) for program in programs]
@@ -66,6 +83,10 @@ def main():
     if got != 0 or lines != expected:
         wrong += 1
         print(f'skips: {got} {lines}')
+    got, lines = lines_of(FAILING)
+    if got != 1 or lines[:-1] != FAILURES:
+        wrong += 1
+        print(f'failures: {got} {lines}')
     with tempfile.TemporaryDirectory() as folder:  # no log at all: nothing ran
         done = subprocess.run([sys.executable, tally.__file__, os.path.join(folder, 'gone')],
                               capture_output=True, text=True, check=False)
