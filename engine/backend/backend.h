@@ -43,19 +43,35 @@ struct weir_event {
  * when it sleeps. The loop stores ASLEEP, then looks at every inbox once more, then turns; a
  * producer fills an inbox, then looks, and exchanges RUNG. All are seq_cst: one of the two sees the
  * other.
+ *
+ * UNTOUCHED from when the loop has its thread until somebody rings, who then always wakes the loop
+ * by the system call. So a loop that has read UNTOUCHED sleeps without a store and a look: the one
+ * locked instruction of its turn.
  */
-enum { WEIR_BELL_AWAKE, WEIR_BELL_ASLEEP, WEIR_BELL_RUNG };
+enum { WEIR_BELL_AWAKE, WEIR_BELL_ASLEEP, WEIR_BELL_RUNG, WEIR_BELL_UNTOUCHED };
 
 struct weir_bell {
     uint32_t word;
 };
 
-/* True: the loop sleeps, wake it. Any thread. */
+static inline bool weir_bell_wants_a_call(uint32_t word)
+{
+    return word == WEIR_BELL_ASLEEP || word == WEIR_BELL_UNTOUCHED;
+}
+
+/* True: the loop sleeps, or may: wake it. Any thread. */
 static inline bool weir_bell_ring(struct weir_bell *bell)
 {
     /* The load first: most find the loop awake, and leave the line to it. */
-    return __atomic_load_n(&bell->word, __ATOMIC_SEQ_CST) == WEIR_BELL_ASLEEP &&
-           __atomic_exchange_n(&bell->word, WEIR_BELL_RUNG, __ATOMIC_SEQ_CST) == WEIR_BELL_ASLEEP;
+    return weir_bell_wants_a_call(__atomic_load_n(&bell->word, __ATOMIC_SEQ_CST)) &&
+           weir_bell_wants_a_call(
+               __atomic_exchange_n(&bell->word, WEIR_BELL_RUNG, __ATOMIC_SEQ_CST));
+}
+
+/* Relaxed: who rings an untouched bell makes the call after; once it is touched, it stays so. */
+static inline bool weir_bell_is_untouched(const struct weir_bell *bell)
+{
+    return __atomic_load_n(&bell->word, __ATOMIC_RELAXED) == WEIR_BELL_UNTOUCHED;
 }
 
 /* Which clock: for stamps (cheap), or for deadlines (exact). */

@@ -245,18 +245,22 @@ static void look_through_window(struct weir_backend *backend, int asleep)
     }
 }
 
-/* Says that the loop sleeps. Until when it may: not at all if others have left something. */
+/* Says that the loop sleeps, to who may have rung. Until when it may: not at all if others have
+ * left something. */
 static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bool quiet)
 {
     if (weir_unlikely(!quiet)) {
         look_through_window(loop->backend, 0);
     }
-    /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
-    __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
+    bool untouched = weir_bell_is_untouched(&loop->bell);
+    if (!untouched) {
+        /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
+        __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
+    }
     if (weir_unlikely(!quiet)) {
         look_through_window(loop->backend, 1);
     }
-    if (weir_loop_is_rung(loop)) {
+    if (!untouched && weir_loop_is_rung(loop)) {
         until_ns = WEIR_NO_SLEEP;
     }
     return until_ns;
@@ -282,7 +286,9 @@ int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet)
         until_ns = fall_asleep(loop, until_ns, quiet);
     }
     count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
-    /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
-    __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
+    if (!weir_bell_is_untouched(&loop->bell)) {
+        /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
+        __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
+    }
     return count;
 }

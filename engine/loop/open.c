@@ -410,6 +410,11 @@ static int bind_to_thread(struct weir_loop *loop, const struct weir_options *opt
         return r;
     }
     loop->unowned = false;
+    /* Seq_cst, and before the look: whoever rang until now found it awake, and made no call. */
+    __atomic_store_n(&loop->bell.word, WEIR_BELL_UNTOUCHED, __ATOMIC_SEQ_CST);
+    if (weir_loop_is_rung(loop)) {
+        __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
+    }
     weir_guard_set(loop->guard, weir_thread_self());
     return 0;
 }

@@ -65,7 +65,7 @@ static uint64_t copy_once(const struct weir_recorder *recorder, struct weir_reco
     return end - certain;
 }
 
-/* A reader that lost its CPU, or met memory untouched, may find most of it overwritten meanwhile. */
+/* A reader that loses its CPU meanwhile, or meets untouched memory, may find most overwritten. */
 uint64_t weir_recorder_copy(const struct weir_recorder *recorder, struct weir_record *ret_records,
                             uint64_t *ret_first)
 {

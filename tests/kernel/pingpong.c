@@ -4,11 +4,12 @@
  * between the look at it and the sleep, and before it is sent; a lost one is a hang. The bell is
  * behind all of it, and each way to ring it has its own inbox.
  *
- *   pingpong --policy io_uring|epoll --by wake|post|offload [--foreign] [--spin NS] [--seed N]
- *            [--rounds N]
+ *   pingpong --policy io_uring|epoll --by wake|post|offload [--foreign] [--spin NS] [--fresh]
+ *            [--seed N] [--rounds N]
  *
  * 100,000 rounds; 10 million with WEIR_LONG=1. --foreign: the loop sleeps in an epoll set of its
- * host, which has the loop's fd.
+ * host, which has the loop's fd. --fresh: one way, wake or post, and to a new loop each time, a
+ * hundredth as often: it is the first ring of a bell.
  */
 #include "check.h"
 
@@ -31,6 +32,7 @@ enum by { BY_WAKE, BY_POST, BY_OFFLOAD };
 static enum weir_policy policy = WEIR_AUTO;
 static enum by by;
 static bool foreign;
+static bool fresh;
 static uint64_t spin_ns;
 static uint64_t rounds;
 static uint64_t seed;
@@ -167,6 +169,43 @@ static void between_two_loops(void)
     pthread_barrier_destroy(&through);
 }
 
+/* --- to new loops ----------------------------------------------------------------------------- */
+
+static void *serve(void *context)
+{
+    struct player *player = context;
+    for (uint64_t round = 1; round <= rounds; round++) {
+        pthread_barrier_wait(player->through);
+        delay(&player->random);
+        send_ball(player, round);
+        pthread_barrier_wait(player->through); /* nobody may wake a closed loop */
+    }
+    return NULL;
+}
+
+static void to_new_loops(void)
+{
+    struct player here = {.random = seed};
+    struct player there = {.other = &here, .random = seed + 1};
+    pthread_barrier_t through;
+    pthread_t thread;
+    CHECK_EQUAL(pthread_barrier_init(&through, NULL, 2), 0);
+    here.through = there.through = &through;
+    CHECK_EQUAL(pthread_create(&thread, NULL, serve, &there), 0);
+    for (uint64_t round = 1; round <= rounds; round++) {
+        here.loop = open_loop(0);
+        pthread_barrier_wait(&through);
+        while (ball_of(&here) < round) {
+            delay(&here.random);
+            sleep_and_turn(&here);
+        }
+        pthread_barrier_wait(&through);
+        check_close(here.loop);
+    }
+    CHECK_EQUAL(pthread_join(thread, NULL), 0);
+    pthread_barrier_destroy(&through);
+}
+
 /* --- between a loop and its workers ----------------------------------------------------------- */
 
 static unsigned answers;
@@ -227,20 +266,17 @@ static int one_of(const char *value, const char *const *names)
 static void take_options(int argc, char **argv)
 {
     static const struct option options[] = {
-        {"policy", required_argument, NULL, 'p'},
-        {"by", required_argument, NULL, 'b'},
-        {"foreign", no_argument, NULL, 'f'},
-        {"spin", required_argument, NULL, 's'},
-        {"seed", required_argument, NULL, 'e'},
-        {"rounds", required_argument, NULL, 'r'},
-        {0},
+        {"policy", required_argument, NULL, 'p'}, {"by", required_argument, NULL, 'b'},
+        {"foreign", no_argument, NULL, 'f'},      {"fresh", no_argument, NULL, 'n'},
+        {"spin", required_argument, NULL, 's'},   {"seed", required_argument, NULL, 'e'},
+        {"rounds", required_argument, NULL, 'r'}, {0},
     };
     static const char *const policies[] = {"auto", "io_uring", "epoll", NULL};
     static const char *const ways[] = {"wake", "post", "offload", NULL};
     const char *given = getenv("WEIR_LONG");
     bool is_long = given != NULL && strcmp(given, "1") == 0;
     check_guard(is_long ? GUARD_SECONDS_LONG : GUARD_SECONDS);
-    rounds = is_long ? 10000000 : 100000;
+    rounds = 0;
     seed = (uint64_t)time(NULL);
     for (int option; (option = getopt_long(argc, argv, "", options, NULL)) != -1;) {
         switch (option) {
@@ -252,6 +288,9 @@ static void take_options(int argc, char **argv)
             break;
         case 'f':
             foreign = true;
+            break;
+        case 'n':
+            fresh = true;
             break;
         case 's':
             spin_ns = strtoull(optarg, NULL, 0);
@@ -266,6 +305,10 @@ static void take_options(int argc, char **argv)
             exit(2);
         }
     }
+    CHECK(!fresh || (by != BY_OFFLOAD && !foreign)); /* workers ring, and so does being hosted */
+    if (rounds == 0) {
+        rounds = (is_long ? 10000000 : 100000) / (fresh ? 100 : 1);
+    }
 }
 
 int main(int argc, char **argv)
@@ -275,6 +318,8 @@ int main(int argc, char **argv)
     fflush(stdout);
     if (by == BY_OFFLOAD) {
         with_workers();
+    } else if (fresh) {
+        to_new_loops();
     } else {
         between_two_loops();
     }

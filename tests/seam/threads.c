@@ -324,6 +324,15 @@ SEAM_TEST(a_wake_before_the_sleep_returns_at_once)
     seam_end(loop);
 }
 
+SEAM_TEST(a_wake_before_the_adoption_is_not_slept_through)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.flags = WEIR_FOR_ADOPTION});
+    expect_equal(weir_loop_wake(loop), 0);
+    expect_equal(weir_loop_adopt(loop), 0);
+    expect_equal(seam_turn(loop, -1), 0);
+    seam_end(loop);
+}
+
 struct player {
     struct weir_loop *loop;
     struct player *other;
@@ -395,6 +404,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(twenty_loops_live_in_one_thread),
     cmocka_unit_test(another_loop_may_be_turned_inside_a_callback),
     cmocka_unit_test(a_wake_before_the_sleep_returns_at_once),
+    cmocka_unit_test(a_wake_before_the_adoption_is_not_slept_through),
     cmocka_unit_test(wakes_are_never_lost),
 };
 

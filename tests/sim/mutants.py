@@ -76,8 +76,11 @@ MUTANTS = [
      '        return true;\n    }\n'
      '    if (op->state != WEIR_IN_FLIGHT || op->with != WEIR_CARRIER_TIMER) {'),
     ('skip the re-check before sleep', 'engine/loop/carry.c',
-     r'if \(weir_loop_is_rung\(loop\)\) \{',
+     r'if \(!untouched && weir_loop_is_rung\(loop\)\) \{',
      'if (false) {'),
+    ('let the first ring be silent', 'engine/backend/backend.h',
+     r'return word == WEIR_BELL_ASLEEP \|\| word == WEIR_BELL_UNTOUCHED;',
+     'return word == WEIR_BELL_ASLEEP;'),
     ('complete a WHOLE transfer early', 'engine/loop/settle.c',
      r'bool ended = \*result == 0 \|\| op->moved >= weir_op_bytes\(op\);',
      'bool ended = *result == 0 || 2 * op->moved >= weir_op_bytes(op);'),
