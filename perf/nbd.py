@@ -149,7 +149,8 @@ epoll.
 """
 
 SOAK_HELP = """\
-Minutes of mixed load on weir-nbd: fio with 70 % reads of 4k to 1M on two connections, writes that
+Minutes of mixed load on weir-nbd. First a crowd of clients that ask for much and read nothing, so
+that what the server has for clients has been touched. Then fio with 70 % reads of 4k to 1M on two connections, writes that
 are verified, trims; clients that connect, do a little and leave, and others that break off within
 the handshake, a header or a payload. --metrics is scraped each second.
 
@@ -221,8 +222,7 @@ def parser_of_all():
                       f"{', '.join(nbd_servers.SERVERS)}")
     soak.add_argument("--rss-bound", type=number_from(0.1, float), metavar="MIB",
                       help="how much the resident set may grow (default: "
-                      f"{nbd_soak.RSS_BOUND_MIB}; {nbd_soak.RSS_BOUND_SHORT_MIB} in less than two "
-                      "minutes)")
+                      f"{nbd_soak.RSS_BOUND_MIB})")
     soak.add_argument("--size", type=size_of, default=256 << 20, metavar="SIZE",
                       help="of the image in tmpfs (default: 256M)")
     return parser

@@ -14,11 +14,10 @@ import nbd_visitors
 
 SLICE_S = 20  # of one run of fio; then all its connections are new
 FIRST_MINUTE_S = 60
-RSS_BOUND_MIB = 8  # a buffer of the pool is touched when more are held than ever before
-# In a run too short for a first minute, what is touched for the first time cannot be told apart.
-RSS_BOUND_SHORT_MIB = 64
+RSS_BOUND_MIB = 1
 SHORT_S = 120
 VISITORS = 2
+CROWD = 60  # of the 64 that a server takes if not told otherwise
 FDS_GO_S = 30
 
 
@@ -152,7 +151,7 @@ def growth_mib(samples, settled_s):
 def soak(name, options, seconds, work, image, progress):
     """One server's soak: a report, in which `failures` says what was wrong."""
     settled_s = FIRST_MINUTE_S if seconds >= SHORT_S else seconds / 2
-    bound = options.rss_bound or (RSS_BOUND_MIB if seconds >= SHORT_S else RSS_BOUND_SHORT_MIB)
+    bound = options.rss_bound or RSS_BOUND_MIB
     folder = os.path.join(work, f"soak-{name}")
     os.mkdir(folder)
     with nbd_servers.running(name, folder, image, options, metrics=True) as server:
@@ -160,6 +159,8 @@ def soak(name, options, seconds, work, image, progress):
         for kind in nbd_visitors.KINDS:
             last = options.size // 8 * 7
             nbd_visitors.visit(kind, server.unix, last, options.size, random.Random(0))
+        # And as many as it takes: memory for clients is touched when more is held than ever before.
+        nbd_visitors.crowd(server.unix, 0, options.size, CROWD, server.rss_kib)
         watch = Watch(server, options.size, seconds, progress)
         with contextlib.ExitStack() as stack:
             fds_before = fds_when_quiet(server)

@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import struct
+import time
 
 import nbd_servers
 
@@ -22,6 +23,7 @@ READ, WRITE, DISCONNECT, FLUSH = 0, 1, 2, 3
 HAS_FLUSH, HAS_FUA = 1 << 2, 1 << 3
 FUA = 1
 BLOCK = 4096
+CROWD_REQUESTS, CROWD_READ, CROWD_S = 32, 256 << 10, 30
 
 
 class Client:
@@ -165,6 +167,32 @@ def does_not_wait_for_answers(path, begin, _end, chance):
         count = chance.randint(1, 64)
         client.socket.sendall(b"".join(client.request(READ, begin, 16 * BLOCK)
                                        for _ in range(count)))
+
+
+def crowd(path, begin, end, count, look):
+    """So many clients at once, who ask for much and read nothing, so that all the memory that the
+    server has for them is out; until what `look` gives has not grown for a second."""
+    clients = []
+    try:
+        for _ in range(count):
+            clients.append(Client(path).go())
+            at, ask = begin, b""
+            while len(ask) < CROWD_REQUESTS * 28:
+                at = at if at + CROWD_READ <= end else begin
+                ask += clients[-1].request(READ, at, CROWD_READ)
+                at += CROWD_READ
+            clients[-1].socket.sendall(ask)
+        most, since, deadline = look(), time.monotonic(), time.monotonic() + CROWD_S
+        while time.monotonic() < min(since + 1, deadline):
+            time.sleep(0.05)
+            now = look()
+            if now > most:
+                most, since = now, time.monotonic()
+    except OSError as error:
+        raise nbd_servers.Failure(f"a crowd of {count}: {error!r}") from None
+    finally:
+        for client in clients:
+            client.socket.close()
 
 
 KINDS = (polite, knocks, aborts, breaks_off_in_an_option, breaks_off_in_a_header,
