@@ -149,10 +149,10 @@ epoll.
 """
 
 SOAK_HELP = """\
-Minutes of mixed load on weir-nbd. First a crowd of clients that ask for much and read nothing, so
-that what the server has for clients has been touched. Then fio with 70 % reads of 4k to 1M on two connections, writes that
+Minutes of mixed load on weir-nbd: fio with 70 % reads of 4k to 1M on two connections, writes that
 are verified, trims; clients that connect, do a little and leave, and others that break off within
-the handshake, a header or a payload. --metrics is scraped each second.
+the handshake, a header or a payload; and at first a crowd that asks for much and reads nothing, so
+that most of what the server has for clients is touched early. --metrics is scraped each second.
 
 It fails on an error of any client; on metrics that cannot be parsed or a counter that goes down; on
 a resident set that grows by more than --rss-bound after the first minute (after the first half, if

@@ -2,11 +2,12 @@
 """nbd_visitors: clients that come, do a little and leave, over raw sockets: some leave in a way
 that no client of a library can, in the middle of what they say."""
 
+import contextlib
+import itertools
 import os
 import random
 import socket
 import struct
-import time
 
 import nbd_servers
 
@@ -23,7 +24,7 @@ READ, WRITE, DISCONNECT, FLUSH = 0, 1, 2, 3
 HAS_FLUSH, HAS_FUA = 1 << 2, 1 << 3
 FUA = 1
 BLOCK = 4096
-CROWD_REQUESTS, CROWD_READ, CROWD_S = 32, 256 << 10, 30
+CROWD_REQUESTS, CROWD_READ = 32, 256 << 10
 
 
 class Client:
@@ -169,30 +170,16 @@ def does_not_wait_for_answers(path, begin, _end, chance):
                                        for _ in range(count)))
 
 
-def crowd(path, begin, end, count, look):
-    """So many clients at once, who ask for much and read nothing, so that all the memory that the
-    server has for them is out; until what `look` gives has not grown for a second."""
-    clients = []
-    try:
+def crowd(path, begin, end, count, seconds, stopped):
+    """So many clients at once, who ask for much and read nothing for that long: they keep of the
+    server's memory what it lets them."""
+    with contextlib.ExitStack() as stack:
+        offsets = itertools.cycle(range(begin, end - CROWD_READ + 1, CROWD_READ))
         for _ in range(count):
-            clients.append(Client(path).go())
-            at, ask = begin, b""
-            while len(ask) < CROWD_REQUESTS * 28:
-                at = at if at + CROWD_READ <= end else begin
-                ask += clients[-1].request(READ, at, CROWD_READ)
-                at += CROWD_READ
-            clients[-1].socket.sendall(ask)
-        most, since, deadline = look(), time.monotonic(), time.monotonic() + CROWD_S
-        while time.monotonic() < min(since + 1, deadline):
-            time.sleep(0.05)
-            now = look()
-            if now > most:
-                most, since = now, time.monotonic()
-    except OSError as error:
-        raise nbd_servers.Failure(f"a crowd of {count}: {error!r}") from None
-    finally:
-        for client in clients:
-            client.socket.close()
+            client = stack.enter_context(Client(path)).go()
+            client.socket.sendall(b"".join(client.request(READ, next(offsets), CROWD_READ)
+                                           for _ in range(CROWD_REQUESTS)))
+        stopped.wait(seconds)
 
 
 KINDS = (polite, knocks, aborts, breaks_off_in_an_option, breaks_off_in_a_header,

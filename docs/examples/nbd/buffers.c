@@ -6,12 +6,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#ifndef MADV_POPULATE_WRITE /* <linux/mman.h> since 5.14 */
+#define MADV_POPULATE_WRITE 23
+#endif
+
 int buffers_open(struct buffers *buffers, uint32_t connections)
 {
     *buffers = (struct buffers){.count = connections * BUFFERS_SURE + BUFFERS_LENT};
     size_t bytes = (size_t)buffers->count * BUFFER_BYTES;
     buffers->all = calloc(buffers->count, sizeof *buffers->all);
-    /* Touched only as it is used. */
+    /* Touched only as it is used: see touch(). */
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (!buffers->all || memory == MAP_FAILED) {
@@ -41,6 +45,17 @@ void buffers_close(struct buffers *buffers)
     *buffers = (struct buffers){0};
 }
 
+/* A buffer that is taken for the first time, whole: so memory grows with the most that were ever
+ * held at once, not with what happened to be in them. Where the kernel cannot (before 5.14), by and
+ * by. */
+static void touch(struct buffers *buffers, const struct buffer *buffer)
+{
+    if (buffer == &buffers->all[buffers->touched]) {
+        buffers->touched++;
+        madvise(buffer->bytes, BUFFER_BYTES, MADV_POPULATE_WRITE);
+    }
+}
+
 struct buffer *buffer_take(struct buffers *buffers, struct share *share)
 {
     if (share->held < BUFFERS_SURE) {
@@ -51,6 +66,7 @@ struct buffer *buffer_take(struct buffers *buffers, struct share *share)
     struct buffer *buffer = buffers->free;
     buffers->free = buffer->next;
     buffers->free_count--;
+    touch(buffers, buffer);
     buffer->share = share;
     buffer->holds = 1;
     share->held++;

@@ -43,6 +43,7 @@ struct buffers {
     unsigned char *memory;
     uint32_t count;
     uint32_t free_count;
+    uint32_t touched; /* so many, from the first, were taken ever */
     uint32_t sure;    /* of the free ones: kept for those who hold less than they are sure of, and
                        * for those who have not come yet */
     bool was_dropped; /* one became free: who waits may look again. The reader resets it */
