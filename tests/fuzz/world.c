@@ -266,7 +266,8 @@ static void clear_away(const char *folder, int within)
     static const char *const names[] = {"a", "b", "d", "s"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[4 * FOLDERS_MOST];
-        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        int length = snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        fuzz_expect(length < (int)sizeof path, "a path is too long", length);
         int64_t r = unlink_at(path, 0);
         if (r == -EISDIR && within < FOLDERS_MOST) {
             clear_away(path, within + 1);
