@@ -330,6 +330,7 @@ static void on_room(struct weir_room *room, int result)
     struct waiter *waiter = WEIR_CONTAINER(room, struct waiter, room);
     CHECK_EQUAL(result, 0);
     watching_spin(waiter->watching, 3);
+    __asm__ volatile(""); /* no tail call: it is to be found on the stack */
 }
 
 static void wait_on(enum weir_policy policy)
