@@ -430,7 +430,7 @@ struct weir_counters {
     uint64_t continued;    /* short transfers of WHOLE ops staged again */
     uint64_t rearmed; /* multishot ops started again that the kernel had ended for want of room */
     uint64_t cancels; /* that went to the kernel */
-    uint64_t wakes;   /* wake-ups of a sleeping loop that cost a system call */
+    uint64_t wakes;   /* wake-ups that cost a system call: of a sleeping loop, and the first */
     uint64_t posts;   /* accepted by weir_loop_post() */
     uint64_t posts_refused;     /* answered -EAGAIN */
     uint64_t offloaded;         /* calls given to workers, the backend's included */

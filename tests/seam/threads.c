@@ -333,6 +333,25 @@ SEAM_TEST(a_wake_before_the_adoption_is_not_slept_through)
     seam_end(loop);
 }
 
+static void wake_own(struct tracked *op)
+{
+    expect_equal(weir_loop_wake(op->op.loop), 0);
+}
+
+/* A bell that nobody had rung costs its first ring a call: see struct weir_bell. */
+SEAM_TEST(to_ring_a_running_loop_costs_no_call_but_the_first_time)
+{
+    struct weir_loop *loop = seam_loop();
+    for (int i = 0; i < 5; i++) {
+        struct tracked op = {.then = wake_own};
+        weir_op_nop(&op.op);
+        expect_equal(seam_carry_out(loop, &op), 0);
+        expect_equal(seam_turn(loop, -1), 0);
+    }
+    expect(seam_counters(loop).wakes <= 1);
+    seam_end(loop);
+}
+
 struct player {
     struct weir_loop *loop;
     struct player *other;
@@ -405,6 +424,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(another_loop_may_be_turned_inside_a_callback),
     cmocka_unit_test(a_wake_before_the_sleep_returns_at_once),
     cmocka_unit_test(a_wake_before_the_adoption_is_not_slept_through),
+    cmocka_unit_test(to_ring_a_running_loop_costs_no_call_but_the_first_time),
     cmocka_unit_test(wakes_are_never_lost),
 };
 
