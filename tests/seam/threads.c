@@ -344,7 +344,7 @@ SEAM_TEST(to_ring_a_running_loop_costs_no_call_but_the_first_time)
     struct weir_loop *loop = seam_loop();
     for (int i = 0; i < 5; i++) {
         struct tracked op = {.then = wake_own};
-        weir_op_nop(&op.op);
+        weir_op_timeout_in(&op.op, loop, WEIR_MS); /* it sleeps first, and takes what woke it */
         expect_equal(seam_carry_out(loop, &op), 0);
         expect_equal(seam_turn(loop, -1), 0);
     }
