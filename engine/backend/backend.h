@@ -74,6 +74,24 @@ static inline bool weir_bell_is_untouched(const struct weir_bell *bell)
     return __atomic_load_n(&bell->word, __ATOMIC_RELAXED) == WEIR_BELL_UNTOUCHED;
 }
 
+/* True: look at the inboxes once more before the turn. The loop's thread, as below. */
+static inline bool weir_bell_fall_asleep(struct weir_bell *bell)
+{
+    if (weir_bell_is_untouched(bell)) {
+        return false;
+    }
+    __atomic_store_n(&bell->word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
+    return true;
+}
+
+static inline void weir_bell_awake(struct weir_bell *bell)
+{
+    if (!weir_bell_is_untouched(bell)) {
+        /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
+        __atomic_store_n(&bell->word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
+    }
+}
+
 /* Which clock: for stamps (cheap), or for deadlines (exact). */
 enum weir_now {
     WEIR_NOW_STAMP,

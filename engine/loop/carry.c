@@ -252,15 +252,11 @@ static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bo
     if (weir_unlikely(!quiet)) {
         look_through_window(loop->backend, 0);
     }
-    bool untouched = weir_bell_is_untouched(&loop->bell);
-    if (!untouched) {
-        /* Seq_cst, and before the look at the inboxes: see struct weir_bell. */
-        __atomic_store_n(&loop->bell.word, WEIR_BELL_ASLEEP, __ATOMIC_SEQ_CST);
-    }
+    bool look_again = weir_bell_fall_asleep(&loop->bell);
     if (weir_unlikely(!quiet)) {
         look_through_window(loop->backend, 1);
     }
-    if (!untouched && weir_loop_is_rung(loop)) {
+    if (look_again && weir_loop_is_rung(loop)) {
         until_ns = WEIR_NO_SLEEP;
     }
     return until_ns;
@@ -286,9 +282,6 @@ int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet)
         until_ns = fall_asleep(loop, until_ns, quiet);
     }
     count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
-    if (!weir_bell_is_untouched(&loop->bell)) {
-        /* Relaxed: a waker that still sees ASLEEP wakes once for nothing. */
-        __atomic_store_n(&loop->bell.word, WEIR_BELL_AWAKE, __ATOMIC_RELAXED);
-    }
+    weir_bell_awake(&loop->bell);
     return count;
 }

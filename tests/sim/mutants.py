@@ -76,7 +76,7 @@ MUTANTS = [
      '        return true;\n    }\n'
      '    if (op->state != WEIR_IN_FLIGHT || op->with != WEIR_CARRIER_TIMER) {'),
     ('skip the re-check before sleep', 'engine/loop/carry.c',
-     r'if \(!untouched && weir_loop_is_rung\(loop\)\) \{',
+     r'if \(look_again && weir_loop_is_rung\(loop\)\) \{',
      'if (false) {'),
     ('let the first ring be silent', 'engine/backend/backend.h',
      r'return word == WEIR_BELL_ASLEEP \|\| word == WEIR_BELL_UNTOUCHED;',
