@@ -3,7 +3,8 @@
  * weir/snapshot.h: the numbers of any number of loops at one moment, and the formats that others
  * read: Prometheus text, JSON, HdrHistogram logs and percentile files.
  *
- * A snapshot is taken without stopping anybody, by any thread. Rows are kept by label and task: two
+ * A snapshot is taken without stopping anybody, by any thread: a busy loop goes on while its rows
+ * are copied, and the counters and histograms of one may be some ops apart. Rows are kept by label and task: two
  * loops added under one label are merged task by task (by name), which is exact; and so are tasks
  * of one name on one loop, a task named as a built-in one included. The difference of two snapshots
  * is an interval.

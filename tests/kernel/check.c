@@ -63,8 +63,53 @@ int check_wait(pid_t child)
     return WEXITSTATUS(status);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+static bool is_running(const char *thread)
+{
+    char path[64];
+    char text[256] = "";
+    snprintf(path, sizeof path, "/proc/self/task/%s/stat", thread);
+    FILE *file = fopen(path, "re");
+    if (!file) {
+        return false;
+    }
+    bool read = fgets(text, sizeof text, file) != NULL;
+    fclose(file);
+    const char *end = strrchr(text, ')'); /* the name may have others in it */
+    return read && end && strncmp(end, ") R", 3) == 0;
+}
+
+static bool another_is_running(void)
+{
+    bool running = false;
+    DIR *threads = opendir("/proc/self/task");
+    CHECK(threads != NULL);
+    for (struct dirent *entry; (entry = readdir(threads));) {
+        pid_t thread = (pid_t)atoi(entry->d_name);
+        running = running || (thread > 0 && thread != gettid() && is_running(entry->d_name));
+    }
+    closedir(threads);
+    return running;
+}
+
+/* AddressSanitizer's allocator has locks that a fork does not take (gcc 12): a child of a moment
+ * when a thread that begins allocates waits for them for ever. Such threads come to rest; one that
+ * computes by design is not waited for longer than 2 s. */
+static void let_others_rest(void)
+{
+    for (unsigned i = 0; i < 2000 && another_is_running(); i++) {
+        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    }
+}
+#else
+static void let_others_rest(void)
+{
+}
+#endif
+
 void check_in_child(void (*function)(void *argument), void *argument)
 {
+    let_others_rest();
     fflush(stdout);
     fflush(stderr);
     pid_t child = fork();

@@ -297,21 +297,43 @@ def finished(document, task):
     return next(row for row in document["tasks"] if row["task"] == task)["counters"]["finished"]
 
 
+def next_interval(service, last):
+    """The first that is not the last one again."""
+    while (document := ask_json(service, "/json?interval=1"))["taken_ns"] == last["taken_ns"]:
+        pass
+    return document
+
+
 def an_interval_is_what_came_since_the_last_one():
     with Service(TARGET) as service:
         first = ask_json(service, "/json?interval=1")
         assert first["since_ns"] == 0  # since open: there was none before
-        again = ask_json(service, "/json?interval=1")
-        while again["taken_ns"] == first["taken_ns"]:
-            again = ask_json(service, "/json?interval=1")
+        again = next_interval(service, first)
         assert again["since_ns"] == first["taken_ns"]
         whole = ask_json(service)
         assert whole["since_ns"] == 0
         assert finished(whole, "fetch") >= finished(first, "fetch") + finished(again, "fetch")
         assert finished(again, "fetch") > 0
-        row = next(row for row in again["tasks"] if row["task"] == "fetch")
-        assert row["stages"]["flight"]["count"] == finished(again, "fetch")
         assert ask_json(service, "/json?interval=0")["since_ns"] == 0
+
+
+def an_interval_between_two_moments_of_rest_adds_up():
+    """A loop at work goes on while a row is copied, and a row's parts may be an op apart."""
+    with Service(TARGET) as service:
+        service.stick()
+        first = ask_json(service, "/json?interval=1")
+        service.go_on()
+        while finished(ask_json(service), "fetch") < finished(first, "fetch") + 50:
+            pass
+        service.stick()
+        again = next_interval(service, first)
+        whole = ask_json(service)
+        assert finished(again, "fetch") >= 50
+        for task in ("fetch", "log append", "digest"):
+            assert finished(whole, task) == finished(first, task) + finished(again, task), task
+            row = next(row for row in again["tasks"] if row["task"] == task)
+            assert row["stages"]["flight"]["count"] == finished(again, task), task
+        service.go_on()
 
 
 def within_half_a_second_it_is_the_same_interval():
@@ -342,6 +364,7 @@ if __name__ == "__main__":
             the_oldest_4096_are_listed_and_all_are_counted,
             a_loop_that_is_not_inspectable_shows_its_tasks_alone,
             an_interval_is_what_came_since_the_last_one,
+            an_interval_between_two_moments_of_rest_adds_up,
             within_half_a_second_it_is_the_same_interval,
         ],
         sys.argv[2:],
