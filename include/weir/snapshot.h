@@ -4,10 +4,10 @@
  * read: Prometheus text, JSON, HdrHistogram logs and percentile files.
  *
  * A snapshot is taken without stopping anybody, by any thread: a busy loop goes on while its rows
- * are copied, and the counters and histograms of one may be some ops apart. Rows are kept by label and task: two
- * loops added under one label are merged task by task (by name), which is exact; and so are tasks
- * of one name on one loop, a task named as a built-in one included. The difference of two snapshots
- * is an interval.
+ * are copied, and the counters and histograms of one may be some ops apart. Rows are kept by label
+ * and task: two loops added under one label are merged task by task (by name), which is exact; and
+ * so are tasks of one name on one loop, a task named as a built-in one included. The difference of
+ * two snapshots is an interval.
  *
  * A snapshot belongs to whoever opened it: one thread at a time. Opening and writing allocate;
  * nothing of that is a loop's.
