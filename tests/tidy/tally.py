@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""tally.py TESTLOG: adds up a meson test log and ends with "N passed, N failed[, N skipped]".
+"""tally.py TESTLOG [--slowest N]: adds up a meson test log and ends with "N passed, N failed[, N
+skipped]". With --slowest it begins with what took longest.
 
 A cmocka program counts as the tests it ran, any other as one (exit 77: skipped). Skips are listed
 with the reason the test printed, failures with the first error they told. Exits 1 if a test
 failed, or if none passed.
 """
+import argparse
 import json
 import re
 import sys
@@ -108,14 +110,26 @@ def report(records, write):
     return 1 if failed or not passed else 0
 
 
+def show_slowest(records, count):
+    records = sorted(records, key=lambda record: -record['duration'])
+    total_s = sum(record['duration'] for record in records)
+    print(f'{len(records)} programs, {total_s:.0f} s one after the other; the slowest:')
+    for record in records[:count]:
+        print(f"{record['duration']:8.1f} s  {record['name']}")
+
+
 def main():
-    if len(sys.argv) != 2:
-        sys.exit('usage: tally.py TESTLOG')
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('testlog')
+    parser.add_argument('--slowest', type=int, default=0, metavar='N')
+    options = parser.parse_args()
     try:
-        with open(sys.argv[1], encoding='utf-8', errors='replace') as log:
+        with open(options.testlog, encoding='utf-8', errors='replace') as log:
             records = [json.loads(line) for line in log if line.strip()]
     except OSError:
         records = []
+    if options.slowest > 0:
+        show_slowest(records, options.slowest)
     sys.exit(report(records, print))
 
 
