@@ -15,6 +15,23 @@
 #include "meter.h"
 
 volatile sig_atomic_t meter_over;
+
+static uint64_t batch_now(struct meter *meter)
+{
+    meter->now_ns = meter->now_ns != 0 ? meter->now_ns : meter_clock();
+    return meter->now_ns;
+}
+
+__attribute__((noinline)) uint64_t meter_stamp(struct meter *meter)
+{
+    meter->countdown = meter->every;
+    return batch_now(meter);
+}
+
+__attribute__((noinline)) void meter_sample(struct meter *meter, uint64_t started_ns)
+{
+    weir_histogram_record(&meter->latency, batch_now(meter) - started_ns);
+}
 volatile sig_atomic_t interrupted;
 
 static void on_signal(int number)

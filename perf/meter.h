@@ -47,22 +47,15 @@ static inline void meter_batch(struct meter *meter)
     meter->now_ns = 0;
 }
 
-static inline uint64_t meter_now(struct meter *meter)
-{
-    if (meter->now_ns == 0) {
-        meter->now_ns = meter_clock();
-    }
-    return meter->now_ns;
-}
+/* Of a sampled op, apart: inlined, their registers would be saved and restored for every op that is
+ * not. */
+uint64_t meter_stamp(struct meter *meter);
+void meter_sample(struct meter *meter, uint64_t started_ns);
 
 /* When an op starts. The stamp to give to meter_finish(); 0: not sampled. */
 static inline uint64_t meter_start(struct meter *meter)
 {
-    if (--meter->countdown != 0) {
-        return 0;
-    }
-    meter->countdown = meter->every;
-    return meter_now(meter);
+    return --meter->countdown != 0 ? 0 : meter_stamp(meter);
 }
 
 /* When it is back. */
@@ -76,7 +69,7 @@ static inline void meter_finish(struct meter *meter, uint64_t started_ns, int64_
         meter_over = 1;
     }
     if (started_ns != 0) {
-        weir_histogram_record(&meter->latency, meter_now(meter) - started_ns);
+        meter_sample(meter, started_ns);
     }
 }
 
