@@ -315,6 +315,7 @@ static inline int reap(struct weir_uring *uring, struct weir_event *events, uint
         const struct io_uring_cqe *cqe = &cq.cqes[head & cq.ring_mask];
         struct weir_op *op = weir_slots_find(&slots, cqe->user_data); /* NULL for a cancel's */
         if (weir_likely(op && weir_op_finish_plain(op, cqe->res))) {
+            weir_op_expect(op);
             (event++)->op = op;
         } else if (reap_odd(uring, cqe, event)) {
             uring->base.unsettled = true;

@@ -131,8 +131,8 @@ static inline void begin_message(const struct weir_op *op, uint8_t opcode, uint3
     sqe->msg_flags = op->arg.io.flags | msg_flags;
 }
 
-/* The most frequent kinds, if the op is plain and was not tried before: all of it is to be done.
- * False: it is of another kind. */
+/* The most frequent kinds, of which all is to be done and nothing was tried. False: it is of
+ * another kind. */
 static inline bool prepare_plain(const struct weir_uring *uring, const struct weir_op *op,
                                  struct io_uring_sqe *sqe)
 {
@@ -317,8 +317,7 @@ static __attribute__((noinline)) void prepare(struct weir_uring *uring, const st
 void weir_uring_prepare(struct weir_uring *uring, const struct weir_op *op,
                         struct io_uring_sqe *sqe)
 {
-    bool is_plain = weir_op_stand(op) == weir_op_plain_stand(WEIR_IN_FLIGHT);
-    if (weir_unlikely(!is_plain) || !prepare_plain(uring, op, sqe)) {
+    if (weir_unlikely(!weir_op_is_untried(op)) || !prepare_plain(uring, op, sqe)) {
         prepare(uring, op, sqe);
     }
 }

@@ -130,11 +130,37 @@ static bool may_let_through(const struct weir_loop *loop)
            weir_gate_has_waiting(&loop->offload_gate);
 }
 
-void weir_loop_admit(struct weir_loop *loop, bool quiet)
+void weir_loop_stay(struct weir_loop *loop, struct weir_op *op)
+{
+    loop->leaving[op->held.carrier.position] = NULL;
+}
+
+/* Those that have passed the gate and were not staged at once, in order. */
+static __attribute__((noinline)) void stage_leaving(struct weir_loop *loop)
 {
     const uint64_t stamp_ns = loop->stamp_ns;
-    for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
-        (*op)->left_ns = stamp_ns;
+    for (struct weir_op **place = loop->leaving; place != loop->leaving_end; place++) {
+        struct weir_op *op = *place;
+        if (weir_unlikely(!op)) {
+            continue;
+        }
+        if (place < loop->leaving_stamped) {
+            op->left_ns = stamp_ns;
+        }
+        weir_loop_stage(loop, op);
+    }
+    loop->leaving_late = 0;
+}
+
+void weir_loop_admit(struct weir_loop *loop, bool quiet)
+{
+    if (weir_unlikely(loop->leaving_late > 0)) {
+        stage_leaving(loop);
+    } else {
+        const uint64_t stamp_ns = loop->stamp_ns;
+        for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
+            (*op)->left_ns = stamp_ns;
+        }
     }
     if (weir_unlikely(!quiet) && may_let_through(loop)) {
         admit_who_waits(loop);

@@ -116,12 +116,12 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
 
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
-    if (weir_unlikely(!weir_op_is_usual(op))) {
-        op->with = WEIR_CARRIER_BACKEND;
+    enum weir_carrier with = weir_op_backend_carrier(op);
+    op->with = (uint8_t)with;
+    if (weir_unlikely(with == WEIR_CARRIER_BACKEND)) {
         weir_loop_staged(loop, op, stage(loop, op));
         return;
     }
-    op->with = WEIR_CARRIER_PLAIN;
     enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
     if (weir_likely(staged == WEIR_FINISHED && weir_op_finish_plain(op, op->result))) {
         weir_queue_push(&loop->early, op);

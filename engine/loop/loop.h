@@ -23,6 +23,7 @@ enum weir_way {
     WEIR_WAY_SHORT,
     WEIR_WAY_SHORT_BYTES,  /* the same, and its bytes count against the turn's budget */
     WEIR_WAY_SHORT_VECTOR, /* the same, and they have to be summed up */
+    WEIR_WAY_LATE,         /* the same, and it is staged when the turn begins */
 };
 
 /* Before a turn sleeps. */
@@ -64,11 +65,12 @@ struct weir_loop {
     struct weir_op **leaving_stamped; /* from here on when they leave is known: there was no reading
                                        * of the clock since, and there the turn's begins */
     struct weir_op **leaving_end;
-    struct weir_op *
-        *leaving_limit;    /* past it they take the FIFO: the turn's budget is spent, others
-                                     * wait, or the backend is asked in the turn only */
-    uint64_t bytes_left;   /* of the turn's budget */
-    uint32_t leaving_most; /* places of `leaving`; 0: staging is more than writing memory */
+    struct weir_op **leaving_limit; /* past it they take the FIFO: the turn's budget is spent, or
+                                     * others wait */
+    uint64_t bytes_left;            /* of the turn's budget */
+    uint32_t leaving_most;          /* places of `leaving` */
+    uint32_t leaving_late;          /* of those there, which are to be staged yet: staging is more
+                                     * than writing memory (WEIR_CARRIER_LEAVING) */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
     struct weir_gate offload_gate;
@@ -188,8 +190,9 @@ static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
                     (uintptr_t)loop->closed | (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->backend->window;
-    return (any | loop->spin.max_ns | loop->heap.count | (uintptr_t)loop->failed | loop->onlookers |
-            loop->inspectable | loop->pulse.kept | weir_loop_count_posts(loop)) == 0;
+    return (any | loop->spin.max_ns | loop->heap.count | loop->leaving_late |
+            (uintptr_t)loop->failed | loop->onlookers | loop->inspectable | loop->pulse.kept |
+            weir_loop_count_posts(loop)) == 0;
 }
 
 /* Reads the clock for stamps. */
@@ -241,6 +244,9 @@ void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct w
                             const char *site);
 /* The same for any kind of op, with what it brings about. */
 void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site);
+
+/* Takes an op out of `leaving` that was to be staged. */
+void weir_loop_stay(struct weir_loop *loop, struct weir_op *op);
 
 /* carry.c */
 /* Gives an op that holds a credit, and is in flight, to who carries it out. */

@@ -269,11 +269,12 @@ static enum weir_way way_of(unsigned kind)
 
 static void set_ways(struct weir_loop *loop)
 {
-    /* Of a backend that does not stage in memory all wait for the turn, whatever their kind. */
+    /* With a backend that does not stage in memory all wait for the turn, whatever their kind. */
     uint64_t in_memory = loop->backend->in_memory;
     uint64_t kinds = WEIR_PLAIN_KINDS & (in_memory ? in_memory : ~0ULL);
     for (unsigned kind = 0; kind < WEIR_KIND_COUNT; kind++) {
-        loop->ways[kind] = kinds >> kind & 1 ? way_of(kind) : WEIR_WAY_CHECKED;
+        enum weir_way way = in_memory ? way_of(kind) : WEIR_WAY_LATE;
+        loop->ways[kind] = kinds >> kind & 1 ? way : WEIR_WAY_CHECKED;
     }
 }
 
@@ -327,7 +328,7 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
         .spin = {.max_ns = backend->table->carries_calls ? 0 : options->spin_ns_max},
         .posts_max = options->posts_max,
         .admit_ops_max = options->admit_ops_max,
-        .leaving_most = backend->in_memory ? count_leaving(options, facts) : 0,
+        .leaving_most = count_leaving(options, facts),
         .bytes_left = options->admit_bytes_max,
         .admit_bytes_max = options->admit_bytes_max,
         .timers_max = options->timers_max,

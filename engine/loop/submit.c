@@ -209,17 +209,32 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
 }
 
 /* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot, `way`
- * aside. Nearly all are so, so they are not asked one by one. */
-static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
+ * and extras aside. Nearly all are so, so they are not asked one by one. */
+static inline bool is_simple(const struct weir_loop *loop, const struct weir_op *op)
 {
     return weir_loop_check(loop) == 0 && loop->gate.live < loop->plain_max && op && op->callback &&
-           (weir_op_extras(op) | weir_op_stand(op)) == 0;
+           weir_op_stand(op) == 0;
 }
 
-/* A plain op, with what it takes of the turn's budget of bytes: it need not wait if there is room
+static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
+{
+    return is_simple(loop, op) && weir_op_extras(op) == 0;
+}
+
+/* Apart, and with submit's answer, so that this is a jump too. */
+static __attribute__((noinline)) int wait_at_gate(struct weir_loop *loop, struct weir_op *op,
+                                                  struct weir_task *task, const char *site)
+{
+    weir_loop_wait_at_gate(loop, op, task, site);
+    return 0;
+}
+
+/* A simple op, with what it takes of the turn's budget of bytes: it need not wait if there is room
  * and nobody waits, see weir_loop_admit(). */
-static inline __attribute__((always_inline)) int
-submit_plain(struct weir_loop *loop, struct weir_op *op, const char *site, uint64_t bytes)
+static inline __attribute__((always_inline)) int submit_simple(struct weir_loop *loop,
+                                                               struct weir_op *op, const char *site,
+                                                               uint64_t bytes,
+                                                               enum weir_carrier with)
 {
     struct weir_task *task = op->task;
     if (!task) {
@@ -230,18 +245,27 @@ submit_plain(struct weir_loop *loop, struct weir_op *op, const char *site, uint6
     op->loop = loop;
     op->born_ns = loop->stamp_ns;
     op->left_ns = loop->stamp_ns; /* unless the clock is read again before the turn begins */
+    if (with != WEIR_CARRIER_PLAIN) {
+        op->moved = 0;
+    }
     weir_relaxed_add(&task->counters.submitted, 1);
     WEIR_PROBE_SUBMIT(op);
     if (weir_unlikely(loop->leaving_end >= loop->leaving_limit) ||
         (bytes > 0 && weir_unlikely(!weir_loop_fits_bytes(loop, bytes)))) {
-        weir_loop_wait_at_gate(loop, op, task, site);
-        return 0;
+        return wait_at_gate(loop, op, task, site);
     }
     weir_slots_take(&loop->slots, op, task, site);
     loop->gate.live++;
+    if (with == WEIR_CARRIER_LEAVING) {
+        op->held.carrier.position = (uint32_t)(loop->leaving_end - loop->leaving);
+        loop->leaving_late++;
+    }
     *loop->leaving_end++ = op;
-    weir_op_set_stand(op, weir_op_plain_stand(WEIR_IN_FLIGHT));
+    weir_op_set_stand(op, weir_op_stand_as(WEIR_IN_FLIGHT, with));
     WEIR_PROBE_LEAVE(op);
+    if (with == WEIR_CARRIER_LEAVING) {
+        return 0;
+    }
     /* Its answer is ours, and this the last thing done: a jump, and nothing to keep across it. */
     enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
     WEIR_AUDIT(staged == WEIR_TAKEN);
@@ -252,20 +276,46 @@ submit_plain(struct weir_loop *loop, struct weir_op *op, const char *site, uint6
 static __attribute__((noinline)) int submit_vector(struct weir_loop *loop, struct weir_op *op,
                                                    const char *site)
 {
-    return submit_plain(loop, op, site, weir_op_bytes(op));
+    return submit_simple(loop, op, site, weir_op_bytes(op), WEIR_CARRIER_PLAIN);
+}
+
+static __attribute__((noinline)) int submit_late(struct weir_loop *loop, struct weir_op *op,
+                                                 const char *site)
+{
+    bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
+    return submit_simple(loop, op, site, transfer ? weir_op_bytes(op) : 0, WEIR_CARRIER_LEAVING);
+}
+
+/* One that has something beside its arguments: nothing but WEIR_WHOLE, mostly. */
+static __attribute__((noinline)) int submit_special(struct weir_loop *loop, struct weir_op *op,
+                                                    const char *site)
+{
+    if (is_simple(loop, op) && weir_op_is_whole(op)) {
+        enum weir_way way = loop->ways[op->kind];
+        if (way == WEIR_WAY_SHORT_BYTES) {
+            return submit_simple(loop, op, site, op->arg.io.length, WEIR_CARRIER_WHOLE);
+        }
+        if (way == WEIR_WAY_LATE) {
+            return submit_late(loop, op, site);
+        }
+    }
+    return submit_checked(loop, op, site);
 }
 
 int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
 {
     if (weir_unlikely(!is_plain(loop, op))) {
-        return submit_checked(loop, op, site);
+        return submit_special(loop, op, site);
     }
     enum weir_way way = loop->ways[op->kind];
     if (way == WEIR_WAY_SHORT) {
-        return submit_plain(loop, op, site, 0);
+        return submit_simple(loop, op, site, 0, WEIR_CARRIER_PLAIN);
     }
     if (weir_likely(way == WEIR_WAY_SHORT_BYTES)) {
-        return submit_plain(loop, op, site, op->arg.io.length);
+        return submit_simple(loop, op, site, op->arg.io.length, WEIR_CARRIER_PLAIN);
+    }
+    if (way == WEIR_WAY_LATE) {
+        return submit_late(loop, op, site);
     }
     return way == WEIR_WAY_SHORT_VECTOR ? submit_vector(loop, op, site)
                                         : submit_checked(loop, op, site);

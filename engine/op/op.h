@@ -35,7 +35,11 @@ enum weir_state {
 enum weir_carrier {
     WEIR_CARRIER_NOBODY,
     WEIR_CARRIER_BACKEND,
-    WEIR_CARRIER_PLAIN,   /* the backend, and weir_op_is_usual(): it takes the short ways */
+    WEIR_CARRIER_PLAIN,   /* the backend, which has all of it to do, and the op has nothing that
+                           * takes more than the short ways: weir_op_backend_carrier() */
+    WEIR_CARRIER_WHOLE,   /* the same, if all of it comes at once */
+    WEIR_CARRIER_LEAVING, /* nobody yet: it has passed the gate, and is staged when the turn
+                           * begins */
     WEIR_CARRIER_TIMER,   /* the heap: a TIMEOUT, or an op that is tried again later */
     WEIR_CARRIER_CLOSER,  /* the list of CLOSE ops that wait for the other ops on their fd */
     WEIR_CARRIER_OFFLOAD, /* the offload ring, or a backend that carries calls: queued or running */
@@ -111,13 +115,18 @@ static inline bool weir_op_is_transfer(const struct weir_op *op)
     return WEIR_TRANSFER_KINDS >> op->kind & 1;
 }
 
-/* The word of a plain op that nobody asked for and that is not tried again. */
-static inline uint32_t weir_op_plain_stand(enum weir_state state)
+/* The word of an op that nobody asked for and that is not tried again. */
+static inline uint32_t weir_op_stand_as(enum weir_state state, enum weir_carrier with)
 {
-    const uint8_t bytes[4] = {(uint8_t)state, WEIR_ASKED_NONE, WEIR_RETRY_NONE, WEIR_CARRIER_PLAIN};
+    const uint8_t bytes[4] = {(uint8_t)state, WEIR_ASKED_NONE, WEIR_RETRY_NONE, (uint8_t)with};
     uint32_t word;
     memcpy(&word, bytes, sizeof word);
     return word;
+}
+
+static inline uint32_t weir_op_plain_stand(enum weir_state state)
+{
+    return weir_op_stand_as(state, WEIR_CARRIER_PLAIN);
 }
 
 /* Kinds that take no more than a slot and a place in the FIFO, and are the backend's: not those
@@ -143,20 +152,51 @@ enum {
     WEIR_OBSERVED = 1 << 1, /* somebody is told of it (tell.h) */
 };
 
+/* Flags to `governed`, deadline and intended start. */
+static inline uint64_t weir_op_extras_but(const struct weir_op *op, uint16_t flags)
+{
+    uint64_t word;
+    uint64_t but = 0;
+    memcpy(&word, &op->flags, sizeof word);
+    memcpy(&but, &flags, sizeof flags);
+    return (word ^ but) | op->deadline_ns | op->intended_ns;
+}
+
 /* 0: it has its arguments and nothing else: no flags, route, deadline, intended start; the gate
  * keeps no books of it, and nobody is told of it. */
 static inline uint64_t weir_op_extras(const struct weir_op *op)
 {
-    uint64_t word;
-    memcpy(&word, &op->flags, sizeof word);
-    return word | op->deadline_ns | op->intended_ns;
+    return weir_op_extras_but(op, 0);
 }
 
-/* Without extras, and of a plain kind. */
-static inline bool weir_op_is_usual(const struct weir_op *op)
+/* Transfers of one buffer, of which `length` is all. */
+#define WEIR_BUFFER_KINDS                                                                          \
+    (1ULL << WEIR_KIND_READ | 1ULL << WEIR_KIND_WRITE | 1ULL << WEIR_KIND_RECV |                   \
+     1ULL << WEIR_KIND_SEND)
+
+/* Has nothing else but WEIR_WHOLE, and is of a kind for which that means `length`. */
+static inline bool weir_op_is_whole(const struct weir_op *op)
 {
-    return weir_op_extras(op) == 0 && op->kind < WEIR_KIND_COUNT &&
-           (WEIR_PLAIN_KINDS >> op->kind & 1);
+    return weir_op_extras_but(op, WEIR_WHOLE) == 0 && op->kind < WEIR_KIND_COUNT &&
+           (WEIR_BUFFER_KINDS >> op->kind & 1);
+}
+
+/* As what the backend carries an op that is to be staged. */
+static inline enum weir_carrier weir_op_backend_carrier(const struct weir_op *op)
+{
+    if (weir_likely(weir_op_extras(op) == 0)) {
+        bool plain = op->kind < WEIR_KIND_COUNT && (WEIR_PLAIN_KINDS >> op->kind & 1);
+        return plain ? WEIR_CARRIER_PLAIN : WEIR_CARRIER_BACKEND;
+    }
+    return weir_op_is_whole(op) && op->moved == 0 ? WEIR_CARRIER_WHOLE : WEIR_CARRIER_BACKEND;
+}
+
+/* Whether all of it is to be done, and nothing of it has been tried. */
+static inline bool weir_op_is_untried(const struct weir_op *op)
+{
+    uint32_t stand = weir_op_stand(op);
+    return stand == weir_op_plain_stand(WEIR_IN_FLIGHT) ||
+           stand == weir_op_stand_as(WEIR_IN_FLIGHT, WEIR_CARRIER_WHOLE);
 }
 
 /* The one mover. */
@@ -173,10 +213,22 @@ static inline void weir_op_move(struct weir_op *op, enum weir_state to)
     op->state = (uint8_t)to;
 }
 
+/* True: a WHOLE op has come at once, and is as plain from here on. */
+static inline bool weir_op_came_whole(struct weir_op *op, int64_t result)
+{
+    if (weir_op_stand(op) != weir_op_stand_as(WEIR_IN_FLIGHT, WEIR_CARRIER_WHOLE) ||
+        (uint64_t)result != op->arg.io.length) {
+        return false;
+    }
+    op->moved = (uint64_t)result;
+    return true;
+}
+
 /* For backends: a completion that is simply the end of its op. False: the loop has to look. */
 static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
 {
-    if (weir_unlikely(result < 0 || weir_op_stand(op) != weir_op_plain_stand(WEIR_IN_FLIGHT))) {
+    if (weir_unlikely(result < 0 || (weir_op_stand(op) != weir_op_plain_stand(WEIR_IN_FLIGHT) &&
+                                     !weir_op_came_whole(op, result)))) {
         return false;
     }
     op->result = result;
@@ -185,11 +237,20 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
     return true;
 }
 
+/* For backends: the op is about to be called back, and will be filled and submitted again. Of what
+ * the turn before left in the first-level cache, transfers leave little: the lines that were not
+ * touched on the way come while the others are seen to. */
+static inline void weir_op_expect(const struct weir_op *op)
+{
+    __builtin_prefetch(&op->callback, 1);
+    __builtin_prefetch(&op->user, 1);
+}
+
 /* An op that ends in any other way. It is plain no more: who is plain and DONE is a success. */
 static inline void weir_op_finish_odd(struct weir_op *op, int64_t result)
 {
     op->result = result;
-    if (op->with == WEIR_CARRIER_PLAIN) {
+    if (op->with == WEIR_CARRIER_PLAIN || op->with == WEIR_CARRIER_WHOLE) {
         op->with = WEIR_CARRIER_BACKEND;
     }
     weir_op_move(op, WEIR_DONE);
@@ -197,8 +258,8 @@ static inline void weir_op_finish_odd(struct weir_op *op, int64_t result)
 
 static inline bool weir_op_is_with_backend(const struct weir_op *op)
 {
-    return op->state == WEIR_IN_FLIGHT &&
-           (op->with == WEIR_CARRIER_BACKEND || op->with == WEIR_CARRIER_PLAIN);
+    return op->state == WEIR_IN_FLIGHT && op->with >= WEIR_CARRIER_BACKEND &&
+           op->with <= WEIR_CARRIER_WHOLE;
 }
 
 static inline bool weir_op_is_timer(const struct weir_op *op)

@@ -240,15 +240,42 @@ SEAM_TEST(an_open_that_fails_for_want_of_memory_has_chosen_no_backend)
     expect_equal(seam_child(open_in_want, NULL), 0);
 }
 
-SEAM_TEST(a_turn_lets_no_more_ops_through_than_its_budget)
+/* Ops that are submitted all at once, between turns or in a callback. */
+struct volley {
+    struct tracked *ops;
+    size_t count;
+};
+
+static void submit_volley(struct tracked *tracked)
+{
+    const struct volley *volley = tracked->context;
+    for (size_t i = 0; i < volley->count; i++) {
+        seam_submit(tracked->op.loop, &volley->ops[i]);
+    }
+}
+
+/* The turn of a callback has had its own. */
+static void submit_all(struct weir_loop *loop, struct tracked *ops, size_t count, bool in_callback)
+{
+    struct volley volley = {ops, count};
+    struct tracked nop = {.context = &volley};
+    weir_op_nop(&nop.op);
+    nop.then = in_callback ? submit_volley : NULL;
+    expect_equal(seam_carry_out(loop, &nop), 0);
+    if (!in_callback) {
+        submit_volley(&nop);
+    }
+}
+
+static void ops_keep_to_the_budget(bool in_callback)
 {
     struct weir_loop *loop =
         seam_loop_with((struct weir_options){.depth = 16, .waiting_max = 16, .admit_ops_max = 3});
     struct tracked ops[10] = {0};
-    for (int i = 0; i < 10; i++) {
+    for (size_t i = 0; i < SEAM_COUNT(ops); i++) {
         weir_op_nop(&ops[i].op);
-        seam_submit(loop, &ops[i]);
     }
+    submit_all(loop, ops, SEAM_COUNT(ops), in_callback);
     /* None of these sleeps: what is over the budget keeps the turn awake. */
     expect_equal(seam_turn(loop, -1), 3);
     expect_equal(seam_turn(loop, -1), 3);
@@ -257,7 +284,13 @@ SEAM_TEST(a_turn_lets_no_more_ops_through_than_its_budget)
     seam_end(loop);
 }
 
-SEAM_TEST(a_turn_lets_no_more_bytes_through_than_its_budget)
+SEAM_TEST(a_turn_lets_no_more_ops_through_than_its_budget)
+{
+    ops_keep_to_the_budget(false);
+    ops_keep_to_the_budget(true);
+}
+
+static void bytes_keep_to_the_budget(bool in_callback, uint16_t flags)
 {
     struct weir_loop *loop = seam_loop_with((struct weir_options){.admit_bytes_max = 4096});
     int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -266,8 +299,9 @@ SEAM_TEST(a_turn_lets_no_more_bytes_through_than_its_budget)
     struct tracked ops[SEAM_COUNT(lengths)] = {0};
     for (size_t i = 0; i < SEAM_COUNT(lengths); i++) {
         weir_op_write(&ops[i].op, null, block, lengths[i], WEIR_CURRENT);
-        seam_submit(loop, &ops[i]);
+        ops[i].op.flags = flags;
     }
+    submit_all(loop, ops, SEAM_COUNT(ops), in_callback);
     static const unsigned waiting[] = {3, 2, 1, 0}; /* the larger one passes alone */
     for (size_t i = 0; i < SEAM_COUNT(waiting); i++) {
         expect(seam_turn(loop, 0) >= 0);
@@ -279,6 +313,14 @@ SEAM_TEST(a_turn_lets_no_more_bytes_through_than_its_budget)
     }
     seam_end(loop);
     close(null);
+}
+
+SEAM_TEST(a_turn_lets_no_more_bytes_through_than_its_budget)
+{
+    bytes_keep_to_the_budget(false, 0);
+    bytes_keep_to_the_budget(true, 0);
+    bytes_keep_to_the_budget(false, WEIR_WHOLE);
+    bytes_keep_to_the_budget(true, WEIR_WHOLE);
 }
 
 /* Every refusal by submit that weir/loop.h names and no other test provokes. */

@@ -153,6 +153,37 @@ SEAM_TEST(the_time_behind_other_callbacks_of_the_turn_is_delivery)
     seam_end(loop);
 }
 
+static void submit_context(struct tracked *tracked)
+{
+    seam_submit(tracked->op.loop, tracked->context);
+}
+
+/* The op's time with the backend begins with the turn that takes it there. */
+SEAM_TEST(the_time_of_the_callbacks_after_a_submit_is_wait)
+{
+    enum { OPS = 40 }; /* the clock is read anew after every 16 */
+    struct weir_loop *loop = seam_loop();
+    struct weir_task *task = task_open(loop, "born in a callback");
+    static struct tracked ops[OPS];
+    struct tracked child = {.op.task = task};
+    memset(ops, 0, sizeof ops);
+    weir_op_nop(&child.op);
+    uint64_t before_ns = weir_now(loop);
+    for (int i = 0; i < OPS; i++) {
+        weir_op_nop(&ops[i].op);
+        seam_submit(loop, &ops[i]);
+    }
+    ops[0].then = submit_context;
+    ops[0].context = &child;
+    ops[1].then = pause_in_callback;
+    seam_await(loop, &ops[OPS - 1]);
+    seam_await(loop, &child);
+    uint64_t back_ns = weir_now(loop);
+    expect_between(sample(task, WEIR_STAGE_WAIT), PAUSE_NS, back_ns - before_ns);
+    expect_between(sample(task, WEIR_STAGE_FLIGHT), 0, back_ns - before_ns - PAUSE_NS);
+    seam_end(loop);
+}
+
 /* A call that lasts, and knows how long. */
 struct job {
     struct tracked call;
@@ -289,6 +320,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_time_until_a_pipe_is_fed_is_flight),
     cmocka_unit_test(the_time_behind_a_full_gate_is_wait),
     cmocka_unit_test(the_time_behind_other_callbacks_of_the_turn_is_delivery),
+    cmocka_unit_test(the_time_of_the_callbacks_after_a_submit_is_wait),
     cmocka_unit_test(the_time_behind_another_call_is_queue_and_that_of_the_function_is_run),
     cmocka_unit_test(what_a_worker_noted_is_not_that_of_the_next_op_in_its_place),
     cmocka_unit_test(a_call_that_submit_ran_itself_has_run_and_no_queue),
