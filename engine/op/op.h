@@ -242,8 +242,8 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
  * touched on the way come while the others are seen to. */
 static inline void weir_op_expect(const struct weir_op *op)
 {
-    __builtin_prefetch(&op->callback, 1);
-    __builtin_prefetch(&op->user, 1);
+    __builtin_prefetch(&op->callback);
+    __builtin_prefetch(&op->user);
 }
 
 /* An op that ends in any other way. It is plain no more: who is plain and DONE is a success. */
