@@ -37,7 +37,7 @@ static struct weir_sim_loop *make(struct weir_sim *sim, uint32_t runs, uint32_t 
         loop->free = &loop->runs[i - 1];
     }
     loop->base.table = &weir_sim_table;
-    loop->base.in_memory = ~0ULL;
+    loop->base.in_memory = sim->late ? 0 : ~0ULL;
     loop->base.thread = sim->thread;
     return loop;
 }

@@ -182,6 +182,7 @@ struct weir_sim {
     uint32_t *matched;             /* by each: ops so far */
     const void *thread;
     bool is_private; /* goes with its loop */
+    bool late;       /* ops are staged when a turn begins, as with epoll; else by submit */
     bool crashed;
     uint64_t dice[WEIR_SIM_DICE];
     uint64_t hash;

@@ -120,6 +120,7 @@ int weir_sim_make(const struct weir_sim_options *options, struct weir_sim **ret_
     sim->plan = plan;
     sim->thread = weir_thread_self();
     sim->now_ns = WEIR_SIM_BEGIN_NS;
+    sim->late = options->seed & 1;
     weir_sim_seed(sim, options->seed);
     weir_arena_init(&sim->arena, (char *)memory + own, sim->size - own);
     int r = furnish(sim);

@@ -130,37 +130,27 @@ static bool may_let_through(const struct weir_loop *loop)
            weir_gate_has_waiting(&loop->offload_gate);
 }
 
-void weir_loop_stay(struct weir_loop *loop, struct weir_op *op)
-{
-    loop->leaving[op->held.carrier.position] = NULL;
-}
-
-/* Those that have passed the gate and were not staged at once, in order. */
+/* Who has passed the gate and was not staged at once, in order; but for who was asked back since: it
+ * is on the early list, and handed back after this. */
 static __attribute__((noinline)) void stage_leaving(struct weir_loop *loop)
 {
-    const uint64_t stamp_ns = loop->stamp_ns;
-    for (struct weir_op **place = loop->leaving; place != loop->leaving_end; place++) {
-        struct weir_op *op = *place;
-        if (weir_unlikely(!op)) {
-            continue;
+    const uint32_t leaving = weir_op_stand_as(WEIR_IN_FLIGHT, WEIR_CARRIER_LEAVING);
+    for (struct weir_op **op = loop->leaving; op != loop->leaving_end; op++) {
+        if (weir_likely(weir_op_stand(*op) == leaving)) {
+            weir_loop_stage(loop, *op);
         }
-        if (place < loop->leaving_stamped) {
-            op->left_ns = stamp_ns;
-        }
-        weir_loop_stage(loop, op);
     }
-    loop->leaving_late = 0;
+    loop->leaves_late = false;
 }
 
 void weir_loop_admit(struct weir_loop *loop, bool quiet)
 {
-    if (weir_unlikely(loop->leaving_late > 0)) {
+    const uint64_t stamp_ns = loop->stamp_ns;
+    for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
+        (*op)->left_ns = stamp_ns;
+    }
+    if (weir_unlikely(loop->leaves_late)) {
         stage_leaving(loop);
-    } else {
-        const uint64_t stamp_ns = loop->stamp_ns;
-        for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
-            (*op)->left_ns = stamp_ns;
-        }
     }
     if (weir_unlikely(!quiet) && may_let_through(loop)) {
         admit_who_waits(loop);

@@ -21,8 +21,7 @@ static int ask_carrier(struct weir_loop *loop, struct weir_op *op)
 {
     bool is_ours = true; /* again */
     switch (op->with) {
-    case WEIR_CARRIER_LEAVING:
-        weir_loop_stay(loop, op);
+    case WEIR_CARRIER_LEAVING: /* stays where it is, see stage_leaving() */
         break;
     case WEIR_CARRIER_TIMER:
         weir_heap_remove(&loop->heap, op);

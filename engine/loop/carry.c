@@ -65,6 +65,9 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
         op->retry = WEIR_RETRY_POLL;
     }
     if (op->route == WEIR_ROUTE_INLINE && try_on_the_spot(loop, op)) {
+        if (weir_op_is_inline(op)) {
+            op->with = WEIR_CARRIER_PLAIN; /* what is left of its way is */
+        }
         return WEIR_FINISHED;
     }
     return table->stage(loop->backend, op);
@@ -118,11 +121,9 @@ void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
     enum weir_carrier with = weir_op_backend_carrier(op);
     op->with = (uint8_t)with;
-    if (weir_unlikely(with == WEIR_CARRIER_BACKEND)) {
-        weir_loop_staged(loop, op, stage(loop, op));
-        return;
-    }
-    enum weir_staged staged = loop->backend->table->stage(loop->backend, op);
+    enum weir_staged staged = weir_unlikely(with == WEIR_CARRIER_BACKEND)
+                                  ? stage(loop, op)
+                                  : loop->backend->table->stage(loop->backend, op);
     if (weir_likely(staged == WEIR_FINISHED && weir_op_finish_plain(op, op->result))) {
         weir_queue_push(&loop->early, op);
     } else {

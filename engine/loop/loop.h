@@ -23,7 +23,7 @@ enum weir_way {
     WEIR_WAY_SHORT,
     WEIR_WAY_SHORT_BYTES,  /* the same, and its bytes count against the turn's budget */
     WEIR_WAY_SHORT_VECTOR, /* the same, and they have to be summed up */
-    WEIR_WAY_LATE,         /* the same, and it is staged when the turn begins */
+    WEIR_WAY_LATE,         /* the same: its bytes too, and it is staged when the turn begins */
 };
 
 /* Before a turn sleeps. */
@@ -69,8 +69,7 @@ struct weir_loop {
                                      * others wait */
     uint64_t bytes_left;            /* of the turn's budget */
     uint32_t leaving_most;          /* places of `leaving` */
-    uint32_t leaving_late;          /* of those there, which are to be staged yet: staging is more
-                                     * than writing memory (WEIR_CARRIER_LEAVING) */
+    bool leaves_late;               /* some there are to be staged yet: WEIR_CARRIER_LEAVING */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
     struct weir_gate offload_gate;
@@ -190,7 +189,7 @@ static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
                     (uintptr_t)loop->closed | (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->backend->window;
-    return (any | loop->spin.max_ns | loop->heap.count | loop->leaving_late |
+    return (any | loop->spin.max_ns | loop->heap.count | loop->leaves_late |
             (uintptr_t)loop->failed | loop->onlookers | loop->inspectable | loop->pulse.kept |
             weir_loop_count_posts(loop)) == 0;
 }
@@ -244,9 +243,6 @@ void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct w
                             const char *site);
 /* The same for any kind of op, with what it brings about. */
 void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char *site);
-
-/* Takes an op out of `leaving` that was to be staged. */
-void weir_loop_stay(struct weir_loop *loop, struct weir_op *op);
 
 /* carry.c */
 /* Gives an op that holds a credit, and is in flight, to who carries it out. */

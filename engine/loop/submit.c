@@ -256,14 +256,11 @@ static inline __attribute__((always_inline)) int submit_simple(struct weir_loop 
     }
     weir_slots_take(&loop->slots, op, task, site);
     loop->gate.live++;
-    if (with == WEIR_CARRIER_LEAVING) {
-        op->held.carrier.position = (uint32_t)(loop->leaving_end - loop->leaving);
-        loop->leaving_late++;
-    }
     *loop->leaving_end++ = op;
     weir_op_set_stand(op, weir_op_stand_as(WEIR_IN_FLIGHT, with));
     WEIR_PROBE_LEAVE(op);
     if (with == WEIR_CARRIER_LEAVING) {
+        loop->leaves_late = true;
         return 0;
     }
     /* Its answer is ours, and this the last thing done: a jump, and nothing to keep across it. */
@@ -286,18 +283,19 @@ static __attribute__((noinline)) int submit_late(struct weir_loop *loop, struct 
     return submit_simple(loop, op, site, transfer ? weir_op_bytes(op) : 0, WEIR_CARRIER_LEAVING);
 }
 
-/* One that has something beside its arguments: nothing but WEIR_WHOLE, mostly. */
+/* One that has something beside its arguments: WEIR_WHOLE alone, or the route INLINE, mostly. */
 static __attribute__((noinline)) int submit_special(struct weir_loop *loop, struct weir_op *op,
                                                     const char *site)
 {
-    if (is_simple(loop, op) && weir_op_is_whole(op)) {
-        enum weir_way way = loop->ways[op->kind];
-        if (way == WEIR_WAY_SHORT_BYTES) {
-            return submit_simple(loop, op, site, op->arg.io.length, WEIR_CARRIER_WHOLE);
-        }
-        if (way == WEIR_WAY_LATE) {
-            return submit_late(loop, op, site);
-        }
+    if (!is_simple(loop, op)) {
+        return submit_checked(loop, op, site);
+    }
+    enum weir_way way = loop->ways[op->kind];
+    if (weir_op_is_whole(op) && way == WEIR_WAY_SHORT_BYTES) {
+        return submit_simple(loop, op, site, op->arg.io.length, WEIR_CARRIER_WHOLE);
+    }
+    if ((weir_op_is_whole(op) && way == WEIR_WAY_LATE) || weir_op_is_inline(op)) {
+        return submit_late(loop, op, site);
     }
     return submit_checked(loop, op, site);
 }

@@ -152,13 +152,15 @@ enum {
     WEIR_OBSERVED = 1 << 1, /* somebody is told of it (tell.h) */
 };
 
-/* Flags to `governed`, deadline and intended start. */
-static inline uint64_t weir_op_extras_but(const struct weir_op *op, uint16_t flags)
+/* Flags to `governed`, deadline and intended start: 0 if they are these and nothing else. */
+static inline uint64_t weir_op_extras_but(const struct weir_op *op, uint16_t flags, uint8_t route)
 {
     uint64_t word;
     uint64_t but = 0;
     memcpy(&word, &op->flags, sizeof word);
     memcpy(&but, &flags, sizeof flags);
+    memcpy((char *)&but + offsetof(struct weir_op, route) - offsetof(struct weir_op, flags), &route,
+           sizeof route);
     return (word ^ but) | op->deadline_ns | op->intended_ns;
 }
 
@@ -166,7 +168,7 @@ static inline uint64_t weir_op_extras_but(const struct weir_op *op, uint16_t fla
  * keeps no books of it, and nobody is told of it. */
 static inline uint64_t weir_op_extras(const struct weir_op *op)
 {
-    return weir_op_extras_but(op, 0);
+    return weir_op_extras_but(op, 0, WEIR_ROUTE_AUTO);
 }
 
 /* Transfers of one buffer, of which `length` is all. */
@@ -177,8 +179,15 @@ static inline uint64_t weir_op_extras(const struct weir_op *op)
 /* Has nothing else but WEIR_WHOLE, and is of a kind for which that means `length`. */
 static inline bool weir_op_is_whole(const struct weir_op *op)
 {
-    return weir_op_extras_but(op, WEIR_WHOLE) == 0 && op->kind < WEIR_KIND_COUNT &&
+    return weir_op_extras_but(op, WEIR_WHOLE, WEIR_ROUTE_AUTO) == 0 && op->kind < WEIR_KIND_COUNT &&
            (WEIR_BUFFER_KINDS >> op->kind & 1);
+}
+
+/* Has nothing else but the route INLINE, and is of a plain kind. */
+static inline bool weir_op_is_inline(const struct weir_op *op)
+{
+    return weir_op_extras_but(op, 0, WEIR_ROUTE_INLINE) == 0 && op->kind < WEIR_KIND_COUNT &&
+           (WEIR_PLAIN_KINDS >> op->kind & 1);
 }
 
 /* As what the backend carries an op that is to be staged. */

@@ -290,6 +290,9 @@ void gate_submit(struct item *item)
     take_place(item, runs ? BOUND_CALLER : bound); /* it may be staged at once */
     storm->submitting = item;
     int answer = weir_submit(storm->loop, &item->op);
+    if (answer == 0 && item->op.with == WEIR_CARRIER_LEAVING) {
+        gate_pass(item); /* and is staged later */
+    }
     storm->submitting = NULL;
     if (answer != wanted) {
         storm_fail(storm, WEIR_SITE, "submit of a %s answered %d and not %d, %u of %u are live",
