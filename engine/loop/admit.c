@@ -130,8 +130,8 @@ static bool may_let_through(const struct weir_loop *loop)
            weir_gate_has_waiting(&loop->offload_gate);
 }
 
-/* Who has passed the gate and was not staged at once, in order; but for who was asked back since: it
- * is on the early list, and handed back after this. */
+/* Who has passed the gate and was not staged at once, in order; but for who was asked back since:
+ * it is on the early list, and handed back after this. */
 static __attribute__((noinline)) void stage_leaving(struct weir_loop *loop)
 {
     const uint32_t leaving = weir_op_stand_as(WEIR_IN_FLIGHT, WEIR_CARRIER_LEAVING);
