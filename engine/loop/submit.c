@@ -209,16 +209,13 @@ static __attribute__((noinline)) int submit_checked(struct weir_loop *loop, stru
 }
 
 /* Whether submit_checked() would find nothing to refuse and nothing to do but take a slot, `way`
- * and extras aside. Nearly all are so, so they are not asked one by one. */
-static inline bool is_simple(const struct weir_loop *loop, const struct weir_op *op)
+ * aside: it has these flags, this route, and nothing else beside its arguments. Nearly all are so,
+ * so they are not asked one by one. */
+static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op, uint16_t flags,
+                            uint8_t route)
 {
     return weir_loop_check(loop) == 0 && loop->gate.live < loop->plain_max && op && op->callback &&
-           weir_op_stand(op) == 0;
-}
-
-static inline bool is_plain(const struct weir_loop *loop, const struct weir_op *op)
-{
-    return is_simple(loop, op) && weir_op_extras(op) == 0;
+           (weir_op_extras_but(op, flags, route) | weir_op_stand(op)) == 0;
 }
 
 /* Apart, and with submit's answer, so that this is a jump too. */
@@ -229,12 +226,12 @@ static __attribute__((noinline)) int wait_at_gate(struct weir_loop *loop, struct
     return 0;
 }
 
-/* A simple op, with what it takes of the turn's budget of bytes: it need not wait if there is room
+/* A plain op, with what it takes of the turn's budget of bytes: it need not wait if there is room
  * and nobody waits, see weir_loop_admit(). */
-static inline __attribute__((always_inline)) int submit_simple(struct weir_loop *loop,
-                                                               struct weir_op *op, const char *site,
-                                                               uint64_t bytes,
-                                                               enum weir_carrier with)
+static inline __attribute__((always_inline)) int submit_plain(struct weir_loop *loop,
+                                                              struct weir_op *op, const char *site,
+                                                              uint64_t bytes,
+                                                              enum weir_carrier with)
 {
     struct weir_task *task = op->task;
     if (!task) {
@@ -273,28 +270,29 @@ static inline __attribute__((always_inline)) int submit_simple(struct weir_loop 
 static __attribute__((noinline)) int submit_vector(struct weir_loop *loop, struct weir_op *op,
                                                    const char *site)
 {
-    return submit_simple(loop, op, site, weir_op_bytes(op), WEIR_CARRIER_PLAIN);
+    return submit_plain(loop, op, site, weir_op_bytes(op), WEIR_CARRIER_PLAIN);
 }
 
 static __attribute__((noinline)) int submit_late(struct weir_loop *loop, struct weir_op *op,
                                                  const char *site)
 {
     bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-    return submit_simple(loop, op, site, transfer ? weir_op_bytes(op) : 0, WEIR_CARRIER_LEAVING);
+    return submit_plain(loop, op, site, transfer ? weir_op_bytes(op) : 0, WEIR_CARRIER_LEAVING);
 }
 
 /* One that has something beside its arguments: WEIR_WHOLE alone, or the route INLINE, mostly. */
 static __attribute__((noinline)) int submit_special(struct weir_loop *loop, struct weir_op *op,
                                                     const char *site)
 {
-    if (!is_simple(loop, op)) {
-        return submit_checked(loop, op, site);
-    }
-    enum weir_way way = loop->ways[op->kind];
-    if (weir_op_is_whole(op) && way == WEIR_WAY_SHORT_BYTES) {
-        return submit_simple(loop, op, site, op->arg.io.length, WEIR_CARRIER_WHOLE);
-    }
-    if ((weir_op_is_whole(op) && way == WEIR_WAY_LATE) || weir_op_is_inline(op)) {
+    if (is_plain(loop, op, WEIR_WHOLE, WEIR_ROUTE_AUTO) && weir_op_is_buffer(op)) {
+        enum weir_way way = loop->ways[op->kind];
+        if (way == WEIR_WAY_SHORT_BYTES) {
+            return submit_plain(loop, op, site, op->arg.io.length, WEIR_CARRIER_WHOLE);
+        }
+        if (way == WEIR_WAY_LATE) {
+            return submit_late(loop, op, site);
+        }
+    } else if (is_plain(loop, op, 0, WEIR_ROUTE_INLINE) && weir_op_is_plain_kind(op)) {
         return submit_late(loop, op, site);
     }
     return submit_checked(loop, op, site);
@@ -302,15 +300,15 @@ static __attribute__((noinline)) int submit_special(struct weir_loop *loop, stru
 
 int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
 {
-    if (weir_unlikely(!is_plain(loop, op))) {
+    if (weir_unlikely(!is_plain(loop, op, 0, WEIR_ROUTE_AUTO))) {
         return submit_special(loop, op, site);
     }
     enum weir_way way = loop->ways[op->kind];
     if (way == WEIR_WAY_SHORT) {
-        return submit_simple(loop, op, site, 0, WEIR_CARRIER_PLAIN);
+        return submit_plain(loop, op, site, 0, WEIR_CARRIER_PLAIN);
     }
     if (weir_likely(way == WEIR_WAY_SHORT_BYTES)) {
-        return submit_simple(loop, op, site, op->arg.io.length, WEIR_CARRIER_PLAIN);
+        return submit_plain(loop, op, site, op->arg.io.length, WEIR_CARRIER_PLAIN);
     }
     if (way == WEIR_WAY_LATE) {
         return submit_late(loop, op, site);

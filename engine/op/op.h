@@ -176,28 +176,30 @@ static inline uint64_t weir_op_extras(const struct weir_op *op)
     (1ULL << WEIR_KIND_READ | 1ULL << WEIR_KIND_WRITE | 1ULL << WEIR_KIND_RECV |                   \
      1ULL << WEIR_KIND_SEND)
 
-/* Has nothing else but WEIR_WHOLE, and is of a kind for which that means `length`. */
-static inline bool weir_op_is_whole(const struct weir_op *op)
+static inline bool weir_op_is_buffer(const struct weir_op *op)
 {
-    return weir_op_extras_but(op, WEIR_WHOLE, WEIR_ROUTE_AUTO) == 0 && op->kind < WEIR_KIND_COUNT &&
-           (WEIR_BUFFER_KINDS >> op->kind & 1);
+    return op->kind < WEIR_KIND_COUNT && (WEIR_BUFFER_KINDS >> op->kind & 1);
 }
 
-/* Has nothing else but the route INLINE, and is of a plain kind. */
+static inline bool weir_op_is_plain_kind(const struct weir_op *op)
+{
+    return op->kind < WEIR_KIND_COUNT && (WEIR_PLAIN_KINDS >> op->kind & 1);
+}
+
+/* Has the route INLINE and nothing else. */
 static inline bool weir_op_is_inline(const struct weir_op *op)
 {
-    return weir_op_extras_but(op, 0, WEIR_ROUTE_INLINE) == 0 && op->kind < WEIR_KIND_COUNT &&
-           (WEIR_PLAIN_KINDS >> op->kind & 1);
+    return weir_op_extras_but(op, 0, WEIR_ROUTE_INLINE) == 0 && weir_op_is_plain_kind(op);
 }
 
 /* As what the backend carries an op that is to be staged. */
 static inline enum weir_carrier weir_op_backend_carrier(const struct weir_op *op)
 {
     if (weir_likely(weir_op_extras(op) == 0)) {
-        bool plain = op->kind < WEIR_KIND_COUNT && (WEIR_PLAIN_KINDS >> op->kind & 1);
-        return plain ? WEIR_CARRIER_PLAIN : WEIR_CARRIER_BACKEND;
+        return weir_op_is_plain_kind(op) ? WEIR_CARRIER_PLAIN : WEIR_CARRIER_BACKEND;
     }
-    return weir_op_is_whole(op) && op->moved == 0 ? WEIR_CARRIER_WHOLE : WEIR_CARRIER_BACKEND;
+    bool whole = weir_op_extras_but(op, WEIR_WHOLE, WEIR_ROUTE_AUTO) == 0 && weir_op_is_buffer(op);
+    return whole && op->moved == 0 ? WEIR_CARRIER_WHOLE : WEIR_CARRIER_BACKEND;
 }
 
 /* Whether all of it is to be done, and nothing of it has been tried. */
