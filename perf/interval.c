@@ -15,6 +15,7 @@
 #include "meter.h"
 
 volatile sig_atomic_t meter_over;
+volatile sig_atomic_t interrupted;
 
 static uint64_t batch_now(struct meter *meter)
 {
@@ -32,7 +33,6 @@ __attribute__((noinline)) void meter_sample(struct meter *meter, uint64_t starte
 {
     weir_histogram_record(&meter->latency, batch_now(meter) - started_ns);
 }
-volatile sig_atomic_t interrupted;
 
 static void on_signal(int number)
 {

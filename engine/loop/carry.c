@@ -65,7 +65,7 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
         op->retry = WEIR_RETRY_POLL;
     }
     if (op->route == WEIR_ROUTE_INLINE && try_on_the_spot(loop, op)) {
-        if (weir_op_is_inline(op)) {
+        if (op->result >= 0 && weir_op_is_inline(op)) {
             op->with = WEIR_CARRIER_PLAIN; /* what is left of its way is */
         }
         return WEIR_FINISHED;
@@ -110,6 +110,7 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
         if (settled != WEIR_GOES_ON) {
             return;
         }
+        op->with = (uint8_t)weir_op_backend_carrier(op); /* a part may have moved */
         staged = stage(loop, op);
     }
     if (staged == WEIR_NOT_HERE) {

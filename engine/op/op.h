@@ -231,6 +231,7 @@ static inline bool weir_op_came_whole(struct weir_op *op, int64_t result)
         (uint64_t)result != op->arg.io.length) {
         return false;
     }
+    WEIR_AUDIT(op->moved == 0);
     op->moved = (uint64_t)result;
     return true;
 }

@@ -243,7 +243,7 @@ struct weir_op {
         } call;
     } arg;
     uint64_t mode_or_offset2; /* OPENAT, MKDIRAT: mode; STATX: mask; SPLICE: the offset read from */
-    uint64_t moved;      /* after a WHOLE op: bytes moved, also when it failed; else as it was */
+    uint64_t moved;      /* after a WHOLE op: bytes moved, also when it failed; else anything */
     uint32_t heap_index; /* the engine's, as are the next two */
     uint32_t credits;
     uint64_t bytes; /* ends the cache line: ops in an array share none */

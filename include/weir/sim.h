@@ -21,8 +21,8 @@
  * may do to the loop is what a worker's thread may, and to post, wake and stop. There are
  * options.offload_workers workers, 4 for 0.
  *
- * Where a seed is odd an op sets out with the turn after its submit, as on epoll; where it is even
- * with its submit, as on io_uring.
+ * Where a seed is odd the engine hands ops to the world when a turn begins, as it does on epoll;
+ * where it is even most by submit, as on io_uring. They set out with the turn in either.
  *
  * SIGNAL and CHILD answer -EOPNOTSUPP, and so does a SENDMSG with control data: a world has no
  * processes and passes no fds.

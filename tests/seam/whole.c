@@ -51,6 +51,43 @@ SEAM_TEST(a_whole_read_of_a_pipe_collects_all_parts)
     free(data);
 }
 
+/* With MSG_TRUNC a datagram counts for more than it left in the buffer: as much as was asked for,
+ * and it is a part all the same. */
+static void receive_two_datagrams(struct weir_loop *loop, bool second_is_there)
+{
+    static const char data[100];
+    int fds[2];
+    char got[100];
+    struct tracked op = {0};
+    expect_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, fds), 0);
+    struct seam_pair pair = {.in = fds[0], .out = fds[1]};
+    weir_op_recv(&op.op, pair.in, got, sizeof got, MSG_TRUNC);
+    op.op.flags = WEIR_WHOLE;
+    seam_write(pair.out, data, 40);
+    if (second_is_there) {
+        seam_write(pair.out, data, sizeof data);
+    }
+    seam_submit(loop, &op);
+    if (!second_is_there) {
+        seam_turns(loop, 2);
+        expect_equal(op.calls, 0);
+        seam_write(pair.out, data, sizeof data);
+    }
+    seam_await(loop, &op);
+    expect_equal(op.result, 40 + sizeof data);
+    expect_equal(op.op.moved, 40 + sizeof data);
+    seam_pair_close(&pair);
+}
+
+SEAM_TEST(a_whole_recv_adds_up_what_datagrams_say)
+{
+    struct weir_loop *loop = seam_loop();
+    for (int i = 0; i < 2 && !seam_simulates(); i++) { /* these sockets are not in its world */
+        receive_two_datagrams(loop, i == 1);
+    }
+    seam_end(loop);
+}
+
 SEAM_TEST(a_whole_readv_fills_every_iovec_and_modifies_none)
 {
     struct weir_loop *loop = seam_loop();
@@ -378,6 +415,7 @@ SEAM_TEST(an_error_after_a_part_surfaces_with_the_part_in_moved)
 
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_whole_read_of_a_pipe_collects_all_parts),
+    cmocka_unit_test(a_whole_recv_adds_up_what_datagrams_say),
     cmocka_unit_test(a_whole_readv_fills_every_iovec_and_modifies_none),
     cmocka_unit_test(a_whole_recvmsg_fills_every_iovec),
     cmocka_unit_test(a_whole_recv_answers_the_total_at_end_of_file),
