@@ -88,6 +88,31 @@ SEAM_TEST(a_whole_recv_adds_up_what_datagrams_say)
     seam_end(loop);
 }
 
+static void submit_context(struct tracked *tracked)
+{
+    seam_submit(tracked->op.loop, tracked->context);
+}
+
+/* Submitted in a callback, where nothing has to wait, and all of it there. */
+SEAM_TEST(a_whole_read_that_comes_at_once_says_so_in_moved)
+{
+    struct weir_loop *loop = seam_loop();
+    struct seam_pair pipe = seam_pipe(0);
+    struct tracked read = {.op = {.moved = 77}}; /* of an earlier life */
+    struct tracked nop = {.then = submit_context, .context = &read};
+    seam_write(pipe.out, "12345678", 8);
+    weir_op_read(&read.op, pipe.in, read.data, 8, WEIR_CURRENT);
+    read.op.flags = WEIR_WHOLE;
+    weir_op_nop(&nop.op);
+    expect_equal(seam_carry_out(loop, &nop), 0);
+    seam_await(loop, &read);
+    expect_equal(read.result, 8);
+    expect_equal(read.op.moved, 8);
+    expect(memcmp(read.data, "12345678", 8) == 0);
+    seam_end(loop);
+    seam_pair_close(&pipe);
+}
+
 SEAM_TEST(a_whole_readv_fills_every_iovec_and_modifies_none)
 {
     struct weir_loop *loop = seam_loop();
@@ -416,6 +441,7 @@ SEAM_TEST(an_error_after_a_part_surfaces_with_the_part_in_moved)
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_whole_read_of_a_pipe_collects_all_parts),
     cmocka_unit_test(a_whole_recv_adds_up_what_datagrams_say),
+    cmocka_unit_test(a_whole_read_that_comes_at_once_says_so_in_moved),
     cmocka_unit_test(a_whole_readv_fills_every_iovec_and_modifies_none),
     cmocka_unit_test(a_whole_recvmsg_fills_every_iovec),
     cmocka_unit_test(a_whole_recv_answers_the_total_at_end_of_file),

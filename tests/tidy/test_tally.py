@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """test_tally.py: tally.py on logs of programs that pass, fail, skip, crash and hang."""
+import json
 import os
 import subprocess
 import sys
@@ -64,6 +65,10 @@ FAILURES = [
 ]
 
 
+SLOWEST = ['3 programs, 24 s one after the other; the slowest:', '    20.0 s  slow',
+           '     3.0 s  middling', '3 passed, 0 failed']
+
+
 def lines_of(programs):
     lines = []
     records = [dict(zip(('name', 'result', 'stdout', 'stderr'), program)) for program in programs]
@@ -93,6 +98,15 @@ def main():
         if done.returncode != 1 or done.stdout != '0 passed, 0 failed\n':
             wrong += 1
             print(f'no log: {done}')
+        log = os.path.join(folder, 'log')
+        with open(log, 'w', encoding='utf-8') as file:
+            for name, duration in (('quick', 0.5), ('slow', 20), ('middling', 3)):
+                file.write(json.dumps({'name': name, 'duration': duration, 'result': 'OK'}) + '\n')
+        done = subprocess.run([sys.executable, tally.__file__, log, '--slowest', '2'],
+                              capture_output=True, text=True, check=False)
+        if done.returncode != 0 or done.stdout.splitlines() != SLOWEST:
+            wrong += 1
+            print(f'the slowest: {done}')
     sys.exit(1 if wrong else 0)
 
 
