@@ -15,7 +15,14 @@
 #include "fake_enter.h"
 #include "meter.h"
 
-/* As in the raw loop, start stamps stand in an array of their own. */
+/* What a service keeps of a request, found by op->user; apart from the ops, as the raw loop's start
+ * stamps are. */
+struct request {
+    struct session *session;
+    uint64_t started_ns;
+    uint32_t index;
+};
+
 struct session {
     struct weir_loop *loop;
     struct workload *workload;
@@ -23,7 +30,7 @@ struct session {
     uint32_t out;        /* ops in flight */
     int error;           /* of the first refused submit */
     struct weir_op *ops;
-    uint64_t *started_ns;
+    struct request *requests; /* one an op */
 };
 
 static int64_t do_nothing(void *argument)
@@ -32,12 +39,13 @@ static int64_t do_nothing(void *argument)
     return 0;
 }
 
-static inline int start(struct session *session, struct weir_op *op, uint32_t index, enum job job)
+static inline int start(struct session *session, struct weir_op *op, enum job job)
 {
+    struct request *request = op->user;
     if (job == JOB_FILE) {
         struct workload *workload = session->workload;
         struct transfer transfer = workload_next(workload);
-        char *buffer = workload_buffer(workload, index);
+        char *buffer = workload_buffer(workload, request->index);
         if (transfer.write) {
             weir_op_write(op, workload->fd, buffer, workload->block, transfer.offset);
         } else {
@@ -48,20 +56,20 @@ static inline int start(struct session *session, struct weir_op *op, uint32_t in
     } else {
         weir_op_nop(op);
     }
-    session->started_ns[index] = meter_start(session->meter);
+    request->started_ns = meter_start(session->meter);
     return weir_submit(session->loop, op);
 }
 
 static inline void go_on(struct weir_op *op, enum job job)
 {
-    struct session *session = op->user;
-    uint32_t index = (uint32_t)(op - session->ops);
-    meter_finish(session->meter, session->started_ns[index], op->result);
+    const struct request *request = op->user;
+    struct session *session = request->session;
+    meter_finish(session->meter, request->started_ns, op->result);
     if (meter_is_over()) {
         session->out--;
         return;
     }
-    int r = start(session, op, index, job);
+    int r = start(session, op, job);
     if (r < 0) {
         session->error = r;
         session->out--;
@@ -90,7 +98,7 @@ static int weir_run(void *state, struct meter *meter)
     session->meter = meter;
     meter_batch(meter);
     for (uint32_t i = 0; i < session->workload->depth && session->error == 0; i++) {
-        session->error = start(session, &session->ops[i], i, session->workload->job);
+        session->error = start(session, &session->ops[i], session->workload->job);
         session->out += session->error == 0;
     }
     while (session->out > 0) {
@@ -107,7 +115,7 @@ static void release(struct session *session)
 {
     if (session != NULL) {
         free(session->ops);
-        free(session->started_ns);
+        free(session->requests);
         free(session);
     }
 }
@@ -120,8 +128,8 @@ static bool allocate(struct session *session, uint32_t depth)
         memset(ops, 0, size);
         session->ops = ops;
     }
-    session->started_ns = calloc(depth, sizeof *session->started_ns);
-    return session->ops != NULL && session->started_ns != NULL;
+    session->requests = calloc(depth, sizeof *session->requests);
+    return session->ops != NULL && session->requests != NULL;
 }
 
 /* Without workers wherever they are not needed: none has to be woken, none can be in the way. */
@@ -187,8 +195,9 @@ static int weir_open(struct workload *workload, void **ret_state, char error[ERR
         return r;
     }
     for (uint32_t i = 0; i < workload->depth; i++) {
+        session->requests[i] = (struct request){.session = session, .index = i};
         session->ops[i].callback = callbacks[workload->job];
-        session->ops[i].user = session;
+        session->ops[i].user = &session->requests[i];
         session->ops[i].route = (uint8_t)workload->who->route;
     }
     if (workload->fake_enter) {
