@@ -39,9 +39,9 @@ static int64_t do_nothing(void *argument)
     return 0;
 }
 
-static inline int start(struct session *session, struct weir_op *op, enum job job)
+static inline int start(struct session *session, struct weir_op *op, struct request *request,
+                        enum job job)
 {
-    struct request *request = op->user;
     if (job == JOB_FILE) {
         struct workload *workload = session->workload;
         struct transfer transfer = workload_next(workload);
@@ -62,14 +62,14 @@ static inline int start(struct session *session, struct weir_op *op, enum job jo
 
 static inline void go_on(struct weir_op *op, enum job job)
 {
-    const struct request *request = op->user;
+    struct request *request = op->user;
     struct session *session = request->session;
     meter_finish(session->meter, request->started_ns, op->result);
     if (meter_is_over()) {
         session->out--;
         return;
     }
-    int r = start(session, op, job);
+    int r = start(session, op, request, job);
     if (r < 0) {
         session->error = r;
         session->out--;
@@ -98,7 +98,8 @@ static int weir_run(void *state, struct meter *meter)
     session->meter = meter;
     meter_batch(meter);
     for (uint32_t i = 0; i < session->workload->depth && session->error == 0; i++) {
-        session->error = start(session, &session->ops[i], session->workload->job);
+        session->error =
+            start(session, &session->ops[i], &session->requests[i], session->workload->job);
         session->out += session->error == 0;
     }
     while (session->out > 0) {

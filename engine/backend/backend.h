@@ -179,7 +179,9 @@ struct weir_backend {
     /* Kinds (1ULL << kind) of which stage() answers TAKEN to any op, and writes memory and no more:
      * submit may call it. Set by open. */
     uint64_t in_memory;
-    bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
+    uint64_t stamp_ns; /* set by each turn: a stamp from after its sleep, and after what it has done
+                        * itself; the kernel may have finished some a few ns later */
+    bool unsettled;    /* the last turn gave events that weir_op_finish_plain() did not finish */
     /* 0, or the errno of one that is gone, with all that it carried: nothing is handed back any
      * more. Set between turns too, and then told by died(). */
     int dead;

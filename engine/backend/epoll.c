@@ -281,10 +281,9 @@ static bool skips(struct weir_epoll *epoll, uint64_t until_ns)
     return skipped;
 }
 
-static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
-                uint32_t max)
+static int see_all(struct weir_epoll *epoll, uint64_t until_ns, struct weir_event *events,
+                   uint32_t max)
 {
-    struct weir_epoll *epoll = weir_epoll_of(backend);
     bool has_more = epoll->given_up || (epoll->behind.head && weir_epoll_next_freed(epoll));
     if (weir_unlikely(max == 0)) {
         if (has_more) {
@@ -293,7 +292,7 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
         return epoll->error;
     }
     struct batch batch = {.events = events, .max = max};
-    backend->unsettled = false;
+    epoll->base.unsettled = false;
     if (weir_unlikely(has_more)) {
         give_given_up(epoll, &batch);
         give_freed(epoll, &batch);
@@ -310,6 +309,15 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
         see(epoll, &epoll->ready[i], &batch);
     }
     return ready >= 0 || batch.count > 0 ? (int)batch.count : ready;
+}
+
+static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
+                uint32_t max)
+{
+    struct weir_epoll *epoll = weir_epoll_of(backend);
+    int count = see_all(epoll, until_ns, events, max);
+    backend->stamp_ns = weir_clock_stamp(&epoll->clock);
+    return count;
 }
 
 /* --- the rest of the table -------------------------------------------------------------------- */

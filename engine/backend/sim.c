@@ -239,6 +239,7 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
         return backend->dead ? backend->dead : r;
     }
     backend->unsettled = false;
+    backend->stamp_ns = sim->now_ns;
     return (int)give(loop, events, max);
 }
 

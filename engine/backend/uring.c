@@ -357,7 +357,7 @@ static bool kernel_holds(const struct weir_uring *uring)
  * signal again for the rest. */
 static void leave_ready(struct weir_uring *uring)
 {
-    if (uring->ready_fd >= 0 && (kernel_holds(uring) || io_uring_cq_ready(&uring->ring) > 0)) {
+    if (kernel_holds(uring) || io_uring_cq_ready(&uring->ring) > 0) {
         set_ready(uring);
     }
 }
@@ -381,9 +381,11 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
             return r;
         }
     }
-    if (weir_unlikely(max == 0)) {
+    if (weir_unlikely(uring->ready_fd >= 0) && max == 0) {
         leave_ready(uring);
     }
+    /* Before the reaping, which goes on while the counter is read. */
+    backend->stamp_ns = weir_clock_stamp(&uring->clock);
     return reap(uring, events, max);
 }
 

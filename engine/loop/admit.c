@@ -149,11 +149,13 @@ void weir_loop_admit(struct weir_loop *loop, bool quiet)
     for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
         (*op)->left_ns = stamp_ns;
     }
-    if (weir_unlikely(loop->leaves_late)) {
-        stage_leaving(loop);
-    }
-    if (weir_unlikely(!quiet) && may_let_through(loop)) {
-        admit_who_waits(loop);
+    if (weir_unlikely(!quiet)) {
+        if (loop->leaves_late) {
+            stage_leaving(loop);
+        }
+        if (may_let_through(loop)) {
+            admit_who_waits(loop);
+        }
     }
     loop->leaving_stamped = loop->leaving;
     loop->leaving_end = loop->leaving;

@@ -264,26 +264,40 @@ static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bo
     return until_ns;
 }
 
-int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet)
+static inline int sleep_in_backend(struct weir_loop *loop, uint64_t until_ns, bool quiet)
 {
     struct weir_backend *backend = loop->backend;
-    int count;
-    if (loop->offload) {
-        weir_offload_flush(loop->offload);
-    }
-    if (weir_unlikely(!quiet)) {
-        until_ns = sleep_until(loop, until_ns);
-        if (until_ns != WEIR_NO_SLEEP) {
-            weir_loop_show_sleep(loop); /* to spin is to wait too */
-        }
-        if (until_ns != WEIR_NO_SLEEP && may_spin(loop) && spin(loop, until_ns, &count)) {
-            return count;
-        }
-    }
     if (until_ns != WEIR_NO_SLEEP) {
         until_ns = fall_asleep(loop, until_ns, quiet);
     }
-    count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
+    int count = backend->table->turn(backend, until_ns, loop->events, loop->reap_max);
     weir_bell_awake(&loop->bell);
     return count;
+}
+
+static inline void flush_offload(struct weir_loop *loop)
+{
+    if (loop->offload) {
+        weir_offload_flush(loop->offload);
+    }
+}
+
+int weir_loop_carry_quiet(struct weir_loop *loop, uint64_t until_ns)
+{
+    flush_offload(loop);
+    return sleep_in_backend(loop, until_ns, true);
+}
+
+int weir_loop_carry_loud(struct weir_loop *loop, uint64_t until_ns)
+{
+    int count;
+    flush_offload(loop);
+    until_ns = sleep_until(loop, until_ns);
+    if (until_ns != WEIR_NO_SLEEP) {
+        weir_loop_show_sleep(loop); /* to spin is to wait too */
+        if (may_spin(loop) && spin(loop, until_ns, &count)) {
+            return count;
+        }
+    }
+    return sleep_in_backend(loop, until_ns, false);
 }

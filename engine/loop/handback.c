@@ -221,10 +221,10 @@ static inline __attribute__((always_inline)) void hand_back_all(struct weir_loop
         do {
             hand_back(loop, event++);
         } while (weir_likely(event < loop->call_until));
-        weir_tasks_flush(&loop->tasks); /* its durations are of one reading */
         if (event != end) {
             weir_loop_stamp(loop);
         }
+        weir_tasks_flush(&loop->tasks); /* a run's durations are of one reading */
     }
 }
 

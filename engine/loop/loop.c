@@ -122,13 +122,16 @@ static void audit(const struct weir_loop *loop)
 {
     audit_gate(loop, &loop->gate);
     audit_gate(loop, &loop->offload_gate);
+    bool may = loop->refuse == 0 && !loop->governs;
+    WEIR_CHECK(loop->plain_most <= (may ? weir_gate_plain_max(&loop->gate) : 0));
 }
 #endif
 
 void weir_loop_refuse(struct weir_loop *loop, int error)
 {
-    loop->plain_max = 0;
     __atomic_store_n(&loop->refuse, error, __ATOMIC_RELAXED);
+    loop->loud = true;
+    weir_loop_set_plain(loop);
     /* Release: who sees the bit sees why (weir_loop_post_at()). From here on no post is counted. */
     __atomic_fetch_or(&loop->posts, WEIR_POSTS_REFUSED, __ATOMIC_RELEASE);
 }
@@ -140,7 +143,8 @@ void weir_loop_fail(struct weir_loop *loop, int error)
 }
 
 /* All that came back. */
-static uint32_t come_back(struct weir_loop *loop, int carried, bool quiet)
+static inline __attribute__((always_inline)) uint32_t come_back(struct weir_loop *loop, int carried,
+                                                                bool quiet)
 {
     uint32_t count = (uint32_t)carried;
     bool unsettled = loop->backend->unsettled;
@@ -169,8 +173,7 @@ static int leave_early(struct weir_loop *loop, int error)
     if (error != -EDEADLK) {
         weir_loop_fail(loop, error);
     }
-    loop->stamp_fresh = false;
-    loop->plain_max = 0;
+    weir_loop_end_plain(loop);
     loop->in_turn = false;
     weir_loop_show_end(loop);
     WEIR_PROBE_TURN(loop, error);
@@ -206,34 +209,37 @@ static __attribute__((noinline)) int do_more(struct weir_loop *loop)
     return 0;
 }
 
-int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
+/* Compiled once for each `quiet`, so that most turns ask nothing in vain. */
+static inline __attribute__((always_inline)) int turn(struct weir_loop *loop, uint64_t until_ns,
+                                                      bool quiet)
 {
-    bool quiet = weir_loop_is_quiet(loop);
     int carried = 0;
     loop->in_turn = true;
     loop->counters.turns++;
     loop->tries_left = WEIR_INLINE_MAX;
-    if (weir_unlikely(!quiet)) {
+    if (!quiet) {
         weir_loop_show_turn(loop);
         weir_loop_take_posts(loop);
     }
     if (quiet || loop->failed == 0) {
         weir_loop_admit(loop, quiet);
-        if (weir_unlikely(!quiet)) {
+        if (!quiet) {
             weir_loop_show_left(loop);
         }
-        carried = weir_loop_carry(loop, until_ns, quiet);
+        carried =
+            quiet ? weir_loop_carry_quiet(loop, until_ns) : weir_loop_carry_loud(loop, until_ns);
         if (weir_unlikely(carried < 0)) {
             return leave_early(loop, carried);
         }
+        weir_loop_set_stamp(loop, loop->backend->stamp_ns);
+    } else {
+        weir_loop_stamp(loop);
     }
-    weir_loop_stamp(loop);
-    if (weir_unlikely(!quiet)) {
+    if (!quiet) {
         weir_loop_show_awake(loop);
     }
     loop->done_ns = loop->stamp_ns;
-    loop->stamp_fresh = true;
-    weir_loop_set_plain(loop);
+    weir_loop_let_plain(loop);
     uint32_t count = weir_loop_hand_back(loop, come_back(loop, carried, quiet));
     if (weir_unlikely(has_more_to_do(loop))) {
         int r = do_more(loop);
@@ -242,17 +248,27 @@ int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
         }
     }
     audit(loop);
-    loop->stamp_fresh = false;
-    loop->plain_max = 0;
+    weir_loop_end_plain(loop);
     loop->in_turn = false;
     if (weir_unlikely(loop->closing)) {
         weir_loop_step_closing(loop);
     }
-    if (weir_unlikely(!quiet)) {
+    if (!quiet) {
         weir_loop_show_end(loop);
     }
     WEIR_PROBE_TURN(loop, count);
     return (int)count;
+}
+
+static __attribute__((noinline)) int turn_loud(struct weir_loop *loop, uint64_t until_ns)
+{
+    return turn(loop, until_ns, false);
+}
+
+int weir_loop_turn_once(struct weir_loop *loop, uint64_t until_ns)
+{
+    return weir_likely(weir_loop_is_quiet(loop)) ? turn(loop, until_ns, true)
+                                                 : turn_loud(loop, until_ns);
 }
 
 int weir_loop_turn(struct weir_loop *loop, int64_t wait_ns)

@@ -20,10 +20,11 @@
 /* How submit may take an op of a kind, if nothing else is unusual about it. */
 enum weir_way {
     WEIR_WAY_CHECKED, /* only with every check */
-    WEIR_WAY_SHORT,
-    WEIR_WAY_SHORT_BYTES,  /* the same, and its bytes count against the turn's budget */
-    WEIR_WAY_SHORT_VECTOR, /* the same, and they have to be summed up */
-    WEIR_WAY_LATE,         /* the same: its bytes too, and it is staged when the turn begins */
+    WEIR_WAY_LATE,    /* short, its bytes count against the turn's budget, and it is staged when
+                            * the turn begins */
+    WEIR_WAY_SHORT_VECTOR, /* its bytes count, and have to be summed up */
+    WEIR_WAY_SHORT,        /* from here on the shortest */
+    WEIR_WAY_SHORT_BYTES,  /* the same, but that its bytes count */
 };
 
 /* Before a turn sleeps. */
@@ -49,6 +50,7 @@ struct weir_loop {
     bool refuses;
     uint8_t governs; /* WEIR_GOVERNED: all its ops are, for a byte budget, or a goal of the
                          * loop's; WEIR_OBSERVED: somebody is told of them */
+    bool loud;       /* no turn of it is quiet: it is inspectable, spins, or refuses */
     bool inspectable;
     uint32_t onlookers; /* waiters for room, watermarks and goals: those who look at a gate each
                          * turn */
@@ -81,10 +83,11 @@ struct weir_loop {
     struct weir_heap heap;
     uint32_t timers; /* live TIMEOUT ops */
     uint32_t timers_max;
-    uint64_t stamp_ns;  /* latest reading */
-    bool stamp_fresh;   /* it may be reused: in a turn, or a submit since then has read it */
-    uint32_t plain_max; /* below it, gate.live lets submit take its short way */
-    uint64_t done_ns;   /* the reading after this turn's enter */
+    uint64_t stamp_ns;   /* latest reading */
+    bool stamp_fresh;    /* it may be reused: in a turn, or a submit since then has read it */
+    uint32_t plain_max;  /* below it, gate.live lets submit take its short way; 0 without a stamp */
+    uint32_t plain_most; /* what it is with one */
+    uint64_t done_ns;    /* the reading after this turn's enter */
     uint8_t ways[UINT8_MAX + 1]; /* by kind, also by what is none: enum weir_way */
 
     /* Hand-back. */
@@ -186,26 +189,46 @@ static inline uint64_t weir_loop_count_live(const struct weir_loop *loop)
 static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
 {
     uintptr_t any = (uintptr_t)loop->early.head | (uintptr_t)loop->closers.head |
-                    (uintptr_t)loop->closed | (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
+                    (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->backend->window;
-    return (any | loop->spin.max_ns | loop->heap.count | loop->leaves_late |
-            (uintptr_t)loop->failed | loop->onlookers | loop->inspectable | loop->pulse.kept |
-            weir_loop_count_posts(loop)) == 0;
+    return (any | loop->heap.count | loop->loud | loop->leaves_late | loop->onlookers |
+            loop->pulse.kept | weir_loop_count_posts(loop)) == 0;
+}
+
+static inline void weir_loop_set_stamp(struct weir_loop *loop, uint64_t stamp_ns)
+{
+    loop->stamp_ns = stamp_ns;
+    loop->leaving_stamped = loop->leaving_end;
 }
 
 /* Reads the clock for stamps. */
 static inline void weir_loop_stamp(struct weir_loop *loop)
 {
-    loop->stamp_ns = loop->backend->table->now(loop->backend, WEIR_NOW_STAMP);
-    loop->leaving_stamped = loop->leaving_end;
+    weir_loop_set_stamp(loop, loop->backend->table->now(loop->backend, WEIR_NOW_STAMP));
 }
 
-/* The short way of submit is for an open loop whose stamp may be used and that has a credit. */
+/* The short way of submit is for an open loop whose stamp may be used and that has a credit: what a
+ * stamp begins, */
+static inline void weir_loop_let_plain(struct weir_loop *loop)
+{
+    loop->stamp_fresh = true;
+    loop->plain_max = loop->plain_most;
+}
+
+/* and its end. */
+static inline void weir_loop_end_plain(struct weir_loop *loop)
+{
+    loop->stamp_fresh = false;
+    loop->plain_max = 0;
+}
+
+/* After a change of what decides it. */
 static inline void weir_loop_set_plain(struct weir_loop *loop)
 {
-    bool may = loop->refuse == 0 && loop->stamp_fresh && !loop->governs;
-    loop->plain_max = may ? weir_gate_plain_max(&loop->gate) : 0;
+    bool may = loop->refuse == 0 && !loop->governs;
+    loop->plain_most = may ? weir_gate_plain_max(&loop->gate) : 0;
+    loop->plain_max = loop->stamp_fresh ? loop->plain_most : 0;
 }
 
 static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const struct weir_op *op)
@@ -251,9 +274,10 @@ void weir_loop_stage(struct weir_loop *loop, struct weir_op *op);
 void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_staged staged);
 /* An op that finished outside the backend's turn: its event is the next. */
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result);
-/* The backend's turn, the only sleep, and what the workers have finished. The number of events;
+/* The backend's turn, the only sleep: of a turn that is quiet, or not. The number of events;
  * -errno: the backend cannot go on. */
-int weir_loop_carry(struct weir_loop *loop, uint64_t until_ns, bool quiet);
+int weir_loop_carry_quiet(struct weir_loop *loop, uint64_t until_ns);
+int weir_loop_carry_loud(struct weir_loop *loop, uint64_t until_ns);
 
 /* settle.c */
 enum weir_settled {

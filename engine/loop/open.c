@@ -349,6 +349,8 @@ static int make_loop(const struct weir_options *options, struct weir_facts *fact
     set_goal(&loop->offload_gate, options);
     lay_out(loop, options);
     set_ways(loop);
+    loop->loud = loop->inspectable || loop->spin.max_ns != 0;
+    weir_loop_set_plain(loop);
     backend->slots = &loop->slots;
     backend->died = on_died;
     backend->context = loop;

@@ -74,8 +74,7 @@ static inline void freshen_stamp(struct weir_loop *loop)
 {
     if (!loop->stamp_fresh) {
         weir_loop_stamp(loop);
-        loop->stamp_fresh = true;
-        weir_loop_set_plain(loop);
+        weir_loop_let_plain(loop);
     }
 }
 
@@ -233,10 +232,9 @@ static inline __attribute__((always_inline)) int submit_plain(struct weir_loop *
                                                               uint64_t bytes,
                                                               enum weir_carrier with)
 {
-    struct weir_task *task = op->task;
-    if (!task) {
-        task = loop->tasks.of_kind[op->kind];
-    } else if (weir_unlikely(task->plain != &loop->tasks)) {
+    struct weir_task *task = loop->tasks.of_kind[op->kind];
+    task = __builtin_expect_with_probability(op->task != NULL, 1, 0.5) ? op->task : task;
+    if (weir_unlikely(task->plain != &loop->tasks)) {
         return submit_checked(loop, op, site);
     }
     op->loop = loop;
@@ -304,11 +302,9 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
         return submit_special(loop, op, site);
     }
     enum weir_way way = loop->ways[op->kind];
-    if (way == WEIR_WAY_SHORT) {
-        return submit_plain(loop, op, site, 0, WEIR_CARRIER_PLAIN);
-    }
-    if (weir_likely(way == WEIR_WAY_SHORT_BYTES)) {
-        return submit_plain(loop, op, site, op->arg.io.length, WEIR_CARRIER_PLAIN);
+    if (weir_likely(way >= WEIR_WAY_SHORT)) {
+        uint64_t bytes = way == WEIR_WAY_SHORT ? 0 : op->arg.io.length;
+        return submit_plain(loop, op, site, bytes, WEIR_CARRIER_PLAIN);
     }
     if (way == WEIR_WAY_LATE) {
         return submit_late(loop, op, site);

@@ -249,13 +249,12 @@ static inline bool weir_op_finish_plain(struct weir_op *op, int64_t result)
     return true;
 }
 
-/* For backends: the op is about to be called back, and will be filled and submitted again. Of what
- * the turn before left in the first-level cache, transfers leave little: the lines that were not
- * touched on the way come while the others are seen to. */
+/* For backends: the op is about to be called back. Of what the turn before left in the first-level
+ * cache, transfers leave little: the line that nobody has read on the way comes while the others
+ * are seen to. */
 static inline void weir_op_expect(const struct weir_op *op)
 {
     __builtin_prefetch(&op->callback);
-    __builtin_prefetch(&op->user);
 }
 
 /* An op that ends in any other way. It is plain no more: who is plain and DONE is a success. */

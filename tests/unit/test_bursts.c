@@ -46,6 +46,7 @@ static int turn(struct weir_backend *backend, uint64_t until_ns, struct weir_eve
         events[i] = given[i];
     }
     backend->unsettled = true;
+    backend->stamp_ns = real->now(backend, WEIR_NOW_STAMP);
     int count = (int)given_count;
     given_count = 0;
     return count;
