@@ -179,9 +179,10 @@ struct weir_backend {
     /* Kinds (1ULL << kind) of which stage() answers TAKEN to any op, and writes memory and no more:
      * submit may call it. Set by open. */
     uint64_t in_memory;
-    uint64_t stamp_ns; /* set by each turn: a stamp from after its sleep, and after what it has done
-                        * itself; the kernel may have finished some a few ns later */
-    bool unsettled;    /* the last turn gave events that weir_op_finish_plain() did not finish */
+    /* Set by each turn that does not fail: a stamp from after its sleep, and after what it has done
+     * itself. What the kernel finished while it was read may be a little younger. */
+    uint64_t stamp_ns;
+    bool unsettled; /* the last turn gave events that weir_op_finish_plain() did not finish */
     /* 0, or the errno of one that is gone, with all that it carried: nothing is handed back any
      * more. Set between turns too, and then told by died(). */
     int dead;

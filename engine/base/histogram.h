@@ -19,10 +19,20 @@ static inline void weir_relaxed_store(uint64_t *word, uint64_t value)
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
 }
 
+#if defined __x86_64__ && !defined __SANITIZE_ADDRESS__ && !defined __SANITIZE_THREAD__
+/* For the one writer. gcc makes three instructions of a relaxed load, an addition and a relaxed
+ * store. One is the same to who reads: an aligned store of 8 bytes is not torn (Intel SDM volume 3,
+ * 9.1.1). */
+static inline void weir_relaxed_add(uint64_t *word, uint64_t more)
+{
+    __asm__("addq %1, %0" : "+m"(*word) : "er"(more) : "cc");
+}
+#else
 static inline void weir_relaxed_add(uint64_t *word, uint64_t more)
 {
     weir_relaxed_store(word, *word + more);
 }
+#endif
 
 /* The bucket of a value below 2^TOP: below 2^(B+1) the value itself; above, the exponent and the
  * next B bits. */

@@ -52,6 +52,9 @@ static struct weir_op *let_through(struct weir_loop *loop, struct weir_gate *gat
     op->left_ns = loop->stamp_ns;
     weir_op_move(op, WEIR_IN_FLIGHT);
     WEIR_PROBE_LEAVE(op);
+    if (op->governed) {
+        weir_loop_set_plain(loop); /* it may have other credits than it wanted when it came */
+    }
     if (weir_unlikely(loop->tell.any)) {
         weir_tell_left(&loop->tell, op, op->slot->task, loop->stamp_ns);
     }

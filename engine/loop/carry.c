@@ -236,6 +236,9 @@ static bool spin(struct weir_loop *loop, uint64_t until_ns, int *ret_count)
     loop->counters.spins_paid += paid;
     loop->counters.spin_ns += now_ns - begin_ns;
     learn_from_spin(&loop->spin, paid);
+    if (paid && *ret_count == 0) { /* what ended it came behind the backend's last turn */
+        backend->stamp_ns = backend->table->now(backend, WEIR_NOW_STAMP);
+    }
     return paid;
 }
 

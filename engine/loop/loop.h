@@ -233,7 +233,8 @@ static inline void weir_loop_set_plain(struct weir_loop *loop)
 
 static inline struct weir_task *weir_loop_task_of(struct weir_loop *loop, const struct weir_op *op)
 {
-    return op->task ? op->task : loop->tasks.of_kind[op->kind];
+    struct weir_task *of_kind = loop->tasks.of_kind[op->kind]; /* read in any case: no jump */
+    return op->task ? op->task : of_kind;
 }
 
 /* Takes an op's bytes from the turn's budget. False: there is not enough left; but the first op of

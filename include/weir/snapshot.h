@@ -53,7 +53,7 @@ struct weir_snapshot_loop {
     /* The main one, the offload one; numbers summed. `waiting` counts also those that were
      * cancelled at the gate and are not handed back yet. */
     struct weir_gate_state gates[2];
-    struct weir_histogram turns;     /* as weir_loop_times() */
+    struct weir_histogram turns; /* as weir_loop_times() */
     struct weir_histogram callbacks;
     /* What watchdogs have seen since open, by enum weir_stall_cause (weir/watchdog.h): all 0 of a
      * loop that was never watched, which is no sign that it did not stall. Sums; the longest is

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * Ops with several completions, through a loop whose backend is played by the test: no real one has
- * any yet. What a burst holds, what it is handed, and what an end for want of room becomes.
+ * any yet. What a burst holds, what it is handed, and what an end for want of room becomes. And, by
+ * the same means, what ends a spin.
  */
 #include "unit.h"
 
 #include <engine/loop/loop.h>
+#include <sched.h>
+#include <unistd.h>
 
 #define EVENTS_MAX 64
 #define DEPTH 8
@@ -347,6 +350,97 @@ static void beside_a_wide_op_plain_ones_find_what_it_leaves(void **state)
     assert_int_equal(weir_loop_live(loop), 0);
 }
 
+/* What is reserved when it is admitted decides how many credits it gets, not when it came; as by
+ * weir_loop_fd(), before others are submitted. */
+static void credits_that_changed_while_it_waited_are_not_given_twice(void **state)
+{
+    (void)state;
+    struct weir_task *task;
+    struct weir_task_options options = {.name = "reserve", .reserve = 4};
+    assert_int_equal(weir_task_open(loop, &options, &task), 0);
+    struct weir_op wide = {0};
+    submit(&wide, DEPTH);
+    assert_int_equal(weir_task_close(task), 0);
+    weir_loop_admit(loop, false);
+    assert_int_equal(in_flight(), DEPTH);
+    struct weir_op ops[4] = {0};
+    for (unsigned i = 0; i < 4; i++) {
+        submit(&ops[i], 0);
+    }
+    turn_once(0);
+    assert_int_equal(in_flight(), DEPTH);
+    assert_int_equal(staged_count, 1);
+    give(&wide, 0, WEIR_LAST);
+    turn_once(1);
+    turn_once(0);
+    for (unsigned i = 0; i < 4; i++) {
+        give(&ops[i], 0, WEIR_LAST);
+    }
+    turn_once(4);
+}
+
+static void a_wide_op_that_got_fewer_credits_leaves_the_rest_to_others(void **state)
+{
+    (void)state;
+    struct weir_op wide = {0};
+    submit(&wide, 5);
+    struct weir_task *task;
+    struct weir_task_options options = {.name = "reserve", .reserve = 5};
+    assert_int_equal(weir_task_open(loop, &options, &task), 0);
+    turn_once(0);
+    assert_int_equal(loop->plain_most, weir_gate_plain_max(&loop->gate));
+    give(&wide, 0, WEIR_LAST);
+    turn_once(1);
+    assert_int_equal(loop->plain_most, weir_gate_plain_max(&loop->gate));
+    assert_int_equal(weir_task_close(task), 0);
+}
+
+/* --- a spin ----------------------------------------------------------------------------------- */
+
+static bool ended; /* the call's function has */
+
+static int64_t nap(void *argument)
+{
+    (void)argument;
+    usleep(2000);
+    __atomic_store_n(&ended, true, __ATOMIC_RELEASE);
+    return 0;
+}
+
+/* The loop's thread does not run between its last look at the backend and the end of the call. */
+static int turn_and_stand(struct weir_backend *backend, uint64_t until_ns,
+                          struct weir_event *events, uint32_t max)
+{
+    int count = real->turn(backend, until_ns, events, max);
+    while (!__atomic_load_n(&ended, __ATOMIC_ACQUIRE) ||
+           !weir_offload_has_finished(loop->offload)) {
+        sched_yield();
+    }
+    return count;
+}
+
+static void what_ends_a_spin_is_stamped_behind_it(void **state)
+{
+    (void)state;
+    struct weir_options options = {.offload_workers = 1, .spin_ns_max = 100 * WEIR_MS};
+    assert_int_equal(weir_loop_open(&options, &loop), 0);
+    struct weir_backend *backend = weir_loop_backend(loop);
+    real = backend->table;
+    played = *real;
+    played.turn = turn_and_stand;
+    backend->table = &played;
+    told_count = 0;
+    struct weir_op op = {.callback = called};
+    weir_op_call(&op, nap, NULL);
+    assert_int_equal(weir_submit(loop, &op), 0);
+    assert_int_equal(weir_loop_turn(loop, -1), 1);
+    const struct weir_histogram *stages = loop->tasks.of_kind[WEIR_KIND_CALL]->stages;
+    assert_true(stages[WEIR_STAGE_RUN].max >= 2 * WEIR_MS);
+    assert_true(stages[WEIR_STAGE_FLIGHT].max >=
+                stages[WEIR_STAGE_QUEUE].max + stages[WEIR_STAGE_RUN].max);
+    close_loop(NULL);
+}
+
 int main(void)
 {
 #define BURST_TEST(name) cmocka_unit_test_setup_teardown(name, open_loop, close_loop)
@@ -359,6 +453,9 @@ int main(void)
         BURST_TEST(credits_of_all_together_never_pass_the_depth),
         BURST_TEST(who_would_stand_behind_a_wide_op_is_told_that_it_would_wait),
         BURST_TEST(beside_a_wide_op_plain_ones_find_what_it_leaves),
+        BURST_TEST(credits_that_changed_while_it_waited_are_not_given_twice),
+        BURST_TEST(a_wide_op_that_got_fewer_credits_leaves_the_rest_to_others),
+        cmocka_unit_test(what_ends_a_spin_is_stamped_behind_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
