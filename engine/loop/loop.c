@@ -122,8 +122,7 @@ static void audit(const struct weir_loop *loop)
 {
     audit_gate(loop, &loop->gate);
     audit_gate(loop, &loop->offload_gate);
-    bool may = loop->refuse == 0 && !loop->governs;
-    WEIR_CHECK(loop->plain_most == (may ? weir_gate_plain_max(&loop->gate) : 0));
+    WEIR_CHECK(loop->plain_most == weir_loop_plain_most(loop));
 }
 #endif
 

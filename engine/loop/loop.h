@@ -223,11 +223,15 @@ static inline void weir_loop_end_plain(struct weir_loop *loop)
     loop->plain_max = 0;
 }
 
+static inline uint32_t weir_loop_plain_most(const struct weir_loop *loop)
+{
+    return loop->refuse == 0 && !loop->governs ? weir_gate_plain_max(&loop->gate) : 0;
+}
+
 /* After a change of what decides it. */
 static inline void weir_loop_set_plain(struct weir_loop *loop)
 {
-    bool may = loop->refuse == 0 && !loop->governs;
-    loop->plain_most = may ? weir_gate_plain_max(&loop->gate) : 0;
+    loop->plain_most = weir_loop_plain_most(loop);
     loop->plain_max = loop->stamp_fresh ? loop->plain_most : 0;
 }
 

@@ -232,8 +232,7 @@ static inline __attribute__((always_inline)) int submit_plain(struct weir_loop *
                                                               uint64_t bytes,
                                                               enum weir_carrier with)
 {
-    struct weir_task *task = loop->tasks.of_kind[op->kind];
-    task = __builtin_expect_with_probability(op->task != NULL, 1, 0.5) ? op->task : task;
+    struct weir_task *task = weir_loop_task_of(loop, op);
     if (weir_unlikely(task->plain != &loop->tasks)) {
         return submit_checked(loop, op, site);
     }
