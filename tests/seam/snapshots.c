@@ -228,6 +228,28 @@ SEAM_TEST(another_thread_is_answered_as_the_header_says)
     seam_end(loop);
 }
 
+/* Also of a turn that only waits: the op was sent by one before it. */
+SEAM_TEST(another_thread_sees_an_inspectable_loop_as_its_last_turn_left_it)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.flags = WEIR_INSPECTABLE});
+    struct asker asker = {.loop = loop};
+    struct seam_pair pipe = seam_pipe(O_NONBLOCK);
+    struct tracked op = {0};
+    expect_equal(weir_snapshot_open(0, 0, &asker.snapshot), 0);
+    seam_read_byte(loop, &op, pipe.in);
+    seam_turns(loop, 2);
+    expect_equal(write(pipe.out, "x", 1), 1);
+    seam_await(loop, &op);
+    seam_in_thread(ask, &asker);
+    expect_equal(asker.answer, 0);
+    const struct weir_snapshot_loop *row = weir_snapshot_loop_at(asker.snapshot, 0);
+    expect_equal(row->counters.turns, seam_counters(loop).turns);
+    expect_equal(row->gates[0].in_flight, 0);
+    weir_snapshot_close(asker.snapshot);
+    seam_pair_close(&pipe);
+    seam_end(loop);
+}
+
 static int add_in_child(void *context)
 {
     struct asker *asker = context;
@@ -250,6 +272,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_thread_takes_snapshots_while_tasks_work_come_and_go),
     cmocka_unit_test(a_snapshot_by_the_owner_misses_nothing),
     cmocka_unit_test(another_thread_is_answered_as_the_header_says),
+    cmocka_unit_test(another_thread_sees_an_inspectable_loop_as_its_last_turn_left_it),
     cmocka_unit_test(a_child_is_refused),
 };
 static const struct CMUnitTest simulated_tests[] = {

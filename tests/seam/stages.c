@@ -316,6 +316,23 @@ SEAM_TEST(a_pause_of_the_loop_is_in_the_latency_from_intended_and_not_in_that_fr
     seam_end(loop);
 }
 
+/* Also by the short way of submit, which a turn opens and must close. */
+SEAM_TEST(a_pause_between_turns_is_not_in_the_latency_of_what_is_submitted_after_it)
+{
+    struct weir_loop *loop = seam_loop();
+    struct weir_task *task = task_open(loop, "after");
+    struct tracked first = {0};
+    struct tracked after = {.op.task = task};
+    weir_op_nop(&first.op);
+    expect_equal(seam_carry_out(loop, &first), 0);
+    pause_for(PAUSE_NS);
+    uint64_t paused_ns = weir_now(loop);
+    weir_op_nop(&after.op);
+    expect_equal(seam_carry_out(loop, &after), 0);
+    expect_between(sample(task, WEIR_STAGE_TOTAL), 0, weir_now(loop) - paused_ns);
+    seam_end(loop);
+}
+
 static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_time_until_a_pipe_is_fed_is_flight),
     cmocka_unit_test(the_time_behind_a_full_gate_is_wait),
@@ -326,6 +343,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_call_that_submit_ran_itself_has_run_and_no_queue),
     cmocka_unit_test(
         a_pause_of_the_loop_is_in_the_latency_from_intended_and_not_in_that_from_submit),
+    cmocka_unit_test(a_pause_between_turns_is_not_in_the_latency_of_what_is_submitted_after_it),
 };
 
 const struct seam_group stages_group = SEAM_GROUP("stages", tests);
