@@ -52,6 +52,20 @@ static inline void meter_batch(struct meter *meter)
 uint64_t meter_stamp(struct meter *meter);
 void meter_sample(struct meter *meter, uint64_t started_ns);
 
+/* Whether finishing an op, and starting it again, is nothing but counting: it is as expected, and
+ * neither this life of it nor the next is sampled. */
+static inline bool meter_only_counts(const struct meter *meter, uint64_t started_ns, int64_t result)
+{
+    return meter->countdown > 1 && started_ns == 0 && result == meter->expected && !meter_is_over();
+}
+
+/* And then that; the stamp of the next life is 0 as well. */
+static inline void meter_count(struct meter *meter)
+{
+    meter->ops++;
+    meter->countdown--;
+}
+
 /* When an op starts. The stamp to give to meter_finish(); 0: not sampled. */
 static inline uint64_t meter_start(struct meter *meter)
 {

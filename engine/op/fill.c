@@ -17,7 +17,6 @@ static inline void fill(struct weir_op *op, enum weir_kind kind, int fd)
     op->ioprio = 0;
     op->buffer_index = 0;
     op->buffer_group = 0;
-    op->buffer_id = 0;
 }
 
 static inline void fill_io(struct weir_op *op, enum weir_kind kind, int fd, const void *buffer,

@@ -8,7 +8,7 @@
  * free it, fill it again, submit it again.
  *
  * A zeroed op is ready to be filled. A helper writes the kind and its arguments, resets the
- * optional ones (rw_flags, ioprio, buffer fields) and touches nothing else: callback, user, task,
+ * optional ones (rw_flags, ioprio, buffer_index, buffer_group) and touches nothing else: callback, user, task,
  * flags and route persist from one submit to the next; deadline_ns and intended_ns are consumed (0
  * again at the last callback). Filling an op that is live is the caller's error.
  *
@@ -168,15 +168,17 @@ struct weir_op {
     uint8_t asked_back; /* the engine's: weir_op_asked() */
     uint8_t governed;   /* the engine's; leave 0 */
 
-    /* Arguments, written by the helpers; rw_flags and ioprio may be set after them. */
+    /* Arguments, written by the helpers; rw_flags and ioprio may be set after them. With `kind` in
+     * one cache line of an aligned op: no store of a helper straddles two. */
     uint8_t kind;          /* enum weir_kind */
     uint8_t more;          /* enum weir_more: valid in the callback */
+    uint16_t buffer_group; /* reserved for provided buffers: leave 0 */
+    int32_t fd;
     uint32_t rw_flags;     /* READ, WRITE and their vectors: RWF_* of preadv2(2) */
     uint16_t ioprio;       /* READ, WRITE and their vectors: ioprio_set(2); 0: the thread's own */
     uint16_t buffer_index; /* reserved for registered buffers: leave 0 */
-    uint16_t buffer_group; /* reserved for provided buffers: leave 0 */
-    uint16_t buffer_id;    /* reserved for provided buffers: leave 0 */
-    int32_t fd;
+
+    uint32_t buffer_id; /* reserved for provided buffers: valid in the callback, leave 0 */
 
     /* The engine's alone. */
     /* All zero while the op is the caller's. Read together, so in this order and aligned. */

@@ -180,7 +180,7 @@ SEAM_TEST(a_fill_helper_writes_kind_and_arguments_and_nothing_else)
         expect_equal(op.ioprio, 0);
         expect_equal(op.buffer_index, 0);
         expect_equal(op.buffer_group, 0);
-        expect_equal(op.buffer_id, 0);
+        expect_equal(op.buffer_id, before.buffer_id);
     }
 }
 

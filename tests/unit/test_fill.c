@@ -33,7 +33,6 @@ static void check_left_alone(const struct weir_op *op, int kind, int fd)
     expected.ioprio = 0;
     expected.buffer_index = 0;
     expected.buffer_group = 0;
-    expected.buffer_id = 0;
     expected.arg = op->arg;
     expected.mode_or_offset2 = op->mode_or_offset2;
     assert_int_equal(op->kind, kind);
