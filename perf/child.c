@@ -78,23 +78,6 @@ static void answer_requests(int fd, const struct driver *driver, void *state,
     }
 }
 
-/* To the first or the second of the CPUs that it may run on; with one CPU: nothing. */
-static void pin_to(int which)
-{
-    cpu_set_t allowed;
-    cpu_set_t one;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) < 0) {
-        return;
-    }
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (CPU_ISSET(cpu, &allowed) && which-- == 0) {
-            CPU_ZERO(&one);
-            CPU_SET(cpu, &one);
-            sched_setaffinity(0, sizeof one, &one);
-        }
-    }
-}
-
 static void live_as_engine(void *context, int fd)
 {
     const struct child *child = context;
@@ -106,9 +89,6 @@ static void live_as_engine(void *context, int fd)
         .cpu_clock = CLOCK_PROCESS_CPUTIME_ID,
     };
     workload->stop_fd = fd;
-    if (workload->pin) {
-        pin_to(0);
-    }
     void *state = open_driver(fd, driver, workload);
     if (workload->job == JOB_ECHO) {
         int r = driver->run(state, NULL);
@@ -129,9 +109,6 @@ static void live_as_client(void *context, int fd)
     struct interval_plan plan = {.expected = workload_expected(child->workload)};
     if (clock_getcpuclockid(child->engine.pid, &plan.cpu_clock) != 0) {
         _exit(1);
-    }
-    if (child->workload->pin) {
-        pin_to(1);
     }
     void *state = open_driver(fd, &client_driver, child->workload);
     answer_requests(fd, &client_driver, state, &plan);
@@ -193,6 +170,30 @@ int child_open(const struct contender *contender, struct workload *workload,
     }
     *ret_child = child;
     return 0;
+}
+
+/* The first thread of a process, which its loop runs on. */
+static void place(const struct process *process, uint32_t number)
+{
+    cpu_set_t allowed;
+    if (process->pid == 0 || sched_getaffinity(0, sizeof allowed, &allowed) < 0) {
+        return;
+    }
+    number %= (uint32_t)CPU_COUNT(&allowed);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (CPU_ISSET(cpu, &allowed) && number-- == 0) {
+            cpu_set_t one;
+            CPU_ZERO(&one);
+            CPU_SET(cpu, &one);
+            sched_setaffinity(process->pid, sizeof one, &one);
+        }
+    }
+}
+
+void child_place(const struct child *child, uint32_t number)
+{
+    place(&child->engine, number);
+    place(&child->client, number + 1);
 }
 
 int child_run(struct child *child, double seconds, uint32_t every, struct interval *ret_interval)

@@ -24,6 +24,9 @@ struct child {
 /* Starts one; `workload` is inherited. 0, or -1 after a message. */
 int child_open(const struct contender *contender, struct workload *workload,
                struct child *ret_child);
+/* Ties the thread of its loop to one CPU, the number-th of those allowed, counted round; a client's
+ * to the next. Other threads of theirs go where the kernel sends them. */
+void child_place(const struct child *child, uint32_t number);
 /* One interval. 0, or -1 after a message: the engine failed or the process ended. */
 int child_run(struct child *child, double seconds, uint32_t every, struct interval *ret_interval);
 /* The engine's own numbers of its tasks; the number of rows, -1 after a message. An echo server

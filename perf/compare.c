@@ -59,14 +59,21 @@ static double quotient(double a, double b)
     return b == 0 ? 0 : a / b;
 }
 
-/* One pair, `backwards`: b first. 0, or -1 after a message. */
-static int run_pair(struct match *match, struct pairing *pairing, bool backwards, bool is_control)
+/*
+ * One pair: b first if its number is odd. 0, or -1 after a message.
+ *
+ * Both run on the same CPU, two pairs on each: CPUs differ, most of all where others share the
+ * machine, and left to itself the kernel keeps each process on the one it last ran on.
+ */
+static int run_pair(struct match *match, struct pairing *pairing, uint32_t number, bool is_control)
 {
+    bool backwards = number % 2 == 1;
     const struct options *options = match->options;
     struct child *order[2] = {backwards ? pairing->b : pairing->a,
                               backwards ? pairing->a : pairing->b};
     struct interval results[2];
     for (int i = 0; i < 2; i++) {
+        child_place(order[i], number / 2);
         if (child_run(order[i], options->interval_s, options->every, &results[i]) < 0) {
             return -1;
         }
@@ -190,7 +197,7 @@ static int run_generation(struct match *match, uint32_t from, uint32_t to)
             if (is_control && !has_control(match->options, pair)) {
                 continue;
             }
-            if (run_pair(match, &match->pairings[i], pair % 2 == 1, is_control) < 0) {
+            if (run_pair(match, &match->pairings[i], pair, is_control) < 0) {
                 return -1;
             }
         }
