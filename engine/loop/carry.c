@@ -81,7 +81,7 @@ static enum weir_staged stage(struct weir_loop *loop, struct weir_op *op)
     return loop->backend->table->stage(loop->backend, op);
 }
 
-static void send_to_worker(struct weir_loop *loop, struct weir_op *op)
+void weir_loop_send_to_worker(struct weir_loop *loop, struct weir_op *op)
 {
     if (!loop->offload) {
         /* A number must not stay open because nobody may wait for it. */
@@ -114,7 +114,7 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
         staged = stage(loop, op);
     }
     if (staged == WEIR_NOT_HERE) {
-        send_to_worker(loop, op);
+        weir_loop_send_to_worker(loop, op);
     }
 }
 
@@ -270,6 +270,9 @@ static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bo
 static inline int sleep_in_backend(struct weir_loop *loop, uint64_t until_ns, bool quiet)
 {
     struct weir_backend *backend = loop->backend;
+    if (until_ns != WEIR_NO_SLEEP && loop->offload && weir_offload_watch(loop->offload)) {
+        until_ns = WEIR_NO_SLEEP;
+    }
     if (until_ns != WEIR_NO_SLEEP) {
         until_ns = fall_asleep(loop, until_ns, quiet);
     }

@@ -22,6 +22,7 @@ enum weir_way {
     WEIR_WAY_CHECKED, /* only with every check */
     WEIR_WAY_LATE,    /* short, its bytes count against the turn's budget, and it is staged when
                             * the turn begins */
+    WEIR_WAY_CALL,    /* queued for a worker at once */
     WEIR_WAY_SHORT_VECTOR, /* its bytes count, and have to be summed up */
     WEIR_WAY_SHORT,        /* from here on the shortest */
     WEIR_WAY_SHORT_BYTES,  /* the same, but that its bytes count */
@@ -275,6 +276,8 @@ void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char
 /* carry.c */
 /* Gives an op that holds a credit, and is in flight, to who carries it out. */
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op);
+/* The same, if a worker does. */
+void weir_loop_send_to_worker(struct weir_loop *loop, struct weir_op *op);
 /* What follows from the backend's answer. */
 void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_staged staged);
 /* An op that finished outside the backend's turn: its event is the next. */

@@ -165,12 +165,14 @@ static uint32_t choose_workers(const struct weir_options *options, struct weir_f
     return cpus < WEIR_WORKERS_MAX ? cpus : WEIR_WORKERS_MAX;
 }
 
-static void on_finished_call(void *context)
+static bool on_finished_call(void *context)
 {
     struct weir_loop *loop = context;
-    if (weir_bell_ring(&loop->bell)) {
+    bool asleep = weir_bell_ring(&loop->bell);
+    if (asleep) {
         loop->backend->table->wake(loop->backend);
     }
+    return asleep;
 }
 
 static uint64_t aligned(uint64_t size)
@@ -275,6 +277,9 @@ static void set_ways(struct weir_loop *loop)
     for (unsigned kind = 0; kind < WEIR_KIND_COUNT; kind++) {
         enum weir_way way = in_memory ? way_of(kind) : WEIR_WAY_LATE;
         loop->ways[kind] = kinds >> kind & 1 ? way : WEIR_WAY_CHECKED;
+    }
+    if (!loop->backend->table->carries_calls) {
+        loop->ways[WEIR_KIND_CALL] = WEIR_WAY_CALL;
     }
 }
 

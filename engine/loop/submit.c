@@ -277,6 +277,30 @@ static __attribute__((noinline)) int submit_late(struct weir_loop *loop, struct 
     return submit_plain(loop, op, site, transfer ? weir_op_bytes(op) : 0, WEIR_CARRIER_LEAVING);
 }
 
+/* A CALL with nothing but WEIR_SHORT, perhaps: it is queued at once if its gate has room and nobody
+ * waits there, so that workers go on while the callbacks of a turn still run. */
+static __attribute__((noinline)) int submit_call(struct weir_loop *loop, struct weir_op *op,
+                                                 const char *site)
+{
+    struct weir_gate *gate = &loop->offload_gate;
+    struct weir_task *task = weir_loop_task_of(loop, op);
+    if (weir_unlikely(!op->arg.call.function || task->plain != &loop->tasks || !loop->offload ||
+                      weir_gate_has_waiting(gate) || gate->live >= weir_gate_plain_max(gate))) {
+        return submit_checked(loop, op, site);
+    }
+    op->loop = loop;
+    op->born_ns = loop->stamp_ns;
+    op->left_ns = loop->stamp_ns;
+    weir_relaxed_add(&task->counters.submitted, 1);
+    WEIR_PROBE_SUBMIT(op);
+    weir_slots_take(&loop->slots, op, task, site);
+    gate->live++;
+    op->state = WEIR_IN_FLIGHT;
+    WEIR_PROBE_LEAVE(op);
+    weir_loop_send_to_worker(loop, op);
+    return 0;
+}
+
 /* One that has something beside its arguments: WEIR_WHOLE alone, or the route INLINE, mostly. */
 static __attribute__((noinline)) int submit_special(struct weir_loop *loop, struct weir_op *op,
                                                     const char *site)
@@ -291,6 +315,9 @@ static __attribute__((noinline)) int submit_special(struct weir_loop *loop, stru
         }
     } else if (is_plain(loop, op, 0, WEIR_ROUTE_INLINE) && weir_op_is_plain_kind(op)) {
         return submit_late(loop, op, site);
+    } else if (is_plain(loop, op, WEIR_SHORT, WEIR_ROUTE_AUTO) &&
+               loop->ways[op->kind] == WEIR_WAY_CALL) {
+        return submit_call(loop, op, site);
     }
     return submit_checked(loop, op, site);
 }
@@ -307,6 +334,9 @@ int weir_submit_at(struct weir_loop *loop, struct weir_op *op, const char *site)
     }
     if (way == WEIR_WAY_LATE) {
         return submit_late(loop, op, site);
+    }
+    if (way == WEIR_WAY_CALL) {
+        return submit_call(loop, op, site);
     }
     return way == WEIR_WAY_SHORT_VECTOR ? submit_vector(loop, op, site)
                                         : submit_checked(loop, op, site);

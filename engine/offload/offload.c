@@ -2,10 +2,16 @@
 /* offload.c: the loop's side of the offload ring: opening, pushing, withdrawing, taking back. */
 #include "worker.h"
 
+#include <engine/base/clock.h>
+#include <engine/base/rest.h>
 #include <engine/base/signals.h>
 #include <link.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+/* Places that workers who are awake are not kept waiting for. To show each would take the cache line
+ * away from them as often. */
+#define SHOW_EVERY 8
 
 _Static_assert(offsetof(struct weir_op, held.link.prev) >=
                    offsetof(struct weir_op, held.carrier.position) +
@@ -169,13 +175,29 @@ void weir_offload_abandon(struct weir_offload *offload)
 
 void weir_offload_push(struct weir_offload *offload, struct weir_op *op, enum weir_lane lane)
 {
-    weir_ring_push(&offload->lanes[lane], op);
+    struct weir_ring *ring = &offload->lanes[lane];
+    if (op->kind == WEIR_KIND_CALL) {
+        op->mode_or_offset2 = op->deadline_ns; /* where its worker looks */
+    }
+    weir_ring_push(ring, op);
+    offload->out++;
+    if (ring->tail - ring->shown < SHOW_EVERY) {
+        return;
+    }
+    if (offload->roused) {
+        weir_ring_show(ring);
+    } else {
+        offload->roused = true;
+        uint64_t places = weir_ring_publish(ring);
+        weir_workers_wake(offload, places, lane);
+    }
 }
 
 void weir_offload_flush(struct weir_offload *offload)
 {
     uint64_t shorts = weir_ring_publish(&offload->lanes[WEIR_LANE_SHORT]);
     uint64_t longs = weir_ring_publish(&offload->lanes[WEIR_LANE_LONG]);
+    offload->roused = false;
     /* Long work first: who takes it is fewer. */
     if (longs > 0) {
         weir_workers_wake(offload, longs, WEIR_LANE_LONG);
@@ -190,8 +212,21 @@ bool weir_offload_withdraw(struct weir_offload *offload, struct weir_op *op)
     /* Relaxed: what the op holds, this thread wrote. The cell of an op that was taken holds another
      * one, or nothing. */
     struct weir_op *expected = op;
-    return __atomic_compare_exchange_n(&offload->cells[op->held.carrier.position], &expected, NULL,
-                                       false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    bool withdrawn =
+        __atomic_compare_exchange_n(&offload->cells[op->held.carrier.position], &expected, NULL,
+                                    false, __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+    offload->out -= withdrawn;
+    return withdrawn;
+}
+
+/* What the worker of a CALL has left in its last cache line. The op before it. */
+static struct weir_op *unpack_call(const struct weir_offload *offload, struct weir_op *op)
+{
+    op->result = op->arg.call.result;
+    if (op->mode_or_offset2 != 0 && offload->options.slots) {
+        weir_slots_note_work(offload->options.slots, op->slot, op->mode_or_offset2, op->moved);
+    }
+    return op->arg.call.older;
 }
 
 struct weir_op *weir_offload_take(struct weir_offload *offload)
@@ -203,9 +238,13 @@ struct weir_op *weir_offload_take(struct weir_offload *offload)
     /* Acquire: pairs with the push of every op on the list (worker.c, finish), for the results. */
     struct weir_op *op = __atomic_exchange_n(&offload->finished, NULL, __ATOMIC_ACQUIRE);
     struct weir_op *younger = NULL;
-    for (; op; op = op->held.link.prev) {
+    while (op) {
+        struct weir_op *older =
+            op->kind == WEIR_KIND_CALL ? unpack_call(offload, op) : op->held.link.prev;
         op->held.link.next = younger;
         younger = op;
+        op = older;
+        offload->out--;
     }
     return younger;
 }
@@ -213,4 +252,21 @@ struct weir_op *weir_offload_take(struct weir_offload *offload)
 bool weir_offload_has_finished(const struct weir_offload *offload)
 {
     return __atomic_load_n(&offload->finished, __ATOMIC_SEQ_CST) != NULL;
+}
+
+bool weir_offload_watch(struct weir_offload *offload)
+{
+    if (offload->out == 0 || !weir_look_now(&offload->look)) {
+        return false;
+    }
+    uint64_t until_ns = weir_clock_monotonic() + WEIR_LOOK_NS;
+    bool paid = false;
+    do {
+        for (uint32_t i = 0; i < WEIR_LOOKS_A_CLOCK_READING && !paid; i++) {
+            paid = weir_offload_has_finished(offload);
+            weir_rest_cpu();
+        }
+    } while (!paid && weir_clock_monotonic() < until_ns);
+    weir_look_learn(&offload->look, paid);
+    return paid;
 }

@@ -26,11 +26,11 @@ struct weir_offload_options {
     uint32_t stack;       /* a worker's stack, bytes; the process's thread-local storage on top */
     size_t stack_size;    /* with that, in whole pages: written by weir_offload_size() */
     uint32_t write_flags; /* for weir_op_perform() */
-    const struct weir_slots *slots; /* where workers note their times; NULL: nowhere */
+    const struct weir_slots *slots; /* where the times of workers are noted; NULL: nowhere */
     uint64_t spin_ns; /* a worker that finds nothing watches this long before it sleeps */
     /* Called by a worker after it has put an op among the finished, once per op: it rings the
-     * loop's bell and wakes the loop if that sleeps. */
-    void (*finished)(void *context);
+     * loop's bell and wakes the loop if that sleeps. True: it had to. */
+    bool (*finished)(void *context);
     void *context;
 };
 
@@ -48,9 +48,12 @@ void weir_offload_abandon(struct weir_offload *offload);
 
 /* All below: the loop's thread. */
 
-/* Queues an op; there is always room. Workers need not see it before weir_offload_flush(). Until
- * the op is taken back, op->held is the ring's. A worker runs it, unless it is past op->deadline_ns
- * (then the result is -ETIME) or op->asked_back is set (-ECANCELED). */
+/*
+ * Queues an op; there is always room. Workers need not see it before weir_offload_flush(), but may:
+ * who is awake is not kept waiting. Until the op is taken back, op->held is the ring's, and of a
+ * CALL all behind its function and argument. A worker runs it, unless it is past op->deadline_ns
+ * (then the result is -ETIME) or it is I/O with op->asked_back set (-ECANCELED).
+ */
 void weir_offload_push(struct weir_offload *offload, struct weir_op *op, enum weir_lane lane);
 /* Shows workers what was pushed, and wakes as many as that needs, but none that is awake. Cheap if
  * nothing was pushed. Before the loop sleeps. */
@@ -63,6 +66,8 @@ struct weir_op *weir_offload_take(struct weir_offload *offload);
 /* Whether weir_offload_take() would give something. Seq_cst: pairs with a worker's push and its
  * look at the bell. */
 bool weir_offload_has_finished(const struct weir_offload *offload);
+/* The same, watching for a moment that is short beside a sleep: before the loop sleeps. */
+bool weir_offload_watch(struct weir_offload *offload);
 
 /* Of the process: CPUs it may use, at least 1, by affinity and cgroup (v2 cpu.max, v1 cfs quota),
  * and why, for people. root: "" (or a fixture's folder, for tests). */

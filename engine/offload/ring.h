@@ -28,7 +28,8 @@ struct weir_ring {
     /* The producer's own. Places are counted from 0 and never wrap; a place's cell is its number
      * under the mask. */
     uint64_t tail;      /* the next place */
-    uint64_t flushed;   /* what `published` is, or will be before anybody is woken */
+    uint64_t shown;     /* what `published` is, or will be before anybody is woken */
+    uint64_t flushed;   /* the places before it have been published, and consumers woken for them */
     uint64_t head_seen; /* head, some time ago */
 
     /* Apart: the producer writes one a flush, the consumers the other an op. Both atomic. */
@@ -130,7 +131,7 @@ static inline void weir_ring_compact(struct weir_ring *ring)
             weir_queue_push(&left, op);
         }
     }
-    ring->head_seen = ring->flushed = ring->tail;
+    ring->head_seen = ring->flushed = ring->shown = ring->tail;
     while (left.head) {
         weir_ring_put(ring, weir_queue_pop(&left));
     }
@@ -148,14 +149,30 @@ static inline void weir_ring_push(struct weir_ring *ring, struct weir_op *op)
     weir_ring_put(ring, op);
 }
 
-/* Shows consumers what was pushed. The number of places: ops, or a few more. */
+/* For consumers that are awake: they go on with what was pushed. */
+static inline void weir_ring_show(struct weir_ring *ring)
+{
+    ring->shown = ring->tail;
+    /* Release: for weir_ring_take(). */
+    __atomic_store_n(&ring->published, ring->tail, __ATOMIC_RELEASE);
+}
+
+/* Shows consumers what was pushed. The number of places since the last time that nobody has claimed
+ * yet, for whom a consumer may have to be woken: ops, or a few more. */
 static inline uint64_t weir_ring_publish(struct weir_ring *ring)
 {
     uint64_t places = ring->tail - ring->flushed;
-    if (places > 0) {
-        ring->flushed = ring->tail;
-        /* Seq_cst: pairs with weir_ring_may_have(). It is a release too, for weir_ring_take(). */
-        __atomic_store_n(&ring->published, ring->tail, __ATOMIC_SEQ_CST);
+    if (places == 0) {
+        return 0;
+    }
+    bool partly_shown = ring->shown != ring->flushed;
+    ring->flushed = ring->shown = ring->tail;
+    /* Seq_cst: pairs with weir_ring_may_have(). It is a release too, for weir_ring_take(). */
+    __atomic_store_n(&ring->published, ring->tail, __ATOMIC_SEQ_CST);
+    if (partly_shown) {
+        /* Relaxed: an old head wakes somebody in vain. */
+        uint64_t unclaimed = ring->tail - __atomic_load_n(&ring->head, __ATOMIC_RELAXED);
+        places = unclaimed < places ? unclaimed : places;
     }
     return places;
 }

@@ -11,30 +11,12 @@
 #include "worker.h"
 
 #include <engine/base/clock.h>
+#include <engine/base/rest.h>
 #include <engine/op/perform.h>
 #include <linux/futex.h>
 #include <stdio.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-
-#define LOOKS_A_CLOCK_READING 32
-
-#if defined(__x86_64__) || defined(__i386__)
-static inline void rest_cpu(void)
-{
-    __builtin_ia32_pause();
-}
-#elif defined(__aarch64__)
-static inline void rest_cpu(void)
-{
-    __asm__ volatile("isb" ::: "memory"); /* yield does nothing where cores have one thread */
-}
-#else
-static inline void rest_cpu(void)
-{
-    __asm__ volatile("" ::: "memory");
-}
-#endif
 
 /* --- taking ----------------------------------------------------------------------------------- */
 
@@ -53,21 +35,25 @@ static struct weir_op *take_long(struct weir_worker *worker)
     return op;
 }
 
-static struct weir_op *take(struct weir_worker *worker)
+static struct weir_op *take_short(struct weir_worker *worker)
 {
-    struct weir_ring *shorts = &worker->offload->lanes[WEIR_LANE_SHORT];
-    if (!takes_long(worker)) {
-        return weir_ring_take(shorts);
-    }
+    struct weir_op *op = weir_ring_take(&worker->offload->lanes[WEIR_LANE_SHORT]);
+    worker->since_long += op && worker->since_long < WEIR_LONG_EVERY;
+    return op;
+}
+
+static struct weir_op *take(struct weir_worker *worker, enum weir_lane *ret_lane)
+{
     struct weir_op *op = NULL;
-    if (worker->since_long + 1 >= WEIR_LONG_EVERY) {
+    *ret_lane = WEIR_LANE_LONG;
+    if (takes_long(worker) && worker->since_long + 1 >= WEIR_LONG_EVERY) {
         op = take_long(worker);
     }
     if (!op) {
-        op = weir_ring_take(shorts);
-        worker->since_long += op && worker->since_long < WEIR_LONG_EVERY;
+        op = take_short(worker);
+        *ret_lane = op ? WEIR_LANE_SHORT : WEIR_LANE_LONG;
     }
-    return op ? op : take_long(worker);
+    return op || !takes_long(worker) ? op : take_long(worker);
 }
 
 /* Whether a worker has a reason to stay awake. Seq_cst. */
@@ -81,7 +67,8 @@ static bool has_reason(const struct weir_worker *worker)
 
 /* --- running ---------------------------------------------------------------------------------- */
 
-static int64_t run(const struct weir_op *op, uint32_t write_flags)
+/* I/O; or a backend's only way for an op. */
+static int64_t perform(const struct weir_op *op, uint32_t write_flags)
 {
     /* Relaxed: a hint, as in weir_op_asked(). */
     uint8_t asked = __atomic_load_n(&op->asked_back, __ATOMIC_RELAXED);
@@ -94,19 +81,61 @@ static int64_t run(const struct weir_op *op, uint32_t write_flags)
     return weir_op_perform(op, WEIR_HOW_BLOCK, write_flags);
 }
 
-static void finish(struct weir_offload *offload, struct weir_op *op)
+/* Not held.link.next: that lies over held.carrier.position, which weir_offload_withdraw() may read
+ * at any time. */
+static struct weir_op **older_than(struct weir_op *op, bool is_call)
 {
-    /* Not held.link.next: that lies over held.carrier.position, which weir_offload_withdraw() may
-     * read at any time. */
+    return is_call ? &op->arg.call.older : &op->held.link.prev;
+}
+
+/* True: the loop had to be woken. */
+static bool finish(struct weir_offload *offload, struct weir_op *op, bool is_call)
+{
     struct weir_op *older = __atomic_load_n(&offload->finished, __ATOMIC_RELAXED);
     do {
-        op->held.link.prev = older;
+        *older_than(op, is_call) = older;
         /* Seq_cst: stands before the look at the loop's bell, as weir_offload_has_finished() after
          * the loop's write to it. It is a release too, of the result, for weir_offload_take(). */
     } while (!__atomic_compare_exchange_n(&offload->finished, &older, op, true, __ATOMIC_SEQ_CST,
                                           __ATOMIC_RELAXED));
     /* The op is the loop's: its memory may be gone. */
-    offload->options.finished(offload->options.context);
+    return offload->options.finished(offload->options.context);
+}
+
+/*
+ * A CALL is handled in its last cache line alone, whose other two the loop is about to write again:
+ * brought over from another core, and back, they would cost more than the rest. Its deadline stands
+ * there (weir_offload_push()), and what the loop wants to know of it (weir_offload_take()).
+ */
+static void call(struct weir_worker *worker, struct weir_op *op)
+{
+    uint64_t deadline_ns = op->mode_or_offset2;
+    uint64_t begun_ns =
+        worker->ended_ns != 0 && deadline_ns == 0 ? worker->ended_ns : weir_clock_monotonic();
+    if (deadline_ns != 0 && begun_ns >= deadline_ns) {
+        op->arg.call.result = -ETIME;
+        op->mode_or_offset2 = 0;
+    } else {
+        op->arg.call.result = op->arg.call.function(op->arg.call.argument);
+        op->mode_or_offset2 = begun_ns;
+    }
+    worker->ended_ns = weir_clock_monotonic();
+    op->moved = worker->ended_ns;
+    if (finish(worker->offload, op, true)) {
+        worker->ended_ns = 0; /* that took its time */
+    }
+}
+
+static void work(struct weir_worker *worker, struct weir_op *op)
+{
+    struct weir_offload *offload = worker->offload;
+    uint64_t begun_ns = weir_clock_monotonic();
+    op->result = perform(op, offload->options.write_flags);
+    if (offload->options.slots) {
+        weir_slots_note_work(offload->options.slots, op->slot, begun_ns, weir_clock_monotonic());
+    }
+    finish(offload, op, false);
+    worker->ended_ns = 0;
 }
 
 /* --- sleeping --------------------------------------------------------------------------------- */
@@ -138,23 +167,33 @@ void weir_workers_wake(struct weir_offload *offload, uint64_t count, enum weir_l
     }
 }
 
-/* Looks for work for options.spin_ns; the other lane's count as well. True: there is some. */
-static bool watch(const struct weir_worker *worker)
+/* Looks for work, which is for the other lane as well, for that long. True: there is some. */
+static bool watch_for(const struct weir_worker *worker, uint64_t watch_ns)
 {
-    uint64_t spin_ns = worker->offload->options.spin_ns;
-    if (spin_ns == 0) {
-        return false;
-    }
-    uint64_t until_ns = weir_clock_monotonic() + spin_ns;
+    uint64_t until_ns = weir_clock_monotonic() + watch_ns;
     do {
-        for (uint32_t i = 0; i < LOOKS_A_CLOCK_READING; i++) {
+        for (uint32_t i = 0; i < WEIR_LOOKS_A_CLOCK_READING; i++) {
             if (has_reason(worker)) {
                 return true;
             }
-            rest_cpu();
+            weir_rest_cpu();
         }
     } while (weir_clock_monotonic() < until_ns);
     return false;
+}
+
+static bool watch(struct weir_worker *worker)
+{
+    uint64_t spin_ns = worker->offload->options.spin_ns;
+    if (spin_ns != 0) {
+        return watch_for(worker, spin_ns);
+    }
+    if (!weir_look_now(&worker->look)) {
+        return false;
+    }
+    bool paid = watch_for(worker, WEIR_LOOK_NS);
+    weir_look_learn(&worker->look, paid);
+    return paid;
 }
 
 static void sleep_until_woken(struct weir_worker *worker)
@@ -196,18 +235,17 @@ void *weir_worker_main(void *argument)
     pthread_setname_np(pthread_self(), name);
     /* Acquire, for order only: what is queued when the loop gives up is not begun. */
     while (!__atomic_load_n(&offload->ending, __ATOMIC_ACQUIRE)) {
-        struct weir_op *op = take(worker);
-        if (op) {
-            /* Not the end of the last one: the wake of the loop lies between. */
-            uint64_t begun_ns = weir_clock_monotonic();
-            op->result = run(op, offload->options.write_flags);
-            if (offload->options.slots) {
-                weir_slots_note_work(offload->options.slots, op->slot, begun_ns,
-                                     weir_clock_monotonic());
+        enum weir_lane lane;
+        struct weir_op *op = take(worker, &lane);
+        if (!op) {
+            worker->ended_ns = 0;
+            if (!watch(worker)) {
+                rest(worker);
             }
-            finish(offload, op);
-        } else if (!watch(worker)) {
-            rest(worker);
+        } else if (lane == WEIR_LANE_LONG || op->kind == WEIR_KIND_CALL) {
+            call(worker, op);
+        } else {
+            work(worker, op);
         }
     }
     return NULL;

@@ -15,11 +15,39 @@
 /* Of a worker's takes one in so many is long work, if there is any. */
 #define WEIR_LONG_EVERY 8
 
+/*
+ * A look before a sleep, of a worker for work and of the loop for ops that come back: nearly all that
+ * is to come soon comes within it, and to sleep and be woken costs the two threads more, in system
+ * calls alone. Who has looked in vain a few times in a row looks only now and then.
+ */
+#define WEIR_LOOK_NS 3000
+#define WEIR_LOOKS_A_CLOCK_READING 16
+#define WEIR_LOOK_MISSES_FREE 4
+#define WEIR_LOOK_EVERY 16
+
+struct weir_look {
+    uint32_t missed;  /* in a row */
+    uint32_t skipped; /* since then, and none of these */
+};
+
+/* Whether to look this time. */
+static inline bool weir_look_now(struct weir_look *look)
+{
+    return look->missed < WEIR_LOOK_MISSES_FREE || ++look->skipped % WEIR_LOOK_EVERY == 0;
+}
+
+static inline void weir_look_learn(struct weir_look *look, bool paid)
+{
+    look->missed = paid ? 0 : look->missed + (look->missed < WEIR_LOOK_MISSES_FREE);
+}
+
 struct weir_worker {
     struct weir_offload *offload;
     pthread_t thread;
     uint32_t index;
     uint32_t since_long; /* takes since the last one of long work */
+    struct weir_look look;
+    uint64_t ended_ns; /* when the last CALL ended, if the next begins then; 0 */
     /* Futex, atomic: 1 from before the worker's idle bit is set until who cleared that bit to wake
      * it stores 0. */
     union {
@@ -40,11 +68,17 @@ struct weir_offload {
     uint32_t ending;  /* atomic */
 
     struct weir_ring lanes[WEIR_LANES];
-    /* Atomic: the youngest finished op; held.link.prev leads to the older ones. */
+    /* Atomic: the youngest finished op; of a CALL arg.call.older leads to the older ones, of others
+     * held.link.prev. */
     union {
         struct weir_op *finished;
         unsigned char finished_line[WEIR_CACHE_LINE];
     };
+
+    /* The loop's own. */
+    uint32_t out; /* ops that were pushed, and neither taken back nor withdrawn */
+    bool roused;  /* it has woken workers since the last flush */
+    struct weir_look look;
 };
 
 static inline uint32_t weir_idle_words(uint32_t workers)

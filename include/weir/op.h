@@ -242,6 +242,9 @@ struct weir_op {
         struct {
             weir_function *function;
             void *argument;
+            /* The engine's. */
+            struct weir_op *older;
+            int64_t result;
         } call;
     } arg;
     uint64_t mode_or_offset2; /* OPENAT, MKDIRAT: mode; STATX: mask; SPLICE: the offset read from */

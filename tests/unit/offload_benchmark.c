@@ -34,12 +34,14 @@ static int64_t nothing(void *argument)
     return 0;
 }
 
-static void wake_loop(void *context)
+static bool wake_loop(void *context)
 {
     (void)context;
-    if (weir_bell_ring(&bell)) {
+    bool asleep = weir_bell_ring(&bell);
+    if (asleep) {
         eventfd_write(wake_fd, 1);
     }
+    return asleep;
 }
 
 /* --- the queue that is compared with ---------------------------------------------------------- */

@@ -111,12 +111,14 @@ static int64_t work(void *argument)
     return job->ordinal;
 }
 
-static void ring_bell(void *context)
+static bool ring_bell(void *context)
 {
     struct weir_bell *rung = context;
-    if (weir_bell_ring(rung)) {
+    bool asleep = weir_bell_ring(rung);
+    if (asleep) {
         syscall(SYS_futex, &rung->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
     }
+    return asleep;
 }
 
 /* --- the loop's side -------------------------------------------------------------------------- */
@@ -134,8 +136,7 @@ static void push_one(uint32_t longs_in_8)
     job->is_long = random_below(&dice, 8) < longs_in_8;
     uint64_t chance = random_below(&dice, 64);
     job->op.deadline_ns = chance == 0 ? 1 : chance < 4 ? UINT64_MAX : 0;
-    job->op.asked_back = chance == 4;
-    job->excuse = chance == 0 ? -ETIME : chance == 4 ? -ECANCELED : 0;
+    job->excuse = chance == 0 ? -ETIME : 0;
     job->live = true;
     __atomic_store_n(&job->stands, READY, __ATOMIC_RELAXED);
     weir_offload_push(offload, &job->op, job->is_long ? WEIR_LANE_LONG : WEIR_LANE_SHORT);

@@ -69,9 +69,10 @@ static inline int64_t work(void *argument)
     return value;
 }
 
-static inline void note_finished(void *context)
+static inline bool note_finished(void *context)
 {
     sem_post(context);
+    return false;
 }
 
 static inline int prepare(void **state)

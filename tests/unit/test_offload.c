@@ -3,7 +3,9 @@
 #include "offload_world.h"
 
 #include <engine/base/clock.h>
+#include <engine/offload/worker.h>
 #include <errno.h>
+#include <fcntl.h>
 
 /* --- there and back --------------------------------------------------------------------------- */
 
@@ -91,16 +93,109 @@ static void an_op_past_its_deadline_is_not_run(void **state)
     assert_int_equal(jobs[1].runs, 1);
 }
 
-static void an_op_asked_back_before_a_worker_begins_is_not_run(void **state)
+/* I/O, which no function of the caller's could tell. */
+static void io_asked_back_before_a_worker_begins_is_not_done(void **state)
 {
     (void)state;
     assert_int_equal(open_world(1, 4, 0), 0);
-    jobs[0].op.asked_back = 1;
+    char byte = 'a';
+    weir_op_read(&jobs[0].op, open("/dev/zero", O_RDONLY | O_CLOEXEC), &byte, 1, 0);
+    jobs[0].op.asked_back = WEIR_ASKED_CANCEL;
     push(0, 2, WEIR_LANE_SHORT);
     run_out(2);
     assert_int_equal(jobs[0].op.result, -ECANCELED);
-    assert_int_equal(jobs[0].runs, 0);
+    assert_int_equal(byte, 'a');
     assert_int_equal(jobs[1].runs, 1);
+    close(jobs[0].op.fd);
+}
+
+/* It is asked back when it cannot be withdrawn any more: it runs, and may look. */
+static void a_call_asked_back_after_it_was_taken_runs(void **state)
+{
+    (void)state;
+    assert_int_equal(open_world(1, 4, 0), 0);
+    jobs[3].op.asked_back = WEIR_ASKED_CANCEL;
+    push(3, 1, WEIR_LANE_SHORT);
+    run_out(1);
+    assert_int_equal(jobs[3].runs, 1);
+    assert_int_equal(jobs[3].op.result, 3);
+}
+
+/* --- before the flush ------------------------------------------------------------------------- */
+
+static void push_unflushed(uint32_t first, uint32_t count)
+{
+    for (uint32_t i = first; i < first + count; i++) {
+        weir_offload_push(offload, &jobs[i].op, WEIR_LANE_LONG);
+    }
+}
+
+static void await_idle(void)
+{
+    while (!__atomic_load_n(&offload->idle[0], __ATOMIC_SEQ_CST)) {
+        usleep(100);
+    }
+}
+
+static void many_pushes_are_not_kept_for_the_flush(void **state)
+{
+    (void)state;
+    assert_int_equal(open_world(1, JOBS, 0), 0);
+    push_unflushed(0, 8);
+    wait_finished(8);
+    assert_int_equal(jobs[7].runs, 1);
+}
+
+/* The worker has gone back to sleep, and is woken a second time by the flush alone. */
+static void a_flush_wakes_for_what_was_shown_before(void **state)
+{
+    (void)state;
+    assert_int_equal(open_world(1, JOBS, 0), 0);
+    for (uint32_t more = 8; more < 10; more++) {
+        push_unflushed(0, 8);
+        wait_finished(8);
+        await_idle();
+        push_unflushed(8, more);
+        weir_offload_flush(offload);
+        wait_finished(more);
+        assert_non_null(weir_offload_take(offload));
+    }
+}
+
+static void a_watch_sees_what_has_finished_and_needs_nothing_out(void **state)
+{
+    (void)state;
+    assert_int_equal(open_world(1, JOBS, 0), 0);
+    assert_false(weir_offload_watch(offload));
+    push(0, 2, WEIR_LANE_LONG);
+    wait_finished(2);
+    assert_true(weir_offload_watch(offload));
+    assert_non_null(weir_offload_take(offload));
+    assert_false(weir_offload_watch(offload));
+    assert_int_equal(offload->out, 0);
+    weir_offload_push(offload, &jobs[0].op, WEIR_LANE_LONG);
+    assert_int_equal(offload->out, 1);
+    assert_true(weir_offload_withdraw(offload, &jobs[0].op));
+    assert_int_equal(offload->out, 0);
+}
+
+static void who_looks_in_vain_looks_less_until_it_pays(void **state)
+{
+    (void)state;
+    struct weir_look look = {0};
+    uint32_t looks = 0;
+    for (uint32_t i = 0; i < WEIR_LOOK_MISSES_FREE + 4 * WEIR_LOOK_EVERY; i++) {
+        if (weir_look_now(&look)) {
+            looks++;
+            weir_look_learn(&look, false);
+        }
+    }
+    assert_int_equal(looks, WEIR_LOOK_MISSES_FREE + 4);
+    weir_look_learn(&look, true);
+    for (uint32_t i = 0; i < WEIR_LOOK_MISSES_FREE; i++) {
+        assert_true(weir_look_now(&look));
+        weir_look_learn(&look, false);
+    }
 }
 
 /* Tombstones fill the ring hundreds of times over while the worker is busy. */
@@ -243,7 +338,12 @@ int main(void)
         OFFLOAD_TEST(an_op_that_was_not_flushed_can_be_withdrawn),
         OFFLOAD_TEST(what_runs_or_has_finished_cannot_be_withdrawn),
         OFFLOAD_TEST(an_op_past_its_deadline_is_not_run),
-        OFFLOAD_TEST(an_op_asked_back_before_a_worker_begins_is_not_run),
+        OFFLOAD_TEST(io_asked_back_before_a_worker_begins_is_not_done),
+        OFFLOAD_TEST(a_call_asked_back_after_it_was_taken_runs),
+        OFFLOAD_TEST(many_pushes_are_not_kept_for_the_flush),
+        OFFLOAD_TEST(a_flush_wakes_for_what_was_shown_before),
+        OFFLOAD_TEST(a_watch_sees_what_has_finished_and_needs_nothing_out),
+        OFFLOAD_TEST(who_looks_in_vain_looks_less_until_it_pays),
         OFFLOAD_TEST(withdrawn_places_are_used_again_and_the_order_is_kept),
         OFFLOAD_TEST(a_lap_around_a_slow_consumer_loses_and_doubles_nothing),
         OFFLOAD_TEST(tombstones_are_cleared_and_what_is_left_is_published_again),
