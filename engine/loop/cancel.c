@@ -31,7 +31,7 @@ static int ask_carrier(struct weir_loop *loop, struct weir_op *op)
         break;
     case WEIR_CARRIER_OFFLOAD:
         if (!withdraw_call(loop, op)) {
-            /* Relaxed: a hint, weir_op_asked(); and what a worker answers that has not begun I/O. */
+            /* Relaxed: a hint, weir_op_asked(); a worker that has not begun I/O answers it. */
             __atomic_store_n(&op->asked_back, op->asked, __ATOMIC_RELAXED);
             return -EALREADY;
         }

@@ -9,8 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* Places that workers who are awake are not kept waiting for. To show each would take the cache line
- * away from them as often. */
+/* Places that workers who are awake are not kept waiting for. To show each would take the cache
+ * line away from them as often. */
 #define SHOW_EVERY 8
 
 _Static_assert(offsetof(struct weir_op, held.link.prev) >=

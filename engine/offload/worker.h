@@ -16,9 +16,9 @@
 #define WEIR_LONG_EVERY 8
 
 /*
- * A look before a sleep, of a worker for work and of the loop for ops that come back: nearly all that
- * is to come soon comes within it, and to sleep and be woken costs the two threads more, in system
- * calls alone. Who has looked in vain a few times in a row looks only now and then.
+ * A look before a sleep, of a worker for work and of the loop for ops that come back: nearly all
+ * that is to come soon comes within it, and to sleep and be woken costs the two threads more, in
+ * system calls alone. Who has looked in vain a few times in a row looks only now and then.
  */
 #define WEIR_LOOK_NS 3000
 #define WEIR_LOOKS_A_CLOCK_READING 16

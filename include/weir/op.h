@@ -8,9 +8,9 @@
  * free it, fill it again, submit it again.
  *
  * A zeroed op is ready to be filled. A helper writes the kind and its arguments, resets the
- * optional ones (rw_flags, ioprio, buffer_index, buffer_group) and touches nothing else: callback, user, task,
- * flags and route persist from one submit to the next; deadline_ns and intended_ns are consumed (0
- * again at the last callback). Filling an op that is live is the caller's error.
+ * optional ones (rw_flags, ioprio, buffer_index, buffer_group) and touches nothing else: callback,
+ * user, task, flags and route persist from one submit to the next; deadline_ns and intended_ns are
+ * consumed (0 again at the last callback). Filling an op that is live is the caller's error.
  *
  * Results. op->result is >= 0 or a negative errno. -EINTR never surfaces; -EAGAIN only where the
  * caller set RWF_NOWAIT or MSG_DONTWAIT; -ECANCELED after a cancel or close that won, -ETIME after
@@ -389,10 +389,10 @@ WEIR_API void weir_op_child(struct weir_op *op, pid_t pid, struct weir_exit *ret
 
 /*
  * CPU work or a blocking call: function(argument) on a worker thread, the callback on the loop's.
- * Goes through the offload gate. A call that is queued comes back at once when it is cancelled or
- * past its deadline, and is not run; one that is running is told (weir_op_asked()) and comes back
- * when it returns. Workers have a small stack (weir_options.offload_stack) and all signals blocked.
- * result: what the function returned.
+ * Goes through the offload gate; the function may run before submit has returned. A call that is
+ * queued comes back at once when it is cancelled or past its deadline, and is not run; one that is
+ * running is told (weir_op_asked()) and comes back when it returns. Workers have a small stack
+ * (weir_options.offload_stack) and all signals blocked. result: what the function returned.
  */
 WEIR_API void weir_op_call(struct weir_op *op, weir_function *function, void *argument);
 
