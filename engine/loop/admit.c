@@ -149,6 +149,8 @@ static __attribute__((noinline)) void stage_leaving(struct weir_loop *loop)
 void weir_loop_admit(struct weir_loop *loop, bool quiet)
 {
     const uint64_t stamp_ns = loop->stamp_ns;
+    loop->sends =
+        loop->leaving_end != loop->leaving || (!quiet && weir_gate_has_waiting(&loop->gate));
     for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
         (*op)->left_ns = stamp_ns;
     }

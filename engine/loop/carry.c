@@ -270,7 +270,8 @@ static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bo
 static inline int sleep_in_backend(struct weir_loop *loop, uint64_t until_ns, bool quiet)
 {
     struct weir_backend *backend = loop->backend;
-    if (until_ns != WEIR_NO_SLEEP && loop->offload && weir_offload_watch(loop->offload)) {
+    if (until_ns != WEIR_NO_SLEEP && loop->offload && !loop->sends &&
+        weir_offload_watch(loop->offload)) {
         until_ns = WEIR_NO_SLEEP;
     }
     if (until_ns != WEIR_NO_SLEEP) {

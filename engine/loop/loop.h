@@ -73,6 +73,7 @@ struct weir_loop {
     uint64_t bytes_left;            /* of the turn's budget */
     uint32_t leaving_most;          /* places of `leaving` */
     bool leaves_late;               /* some there are to be staged yet: WEIR_CARRIER_LEAVING */
+    bool sends; /* ops for the backend leave with this turn: it is not held up by a look */
     uint32_t admit_ops_max;
     uint64_t admit_bytes_max;
     struct weir_gate offload_gate;

@@ -284,7 +284,8 @@ static __attribute__((noinline)) int submit_call(struct weir_loop *loop, struct 
 {
     struct weir_gate *gate = &loop->offload_gate;
     struct weir_task *task = weir_loop_task_of(loop, op);
-    if (weir_unlikely(!op->arg.call.function || task->plain != &loop->tasks || !loop->offload ||
+    if (weir_unlikely(!op->arg.call.function || task->plain != &loop->tasks ||
+                      weir_gate_flow(gate, task)->governed || !loop->offload ||
                       weir_gate_has_waiting(gate) || gate->live >= weir_gate_plain_max(gate))) {
         return submit_checked(loop, op, site);
     }

@@ -222,9 +222,12 @@ bool weir_offload_withdraw(struct weir_offload *offload, struct weir_op *op)
 /* What the worker of a CALL has left in its last cache line. The op before it. */
 static struct weir_op *unpack_call(const struct weir_offload *offload, struct weir_op *op)
 {
+    uint64_t begun_ns = op->mode_or_offset2;
     op->result = op->arg.call.result;
-    if (op->mode_or_offset2 != 0 && offload->options.slots) {
-        weir_slots_note_work(offload->options.slots, op->slot, op->mode_or_offset2, op->moved);
+    if (begun_ns != 0 && offload->options.slots) {
+        /* The end of the one before may lie before this one was queued. */
+        begun_ns = begun_ns > op->left_ns || op->left_ns > op->moved ? begun_ns : op->left_ns;
+        weir_slots_note_work(offload->options.slots, op->slot, begun_ns, op->moved);
     }
     return op->arg.call.older;
 }

@@ -51,8 +51,9 @@ void weir_offload_abandon(struct weir_offload *offload);
 /*
  * Queues an op; there is always room. Workers need not see it before weir_offload_flush(), but may:
  * who is awake is not kept waiting. Until the op is taken back, op->held is the ring's, and of a
- * CALL all behind its function and argument. A worker runs it, unless it is past op->deadline_ns
- * (then the result is -ETIME) or it is I/O with op->asked_back set (-ECANCELED).
+ * CALL mode_or_offset2, moved, and arg.call behind its function and argument. A worker runs it,
+ * unless it is past op->deadline_ns (then the result is -ETIME) or it is I/O with op->asked_back
+ * set (-ECANCELED).
  */
 void weir_offload_push(struct weir_offload *offload, struct weir_op *op, enum weir_lane lane);
 /* Shows workers what was pushed, and wakes as many as that needs, but none that is awake. Cheap if

@@ -32,7 +32,8 @@ struct weir_ring {
     uint64_t flushed;   /* the places before it have been published, and consumers woken for them */
     uint64_t head_seen; /* head, some time ago */
 
-    /* Apart: the producer writes one a flush, the consumers the other an op. Both atomic. */
+    /* Apart: the producer writes one every few pushes, the consumers the other an op. Both
+     * atomic. */
     union {
         uint64_t published; /* places before it may be claimed */
         unsigned char published_line[WEIR_CACHE_LINE];

@@ -103,9 +103,10 @@ static bool finish(struct weir_offload *offload, struct weir_op *op, bool is_cal
 }
 
 /*
- * A CALL is handled in its last cache line alone, whose other two the loop is about to write again:
- * brought over from another core, and back, they would cost more than the rest. Its deadline stands
- * there (weir_offload_push()), and what the loop wants to know of it (weir_offload_take()).
+ * A CALL of the long lane is handled in its last cache line alone, whose other two the loop is
+ * about to write again: brought over from another core, and back, they would cost more than the
+ * rest. Its deadline stands there (weir_offload_push()), and what the loop wants to know of it
+ * (weir_offload_take()).
  */
 static void call(struct weir_worker *worker, struct weir_op *op)
 {

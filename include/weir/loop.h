@@ -125,7 +125,8 @@ struct weir_options {
      * to WEIR_POSTS_MAX; 0: 1024. */
     uint32_t posts_max;
     /* Before it sleeps a turn watches its sources this long, ns, while it finds that this pays: to
-     * 1 s; 0: never. Buys latency at low depth with CPU time. */
+     * 1 s; 0: never. Buys latency at low depth with CPU time. (While workers have calls, a look of
+     * 3 us before a sleep is made in any case, if such looks pay, and workers do the same.) */
     uint64_t spin_ns_max;
     /* Kinds that the backend must carry out by itself, a bit each (1ULL << WEIR_KIND_FTRUNCATE):
      * one that would need a worker for any of them is rejected, WEIR_CAUSE_FEATURE. */

@@ -18,7 +18,9 @@
  * `ended` by the worker:
  *
  *   WEIR_STAGE_QUEUE     left -> begun       time behind other calls
- *   WEIR_STAGE_RUN       begun -> ended      the function, or the blocking system call
+ *   WEIR_STAGE_RUN       begun -> ended      the function, or the blocking system call; of a CALL
+ *                                            that was next, also what its worker did since the one
+ *                                            before
  *
  * FLIGHT - QUEUE - RUN is the way back to the loop.
  *

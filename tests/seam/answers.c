@@ -391,7 +391,7 @@ SEAM_TEST(an_op_that_has_left_and_is_late_is_expired_and_not_shed)
     struct weir_task *task = gates_task(loop, (struct weir_task_options){0});
     struct guest op;
     guest_fill(&op, false, true, task);
-    guest_op(&op)->op.deadline_ns = weir_now(loop) + WEIR_MS;
+    guest_op(&op)->op.deadline_ns = weir_now(loop) + 100 * WEIR_MS;
     seam_submit(loop, guest_op(&op));
     seam_await(loop, guest_op(&op));
     expect_equal(guest_op(&op)->result, -ETIME);

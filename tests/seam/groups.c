@@ -5,6 +5,7 @@
 
 extern const struct seam_group answers_group;
 extern const struct seam_group call_group;
+extern const struct seam_group calls_at_once_group;
 extern const struct seam_group cancel_group;
 extern const struct seam_group clamp_group;
 extern const struct seam_group close_group;
@@ -92,6 +93,7 @@ const struct seam_group *const seam_groups[] = {
     &offload_gate_group,
     &offload_limits_group,
     &call_group,
+    &calls_at_once_group,
     &lanes_group,
     &routes_group,
     &signals_group,

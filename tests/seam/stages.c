@@ -248,6 +248,22 @@ SEAM_TEST(the_time_behind_another_call_is_queue_and_that_of_the_function_is_run)
     seam_end(loop);
 }
 
+/* Its worker does not begin it with the end of the one before. */
+SEAM_TEST(a_call_after_a_pause_has_run_since_its_own_beginning)
+{
+    struct weir_loop *loop = seam_loop_with((struct weir_options){.offload_workers = 1});
+    struct weir_task *tasks[2] = {task_open(loop, "first"), task_open(loop, "second")};
+    struct job jobs[2];
+    submit_job(loop, &jobs[0], tasks[0]);
+    seam_await(loop, &jobs[0].call);
+    pause_for(PAUSE_NS);
+    uint64_t before_ns = weir_now(loop);
+    submit_job(loop, &jobs[1], tasks[1]);
+    seam_await(loop, &jobs[1].call);
+    expect_run(&jobs[1], tasks[1], weir_now(loop) - before_ns);
+    seam_end(loop);
+}
+
 SEAM_TEST(what_a_worker_noted_is_not_that_of_the_next_op_in_its_place)
 {
     struct weir_loop *loop = seam_loop_with((struct weir_options){.offload_workers = 1});
@@ -339,6 +355,7 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(the_time_behind_other_callbacks_of_the_turn_is_delivery),
     cmocka_unit_test(the_time_of_the_callbacks_after_a_submit_is_wait),
     cmocka_unit_test(the_time_behind_another_call_is_queue_and_that_of_the_function_is_run),
+    cmocka_unit_test(a_call_after_a_pause_has_run_since_its_own_beginning),
     cmocka_unit_test(what_a_worker_noted_is_not_that_of_the_next_op_in_its_place),
     cmocka_unit_test(a_call_that_submit_ran_itself_has_run_and_no_queue),
     cmocka_unit_test(
