@@ -169,8 +169,10 @@ static void on_second(struct weir_op *op)
     }
     weir_snapshot_clear(before);
     weir_snapshot_add(before, loop, "store");
-    weir_op_timeout_in(op, loop, WEIR_S);
-    submit(op, on_second, NULL);
+    if (!ending) { /* it may have been due together with the end, too late to be cancelled */
+        weir_op_timeout_in(op, loop, WEIR_S);
+        submit(op, on_second, NULL);
+    }
 }
 
 /* --- beginning and end ------------------------------------------------------------------------ */

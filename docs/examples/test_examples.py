@@ -486,6 +486,8 @@ def observed(folder, why, program):
                live and re.search(r'observed\.c:\d+$', live[0]['site']), done)
         expect(f'on {backend} seconds are printed',
                re.search(r'^wal append +[1-9]\d* ops, p99 of flight +\d+ us$', out, re.M), done)
+    done = run(program, os.path.join(folder, 'store'), path, '1')
+    expect('it ends though its second is due together with the end', done.returncode == 0, done)
     done = run(program)
     expect('no arguments are refused', done.returncode == 2 and 'usage:' in done.stderr, done)
 
