@@ -299,6 +299,7 @@ int compare_engines(const struct options *options, struct workload *workload,
     }
     match->options = options;
     match->workload = workload;
+    workload->pin = true; /* run_pair() does */
     match->comparison = &comparison;
     match->engine_count = options->engine_count;
     make_pairings(match);

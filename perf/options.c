@@ -288,7 +288,9 @@ static const struct argp_option echo_options[] = {
     {"transport", KEY_TRANSPORT, "HOW", 0, "tcp (loopback, default) or unix", 0},
     {"client-spin", KEY_CLIENT_SPIN, 0, 0, "The client never sleeps", 0},
     {"pin", KEY_PIN, 0, 0,
-     "Server and client to a CPU each (default: the kernel moves them, and ops/s with them)", 0},
+     "Server and client to a CPU each, as comparisons always do (default: the kernel moves "
+     "them, and ops/s with them)",
+     0},
     {0},
 };
 static const struct argp_option message_options[] = {

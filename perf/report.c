@@ -90,7 +90,7 @@ static void describe_echo(char *text, size_t size, const struct workload *worklo
     snprintf(text, size, "echo, %s, %u connection%s over %s%s%s",
              format_bytes(message, sizeof message, workload->size), workload->depth,
              workload->depth == 1 ? "" : "s", workload->tcp ? "TCP" : "AF_UNIX",
-             options->client_spin ? ", spinning client" : "", options->pin ? ", pinned" : "");
+             options->client_spin ? ", spinning client" : "", workload->pin ? ", pinned" : "");
 }
 
 void describe_workload(char *text, size_t size, const struct workload *workload,

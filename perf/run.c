@@ -47,7 +47,11 @@ static int open_run(const struct options *options, struct workload *workload, st
 {
     run->contender = &options->contenders[0];
     if (workload->job == JOB_ECHO) {
-        return child_open(run->contender, workload, &run->child);
+        int opened = child_open(run->contender, workload, &run->child);
+        if (opened == 0 && workload->pin) {
+            child_place(&run->child, 0);
+        }
+        return opened;
     }
     char error[ERROR_MAX];
     workload->who = run->contender;

@@ -206,6 +206,40 @@ def the_tasks_of_an_echo_are_those_of_its_server():
     assert document["options"]["client_spin"] is True
 
 
+def await_cpus(count, tied, *arguments):
+    """The CPUs of each child's first thread, once there are so many and all are tied or none is."""
+    cpus = []
+    with subprocess.Popen([PERF, *arguments], stdout=subprocess.DEVNULL) as process:
+        try:
+            until = time.monotonic() + HANG_S / 4
+            while time.monotonic() < until and process.poll() is None:
+                time.sleep(0.05)
+                try:
+                    with open(f"/proc/{process.pid}/task/{process.pid}/children") as file:
+                        cpus = [os.sched_getaffinity(int(pid)) for pid in file.read().split()]
+                except ProcessLookupError:
+                    continue
+                if len(cpus) == count and all((len(one) == 1) == tied for one in cpus):
+                    break
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(HANG_S)
+    return cpus
+
+
+@test
+def engines_are_tied_to_one_cpu_in_comparisons_and_servers_on_demand():
+    several = len(os.sched_getaffinity(0)) > 1
+    compared = await_cpus(3, True, "compare", "--workload", "nop", "--engines", "weir,uring")
+    assert [len(cpus) for cpus in compared] == [1, 1, 1], compared
+    echo = ("echo", "--connections", "2", "--seconds", "60")
+    pinned = await_cpus(2, True, *echo, "--pin")
+    assert [len(cpus) for cpus in pinned] == [1, 1], pinned
+    assert not several or pinned[0] != pinned[1], pinned
+    free = await_cpus(2, not several, *echo)
+    assert [len(cpus) > 1 for cpus in free] == [several, several], free
+
+
 @test
 def engines_of_one_name_are_told_apart_by_what_they_are_given():
     arguments = (
