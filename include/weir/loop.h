@@ -201,7 +201,8 @@ WEIR_API int weir_loop_post_at(struct weir_loop *loop, struct weir_op *op, const
  * 0: its callback will come (a disk transfer in progress cannot be interrupted: when it is done);
  * -EALREADY: finished, its callback comes in this turn (outside one: in the next) with its own
  * result; or running in a worker, which cannot be interrupted: its callback comes when it returns
- * (a CALL can see weir_op_asked());
+ * (a CALL can see weir_op_asked()). So a callback that submits its op again, as that of a timer
+ * that repeats, has to see by itself that the end has come;
  * -ENOENT: not live, or not of this loop; -EINVAL: NULL; -EPERM; -ECHILD.
  */
 WEIR_API int weir_cancel(struct weir_loop *loop, struct weir_op *op);
