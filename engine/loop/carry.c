@@ -20,6 +20,14 @@ void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t 
     weir_queue_push(&loop->early, op);
 }
 
+void weir_loop_put_off_finished(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->finished; i++) {
+        weir_queue_push(&loop->early, loop->events[loop->reap_max + i].op);
+    }
+    loop->finished = 0;
+}
+
 static bool is_special(const struct weir_op *op)
 {
     return op->route != WEIR_ROUTE_AUTO || op->kind == WEIR_KIND_CALL ||
@@ -118,7 +126,7 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
     }
 }
 
-void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
+bool weir_loop_stage_plain(struct weir_loop *loop, struct weir_op *op)
 {
     enum weir_carrier with = weir_op_backend_carrier(op);
     op->with = (uint8_t)with;
@@ -126,9 +134,16 @@ void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
                                   ? stage(loop, op)
                                   : loop->backend->table->stage(loop->backend, op);
     if (weir_likely(staged == WEIR_FINISHED && weir_op_finish_plain(op, op->result))) {
+        return true;
+    }
+    weir_loop_staged(loop, op, staged);
+    return false;
+}
+
+void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
+{
+    if (weir_loop_stage_plain(loop, op)) {
         weir_queue_push(&loop->early, op);
-    } else {
-        weir_loop_staged(loop, op, staged);
     }
 }
 
@@ -177,7 +192,7 @@ uint64_t weir_loop_due(const struct weir_loop *loop)
 /* How long the turn may sleep: not at all if it has anything to do. */
 static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
 {
-    if (weir_loop_has_work(loop)) {
+    if (loop->finished > 0 || weir_loop_has_work(loop)) {
         return WEIR_NO_SLEEP;
     }
     uint64_t due_ns = weir_loop_due(loop);
@@ -270,6 +285,9 @@ static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bo
 static inline int sleep_in_backend(struct weir_loop *loop, uint64_t until_ns, bool quiet)
 {
     struct weir_backend *backend = loop->backend;
+    if (loop->finished > 0) {
+        until_ns = WEIR_NO_SLEEP;
+    }
     if (until_ns != WEIR_NO_SLEEP && loop->offload && !loop->sends &&
         weir_offload_watch(loop->offload)) {
         until_ns = WEIR_NO_SLEEP;

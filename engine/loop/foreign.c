@@ -31,6 +31,7 @@ void weir_loop_arm_foreign(struct weir_loop *loop)
 {
     struct weir_backend *backend = loop->backend;
     weir_loop_admit(loop, false);
+    weir_loop_put_off_finished(loop);
     if (loop->offload) {
         weir_offload_flush(loop->offload);
     }

@@ -48,6 +48,16 @@ static uint32_t settle(struct weir_loop *loop, uint32_t count)
     return stand;
 }
 
+/* What was done by being staged. */
+static uint32_t collect_finished(struct weir_loop *loop, uint32_t count)
+{
+    for (uint32_t i = 0; i < loop->finished; i++) {
+        loop->events[count++].op = loop->events[loop->reap_max + i].op;
+    }
+    loop->finished = 0;
+    return count;
+}
+
 static uint32_t collect_early(struct weir_loop *loop, uint32_t count)
 {
     while (loop->early.head && count < loop->events_max - WEIR_TIMERS_A_TURN) {
@@ -147,6 +157,9 @@ static inline __attribute__((always_inline)) uint32_t come_back(struct weir_loop
 {
     uint32_t count = (uint32_t)carried;
     bool unsettled = loop->backend->unsettled;
+    if (loop->finished > 0) {
+        count = collect_finished(loop, count);
+    }
     if (__atomic_load_n(&loop->woken, __ATOMIC_RELAXED)) {
         /* This turn is the one that did not wait. Acquire: what the waker wrote is seen by the
          * callbacks. */
@@ -169,6 +182,7 @@ static inline __attribute__((always_inline)) uint32_t come_back(struct weir_loop
 /* The backend had nothing to give, or is gone. */
 static int leave_early(struct weir_loop *loop, int error)
 {
+    weir_loop_put_off_finished(loop);
     if (error != -EDEADLK) {
         weir_loop_fail(loop, error);
     }
@@ -213,6 +227,7 @@ static inline __attribute__((always_inline)) int turn(struct weir_loop *loop, ui
                                                       bool quiet)
 {
     int carried = 0;
+    bool still = false; /* quiet, after what was staged */
     loop->in_turn = true;
     loop->counters.turns++;
     loop->tries_left = WEIR_INLINE_MAX;
@@ -221,12 +236,12 @@ static inline __attribute__((always_inline)) int turn(struct weir_loop *loop, ui
         weir_loop_take_posts(loop);
     }
     if (quiet || loop->failed == 0) {
-        weir_loop_admit(loop, quiet);
+        still = weir_loop_admit(loop, quiet);
         if (!quiet) {
             weir_loop_show_left(loop);
         }
         carried =
-            quiet ? weir_loop_carry_quiet(loop, until_ns) : weir_loop_carry_loud(loop, until_ns);
+            still ? weir_loop_carry_quiet(loop, until_ns) : weir_loop_carry_loud(loop, until_ns);
         if (weir_unlikely(carried < 0)) {
             return leave_early(loop, carried);
         }
@@ -239,7 +254,7 @@ static inline __attribute__((always_inline)) int turn(struct weir_loop *loop, ui
     }
     loop->done_ns = loop->stamp_ns;
     weir_loop_let_plain(loop);
-    uint32_t count = weir_loop_hand_back(loop, come_back(loop, carried, quiet));
+    uint32_t count = weir_loop_hand_back(loop, come_back(loop, carried, still));
     if (weir_unlikely(has_more_to_do(loop))) {
         int r = do_more(loop);
         if (r < 0) {

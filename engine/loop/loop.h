@@ -94,6 +94,7 @@ struct weir_loop {
 
     /* Hand-back. */
     struct weir_queue early;   /* DONE outside a turn's reaping */
+    uint32_t finished;         /* DONE by being staged when the turn began: from reap_max on in */
     struct weir_queue closers; /* CLOSE ops that wait for the others on their fd */
     struct weir_event *events;
     struct weir_event *call_until; /* where the callbacks of one reading of the clock end; at once,
@@ -194,8 +195,8 @@ static inline bool weir_loop_is_quiet(const struct weir_loop *loop)
                     (uintptr_t)loop->gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->offload_gate.lines[WEIR_LINE_WAITING].head |
                     (uintptr_t)loop->backend->window;
-    return (any | loop->heap.count | loop->loud | loop->leaves_late | loop->onlookers |
-            loop->pulse.kept | weir_loop_count_posts(loop)) == 0;
+    return (any | loop->heap.count | loop->loud | loop->onlookers | loop->pulse.kept |
+            weir_loop_count_posts(loop)) == 0;
 }
 
 static inline void weir_loop_set_stamp(struct weir_loop *loop, uint64_t stamp_ns)
@@ -266,8 +267,8 @@ static inline struct weir_flow *weir_loop_flow_of(struct weir_loop *loop, const 
 
 /* admit.c */
 /* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
- * there is room and budget. quiet: weir_loop_is_quiet(), so none waits. */
-void weir_loop_admit(struct weir_loop *loop, bool quiet);
+ * there is room and budget. quiet: weir_loop_is_quiet(), so none waits. Whether it still is. */
+bool weir_loop_admit(struct weir_loop *loop, bool quiet);
 /* Gives an op a slot and a place at its gate, behind those of its task; there must be one. */
 void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
                             const char *site);
@@ -277,12 +278,16 @@ void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char
 /* carry.c */
 /* Gives an op that holds a credit, and is in flight, to who carries it out. */
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op);
+/* The same. True: it is DONE, and plain; it is the caller's to hand back. */
+bool weir_loop_stage_plain(struct weir_loop *loop, struct weir_op *op);
 /* The same, if a worker does. */
 void weir_loop_send_to_worker(struct weir_loop *loop, struct weir_op *op);
 /* What follows from the backend's answer. */
 void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_staged staged);
 /* An op that finished outside the backend's turn: its event is the next. */
 void weir_loop_finish_early(struct weir_loop *loop, struct weir_op *op, int64_t result);
+/* What is DONE by being staged is not for the turn that is: it is early for the next. */
+void weir_loop_put_off_finished(struct weir_loop *loop);
 /* The backend's turn, the only sleep: of a turn that is quiet, or not. The number of events;
  * -errno: the backend cannot go on. */
 int weir_loop_carry_quiet(struct weir_loop *loop, uint64_t until_ns);

@@ -32,6 +32,22 @@ static int64_t answer(int64_t r)
     return r < 0 ? -errno : r;
 }
 
+/* Nearly all are to move plain bytes, and have not moved any. */
+static inline void get_part(const struct weir_op *op, struct weir_part *part)
+{
+    bool none_moved = !(op->flags & WEIR_WHOLE) || op->moved == 0;
+    bool plain = none_moved && weir_kind_traits(op->kind) & WEIR_KIND_BYTES;
+    if (weir_unlikely(!plain)) {
+        weir_op_part(op, part);
+        return;
+    }
+    uint64_t length = op->arg.io.length;
+    part->kind = op->kind;
+    part->buffer = op->arg.io.buffer;
+    part->length = length < WEIR_TRANSFER_MAX ? length : WEIR_TRANSFER_MAX;
+    part->offset = op->arg.io.offset;
+}
+
 /* --- transfers -------------------------------------------------------------------------------- */
 
 /* A transfer as preadv2(2) and its kin take it. */
@@ -43,25 +59,40 @@ struct transfer {
     struct iovec one; /* what iov points to when there is a single buffer */
 };
 
-static void set_transfer(struct transfer *transfer, const struct weir_part *part)
+static inline void set_transfer(struct transfer *transfer, const struct weir_op *op)
 {
-    transfer->one = (struct iovec){part->buffer, part->length};
+    struct weir_part part;
+    get_part(op, &part);
+    uint32_t traits = weir_kind_traits(part.kind);
+    transfer->one = (struct iovec){part.buffer, part.length};
     transfer->iov = &transfer->one;
     transfer->count = 1;
-    transfer->offset = part->offset;
-    transfer->reads = weir_kind_traits(part->kind) & WEIR_KIND_READS;
-    if (weir_kind_traits(part->kind) & WEIR_KIND_VECTOR) {
-        transfer->iov = part->buffer;
-        transfer->count = (int)part->length;
+    transfer->offset = part.offset;
+    transfer->reads = traits & WEIR_KIND_READS;
+    if (traits & WEIR_KIND_VECTOR) {
+        transfer->iov = part.buffer;
+        transfer->count = (int)part.length;
     }
 }
 
-static int64_t move_at(int fd, const struct transfer *transfer, uint64_t offset, uint32_t flags)
+/* preadv2(3) and pwritev2(3) are points of cancellation, which a process of several threads pays
+ * for with each call. */
+#if __SIZEOF_LONG__ >= 8
+static inline int64_t move_at(int fd, const struct transfer *transfer, uint64_t offset,
+                              uint32_t flags)
+{
+    return syscall(transfer->reads ? SYS_preadv2 : SYS_pwritev2, fd, transfer->iov,
+                   (long)transfer->count, offset, 0L, (long)flags);
+}
+#else
+static inline int64_t move_at(int fd, const struct transfer *transfer, uint64_t offset,
+                              uint32_t flags)
 {
     return transfer->reads
                ? preadv2(fd, transfer->iov, transfer->count, (off_t)offset, (int)flags)
                : pwritev2(fd, transfer->iov, transfer->count, (off_t)offset, (int)flags);
 }
+#endif
 
 /* What has no position ignores the offset. */
 static int64_t move(int fd, const struct transfer *transfer, uint32_t flags)
@@ -113,6 +144,9 @@ static int64_t try_transfer(const struct weir_op *op, const struct transfer *tra
                             uint32_t flags)
 {
     int64_t r = move(op->fd, transfer, flags | RWF_NOWAIT);
+    if (weir_likely(transfer->iov == &transfer->one && (uint64_t)r == transfer->one.iov_len)) {
+        return r; /* all of it */
+    }
     if (r < 0 && errno == EOPNOTSUPP && op->rw_flags == 0) {
         bool nothing = transfer->count == 1 && transfer->iov->iov_len == 0;
         r = nothing ? r : move_on_socket(op->fd, transfer);
@@ -123,10 +157,8 @@ static int64_t try_transfer(const struct weir_op *op, const struct transfer *tra
 static __attribute__((noinline)) int64_t transfer(const struct weir_op *op, enum weir_how how,
                                                   uint32_t write_flags)
 {
-    struct weir_part part;
     struct transfer transfer;
-    weir_op_part(op, &part);
-    set_transfer(&transfer, &part);
+    set_transfer(&transfer, op);
     uint32_t flags = op->rw_flags | (transfer.reads ? 0 : write_flags);
     if (how == WEIR_HOW_TRY && !(op->flags & WEIR_IN_MEMORY)) {
         return try_transfer(op, &transfer, flags);
@@ -139,8 +171,7 @@ static __attribute__((noinline)) int64_t transfer(const struct weir_op *op, enum
     return answer(r);
 }
 
-/* recv(3) and send(3) are points of cancellation, which a process of several threads pays for with
- * each call. */
+/* recv(3) and send(3) are such points too. */
 #if defined(SYS_recvfrom) && defined(SYS_sendto)
 static int64_t call_recv(int fd, void *buffer, uint64_t length, unsigned flags)
 {
@@ -163,24 +194,10 @@ static int64_t call_send(int fd, const void *buffer, uint64_t length, unsigned f
 }
 #endif
 
-/* Nearly all are to move plain bytes, and have not moved any. */
-static inline void get_message_part(const struct weir_op *op, struct weir_part *part)
-{
-    bool plain = op->flags == 0 && weir_kind_traits(op->kind) & WEIR_KIND_BYTES;
-    if (weir_unlikely(!plain)) {
-        weir_op_part(op, part);
-        return;
-    }
-    uint64_t length = op->arg.io.length;
-    part->kind = op->kind;
-    part->buffer = op->arg.io.buffer;
-    part->length = length < WEIR_TRANSFER_MAX ? length : WEIR_TRANSFER_MAX;
-}
-
 static int64_t message(const struct weir_op *op, enum weir_how how)
 {
     struct weir_part part;
-    get_message_part(op, &part);
+    get_part(op, &part);
     unsigned flags = op->arg.io.flags | (how == WEIR_HOW_TRY ? MSG_DONTWAIT : 0);
     switch (part.kind) {
     case WEIR_KIND_RECV:

@@ -213,6 +213,52 @@ static void an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left(v
     check_handed_back(loop, &op);
 }
 
+struct pair {
+    struct weir_op first;
+    struct weir_op read; /* done on the spot */
+    struct weir_op nop;  /* never leaves */
+    int fds[2];
+    char byte;
+    int answer;
+};
+
+static void on_first(struct weir_op *op)
+{
+    struct pair *pair = WEIR_CONTAINER(op, struct pair, first);
+    pair->read.callback = check_on_done;
+    weir_op_read(&pair->read, pair->fds[0], &pair->byte, 1, WEIR_CURRENT);
+    pair->read.route = WEIR_ROUTE_INLINE;
+    CHECK_EQUAL(weir_submit(op->loop, &pair->read), 0);
+    submit_nop(op->loop, &pair->nop);
+    replace(op->loop, refuse, &pair->answer);
+}
+
+static void what_was_done_on_the_spot_in_the_turn_that_fails_is_handed_back(void)
+{
+    struct pair pair = {.first.callback = on_first, .answer = -EPERM};
+    CHECK_EQUAL(pipe2(pair.fds, O_CLOEXEC), 0);
+    CHECK_EQUAL(write(pair.fds[1], "x", 1), 1);
+    struct weir_loop *loop = check_open(NULL);
+    weir_op_nop(&pair.first);
+    CHECK_EQUAL(weir_submit(loop, &pair.first), 0);
+    CHECK_EQUAL(weir_loop_turn(loop, -1), 1);
+    CHECK_EQUAL(weir_loop_turn(loop, 0), -EPERM);
+    CHECK_EQUAL(check_handed, 0);
+    struct weir_counters counters;
+    CHECK_EQUAL(weir_loop_counters(loop, &counters), 0);
+    CHECK_EQUAL(counters.inline_done, 1);
+    struct weir_report left = {.count = 7};
+    CHECK_EQUAL(weir_loop_close(loop, 0, &left), -EPERM);
+    CHECK_EQUAL(left.count, 0);
+    CHECK_EQUAL(check_handed, 2);
+    CHECK_EQUAL(pair.read.result, 1);
+    CHECK_EQUAL(pair.byte, 'x');
+    CHECK_EQUAL(pair.nop.result, -ECANCELED);
+    CHECK_EQUAL(weir_loop_abandon(loop), 0);
+    close(pair.fds[0]);
+    close(pair.fds[1]);
+}
+
 /* --- a close that fails ----------------------------------------------------------------------- */
 
 struct injection {
@@ -317,6 +363,7 @@ int main(int argc, char **argv)
         CHECK_TEST(the_kernels_workers_are_capped_as_the_facts_say),
         CHECK_TEST(a_close_that_meets_the_failure_hands_back_what_never_left),
         CHECK_TEST(an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left),
+        CHECK_TEST(what_was_done_on_the_spot_in_the_turn_that_fails_is_handed_back),
         CHECK_TEST(a_close_that_answers_again_is_not_tried_again),
         CHECK_TEST(a_loop_whose_adoption_failed_can_be_closed),
         CHECK_TEST(failed_adoptions_keep_no_place_for_a_registered_ring),

@@ -39,6 +39,8 @@ MUTANTS = [
     ('drop the last event of a batch', 'engine/loop/loop.c',
      r'uint32_t count = \(uint32_t\)carried;',
      'uint32_t count = (uint32_t)carried - (carried > 3);'),
+    ('lose the last that was done by being staged', 'engine/loop/loop.c',
+     r'(?<=i < loop->finished)(?=; i\+\+\) \{\n        loop->events\[count)', ' - 1'),
     ('take the wrong end of a line', 'engine/loop/gate.c',
      r'struct weir_op \*op = flow->lines\[WEIR_LINE_WAITING\]\.head;\n'
      r'(?=    struct weir_want want = weir_gate_want\(gate, op\);\n    bool is_reserved)',
