@@ -24,6 +24,7 @@ static const char *const route_names[] = {
     [WEIR_ROUTE_RING] = "ring",
     [WEIR_ROUTE_INLINE] = "inline",
     [WEIR_ROUTE_OFFLOAD] = "offload",
+    [ROUTE_MEMORY] = "memory",
 };
 static const char *const onlooker_names[] = {
     [ONLOOKER_OBSERVER] = "observer", [ONLOOKER_INSPECTABLE] = "inspectable",
@@ -72,16 +73,11 @@ bool policy_find(const char *name, enum weir_policy *ret_policy)
     return at >= 0;
 }
 
-const char *route_name(enum weir_route route)
-{
-    return route_names[route];
-}
-
-bool route_find(const char *name, enum weir_route *ret_route)
+bool route_find(const char *name, unsigned *ret_route)
 {
     int at = find(route_names, COUNT(route_names), name);
     if (at >= 0) {
-        *ret_route = (enum weir_route)at;
+        *ret_route = (unsigned)at;
     }
     return at >= 0;
 }

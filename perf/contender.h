@@ -20,13 +20,14 @@ enum job { JOB_NOP, JOB_FILE, JOB_ECHO, JOB_OFFLOAD, JOB_COUNT };
 
 #define LABEL_MAX 64
 #define CONTENDER_TASKS_MAX 8
+#define ROUTE_MEMORY (WEIR_ROUTE_OFFLOAD + 1) /* WEIR_ROUTE_INLINE with WEIR_IN_MEMORY */
 
 struct contender {
     const char *name; /* as typed: "weir@epoll" */
     const struct engine *engine;
     char label[LABEL_MAX];   /* the name, and by what it differs from others of that name */
     enum weir_policy policy; /* of weir */
-    enum weir_route route;   /* of weir's file ops */
+    unsigned route;          /* of weir's file ops: enum weir_route, or ROUTE_MEMORY */
     uint64_t spin_ns;        /* before it sleeps it watches that long */
     uint32_t idle;           /* silent connections */
     uint32_t task_count;     /* of weir: its ops belong to them in turns; 0: to none */
@@ -50,8 +51,7 @@ bool job_find(const char *name, enum job *ret_job);
 
 const char *policy_name(enum weir_policy policy);
 bool policy_find(const char *name, enum weir_policy *ret_policy);
-const char *route_name(enum weir_route route);
-bool route_find(const char *name, enum weir_route *ret_route);
+bool route_find(const char *name, unsigned *ret_route);
 
 /* "observer", "inspectable", "stacks", "recorder", "watchdog". */
 bool onlooker_find(const char *name, enum onlooker *ret_onlooker);

@@ -227,7 +227,9 @@ static int weir_open(struct workload *workload, void **ret_state, char error[ERR
         session->requests[i] = (struct request){.session = session, .index = i};
         session->ops[i].callback = callbacks[workload->job];
         session->ops[i].user = &session->requests[i];
-        session->ops[i].route = (uint8_t)workload->who->route;
+        bool in_memory = workload->who->route == ROUTE_MEMORY;
+        session->ops[i].route = (uint8_t)(in_memory ? WEIR_ROUTE_INLINE : workload->who->route);
+        session->ops[i].flags = in_memory ? WEIR_IN_MEMORY : 0;
     }
     if (workload->fake_enter) {
         weir_uring_replace_enter(weir_loop_backend(session->loop), fake_enter, NULL);

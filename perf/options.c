@@ -278,7 +278,9 @@ static const struct argp_option access_options[] = {
     {"block", KEY_BLOCK, "BYTES", 0, "Bytes per op (default 4k)", 0},
     {"direct", KEY_DIRECT, 0, 0, "O_DIRECT: past the page cache", 0},
     {"route", KEY_ROUTE, "HOW[,HOW]", 0,
-     "What weir's ops ask for: auto (default), ring, inline, offload; a list as of --spin", 0},
+     "What weir's ops ask for: auto (default), ring, inline, memory (inline, of a file said to be "
+     "in memory: the try may wait), offload; a list as of --spin",
+     0},
     {0},
 };
 static const struct argp_option echo_options[] = {

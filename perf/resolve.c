@@ -134,7 +134,8 @@ static void resolve_lists(struct argp_state *state, struct options *options)
                    CONNECTIONS_MAX);
     }
     if (!deal(options->route, set_route, options)) {
-        argp_error(state, "--route: give auto, ring, inline or offload, or one for each engine");
+        argp_error(state,
+                   "--route: give auto, ring, inline, memory or offload, or one for each engine");
     }
     contenders_label(options->contenders, options->engine_count);
 }

@@ -298,7 +298,7 @@ def more_connections_than_fds_are_refused_with_a_hint():
 def files_take_every_route(folder):
     path = os.path.join(folder, "data")
     for engine in ("weir@io_uring", "weir@epoll"):
-        for route in ("auto", "ring", "inline", "offload"):
+        for route in ("auto", "ring", "inline", "memory", "offload"):
             document = run_json(
                 *("file", "--engine", engine, "--route", route, "--rw", "randrw", *SHORT),
                 *("--size", "1M", "--depth", "4", "--workers", "2", "--path", path),

@@ -143,6 +143,7 @@ static __attribute__((noinline)) void stage_leaving(struct weir_loop *loop)
     struct weir_event *event = first;
     for (struct weir_op **op = loop->leaving; op != loop->leaving_end; op++) {
         if (weir_likely(weir_op_stand(*op) == leaving) && weir_loop_stage_plain(loop, *op)) {
+            weir_op_expect(*op);
             (event++)->op = *op;
         }
     }

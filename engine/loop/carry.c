@@ -34,14 +34,15 @@ static bool is_special(const struct weir_op *op)
            weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD;
 }
 
+/* Kinds that may be tried. */
+#define TRY_KINDS (WEIR_TRANSFER_KINDS & ~(1ULL << WEIR_KIND_SPLICE))
+
 /* A try that does not block. False: it would, or the turn has tried enough. */
-static bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
+static inline bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
 {
-    bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
     bool all = (op->kind == WEIR_KIND_RECV || op->kind == WEIR_KIND_RECVMSG) &&
                op->arg.io.flags & MSG_WAITALL; /* the part that is there is not what is wanted */
-    if (op->retry != WEIR_RETRY_NONE || !transfer || op->kind == WEIR_KIND_SPLICE || all ||
-        loop->tries_left == 0) {
+    if (!(TRY_KINDS >> op->kind & 1) || all || loop->tries_left == 0) {
         return false;
     }
     loop->tries_left--;
@@ -72,13 +73,22 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
         }
         op->retry = WEIR_RETRY_POLL;
     }
-    if (op->route == WEIR_ROUTE_INLINE && try_on_the_spot(loop, op)) {
-        if (op->result >= 0 && weir_op_is_inline(op)) {
-            op->with = WEIR_CARRIER_PLAIN; /* what is left of its way is */
-        }
-        return WEIR_FINISHED;
+    bool tries = op->route == WEIR_ROUTE_INLINE && op->retry == WEIR_RETRY_NONE;
+    return tries && try_on_the_spot(loop, op) ? WEIR_FINISHED : table->stage(loop->backend, op);
+}
+
+/* One of route INLINE that has left by the short way: nothing of it has been tried, and if it is
+ * done on the spot, or all of a WHOLE one, what is left of its way is plain. */
+static enum weir_staged stage_inline(struct weir_loop *loop, struct weir_op *op)
+{
+    op->with = WEIR_CARRIER_BACKEND;
+    if (!try_on_the_spot(loop, op)) {
+        return loop->backend->table->stage(loop->backend, op);
     }
-    return table->stage(loop->backend, op);
+    if (op->result >= 0) {
+        op->with = op->flags & WEIR_WHOLE ? WEIR_CARRIER_WHOLE : WEIR_CARRIER_PLAIN;
+    }
+    return WEIR_FINISHED;
 }
 
 static enum weir_staged stage(struct weir_loop *loop, struct weir_op *op)
@@ -128,11 +138,16 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
 
 bool weir_loop_stage_plain(struct weir_loop *loop, struct weir_op *op)
 {
-    enum weir_carrier with = weir_op_backend_carrier(op);
-    op->with = (uint8_t)with;
-    enum weir_staged staged = weir_unlikely(with == WEIR_CARRIER_BACKEND)
-                                  ? stage(loop, op)
-                                  : loop->backend->table->stage(loop->backend, op);
+    enum weir_staged staged;
+    if (op->with == WEIR_CARRIER_LEAVING && op->route == WEIR_ROUTE_INLINE) {
+        staged = stage_inline(loop, op);
+    } else {
+        enum weir_carrier with = weir_op_backend_carrier(op);
+        op->with = (uint8_t)with;
+        staged = weir_unlikely(with == WEIR_CARRIER_BACKEND)
+                     ? stage(loop, op)
+                     : loop->backend->table->stage(loop->backend, op);
+    }
     if (weir_likely(staged == WEIR_FINISHED && weir_op_finish_plain(op, op->result))) {
         return true;
     }

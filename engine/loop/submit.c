@@ -273,8 +273,13 @@ static __attribute__((noinline)) int submit_vector(struct weir_loop *loop, struc
 static __attribute__((noinline)) int submit_late(struct weir_loop *loop, struct weir_op *op,
                                                  const char *site)
 {
-    bool transfer = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-    return submit_plain(loop, op, site, transfer ? weir_op_bytes(op) : 0, WEIR_CARRIER_LEAVING);
+    uint64_t bytes = 0;
+    if (weir_likely(weir_op_is_buffer(op))) {
+        bytes = op->arg.io.length;
+    } else if (weir_op_is_transfer(op)) {
+        bytes = weir_op_bytes(op);
+    }
+    return submit_plain(loop, op, site, bytes, WEIR_CARRIER_LEAVING);
 }
 
 /* A CALL with nothing but WEIR_SHORT, perhaps: it is queued at once if its gate has room and nobody
@@ -306,6 +311,10 @@ static __attribute__((noinline)) int submit_call(struct weir_loop *loop, struct 
 static __attribute__((noinline)) int submit_special(struct weir_loop *loop, struct weir_op *op,
                                                     const char *site)
 {
+    if (op && weir_op_is_inline(op)) {
+        return is_plain(loop, op, op->flags, WEIR_ROUTE_INLINE) ? submit_late(loop, op, site)
+                                                                : submit_checked(loop, op, site);
+    }
     if (is_plain(loop, op, WEIR_WHOLE, WEIR_ROUTE_AUTO) && weir_op_is_buffer(op)) {
         enum weir_way way = loop->ways[op->kind];
         if (way == WEIR_WAY_SHORT_BYTES) {
@@ -314,8 +323,6 @@ static __attribute__((noinline)) int submit_special(struct weir_loop *loop, stru
         if (way == WEIR_WAY_LATE) {
             return submit_late(loop, op, site);
         }
-    } else if (is_plain(loop, op, 0, WEIR_ROUTE_INLINE) && weir_op_is_plain_kind(op)) {
-        return submit_late(loop, op, site);
     } else if (is_plain(loop, op, WEIR_SHORT, WEIR_ROUTE_AUTO) &&
                loop->ways[op->kind] == WEIR_WAY_CALL) {
         return submit_call(loop, op, site);

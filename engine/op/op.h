@@ -186,10 +186,18 @@ static inline bool weir_op_is_plain_kind(const struct weir_op *op)
     return op->kind < WEIR_KIND_COUNT && (WEIR_PLAIN_KINDS >> op->kind & 1);
 }
 
-/* Has the route INLINE and nothing else. */
+/* Has the route INLINE and, of one buffer, the flags that say how much and where, and nothing else:
+ * if it is done on the spot, it is as plain as any. */
 static inline bool weir_op_is_inline(const struct weir_op *op)
 {
-    return weir_op_extras_but(op, 0, WEIR_ROUTE_INLINE) == 0 && weir_op_is_plain_kind(op);
+    uint16_t flags = op->flags & (WEIR_WHOLE | WEIR_IN_MEMORY);
+    uint64_t kinds = WEIR_PLAIN_KINDS;
+    if (flags != 0) {
+        kinds = flags & WEIR_IN_MEMORY ? 1ULL << WEIR_KIND_READ | 1ULL << WEIR_KIND_WRITE
+                                       : WEIR_BUFFER_KINDS;
+    }
+    return weir_op_extras_but(op, flags, WEIR_ROUTE_INLINE) == 0 && op->kind < WEIR_KIND_COUNT &&
+           (kinds >> op->kind & 1);
 }
 
 /* As what the backend carries an op that is to be staged. */

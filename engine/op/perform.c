@@ -81,6 +81,10 @@ static inline void set_transfer(struct transfer *transfer, const struct weir_op 
 static inline int64_t move_at(int fd, const struct transfer *transfer, uint64_t offset,
                               uint32_t flags)
 {
+    bool simple = transfer->reads && flags == 0 && offset != WEIR_CURRENT;
+    if (simple && transfer->iov == &transfer->one) {
+        return syscall(SYS_pread64, fd, transfer->one.iov_base, transfer->one.iov_len, offset);
+    }
     return syscall(transfer->reads ? SYS_preadv2 : SYS_pwritev2, fd, transfer->iov,
                    (long)transfer->count, offset, 0L, (long)flags);
 }
@@ -98,7 +102,7 @@ static inline int64_t move_at(int fd, const struct transfer *transfer, uint64_t 
 static int64_t move(int fd, const struct transfer *transfer, uint32_t flags)
 {
     int64_t r = move_at(fd, transfer, transfer->offset, flags);
-    if (weir_unlikely(r < 0 && errno == ESPIPE)) {
+    if (r < 0 && errno == ESPIPE) {
         r = move_at(fd, transfer, WEIR_CURRENT, flags);
     }
     return r;
@@ -140,18 +144,26 @@ static bool stopped_early(const struct weir_op *op, const struct transfer *trans
     return more > 0 || (more < 0 && errno != ESPIPE);
 }
 
-static int64_t try_transfer(const struct weir_op *op, const struct transfer *transfer,
-                            uint32_t flags)
+/* What follows from a first call that did not simply move all. */
+static __attribute__((noinline)) int64_t judge_transfer(const struct weir_op *op,
+                                                        const struct transfer *transfer, bool tries,
+                                                        uint32_t flags, int64_t r)
 {
-    int64_t r = move(op->fd, transfer, flags | RWF_NOWAIT);
-    if (weir_likely(transfer->iov == &transfer->one && (uint64_t)r == transfer->one.iov_len)) {
-        return r; /* all of it */
+    if (r < 0 && errno == ESPIPE) {
+        r = move_at(op->fd, transfer, WEIR_CURRENT, flags);
     }
-    if (r < 0 && errno == EOPNOTSUPP && op->rw_flags == 0) {
-        bool nothing = transfer->count == 1 && transfer->iov->iov_len == 0;
-        r = nothing ? r : move_on_socket(op->fd, transfer);
+    if (tries) {
+        if (r < 0 && errno == EOPNOTSUPP && op->rw_flags == 0) {
+            bool nothing = transfer->count == 1 && transfer->iov->iov_len == 0;
+            r = nothing ? r : move_on_socket(op->fd, transfer);
+        }
+        return stopped_early(op, transfer, r) ? -EAGAIN : answer(r);
     }
-    return stopped_early(op, transfer, r) ? -EAGAIN : answer(r);
+    if (r < 0 && errno == EOPNOTSUPP && flags != op->rw_flags) {
+        /* A file that knows no flags at all raises no SIGPIPE either. */
+        r = move(op->fd, transfer, op->rw_flags);
+    }
+    return answer(r);
 }
 
 static __attribute__((noinline)) int64_t transfer(const struct weir_op *op, enum weir_how how,
@@ -159,16 +171,12 @@ static __attribute__((noinline)) int64_t transfer(const struct weir_op *op, enum
 {
     struct transfer transfer;
     set_transfer(&transfer, op);
-    uint32_t flags = op->rw_flags | (transfer.reads ? 0 : write_flags);
-    if (how == WEIR_HOW_TRY && !(op->flags & WEIR_IN_MEMORY)) {
-        return try_transfer(op, &transfer, flags);
-    }
-    int64_t r = move(op->fd, &transfer, flags);
-    if (weir_unlikely(r < 0 && errno == EOPNOTSUPP && flags != op->rw_flags)) {
-        /* A file that knows no flags at all raises no SIGPIPE either. */
-        r = move(op->fd, &transfer, op->rw_flags);
-    }
-    return answer(r);
+    bool tries = how == WEIR_HOW_TRY && !(op->flags & WEIR_IN_MEMORY);
+    uint32_t flags =
+        op->rw_flags | (transfer.reads ? 0 : write_flags) | (tries ? (uint32_t)RWF_NOWAIT : 0);
+    int64_t r = move_at(op->fd, &transfer, transfer.offset, flags);
+    bool all = transfer.iov == &transfer.one && (uint64_t)r == transfer.one.iov_len;
+    return weir_likely(all) ? r : judge_transfer(op, &transfer, tries, flags, r);
 }
 
 /* recv(3) and send(3) are such points too. */

@@ -31,6 +31,7 @@ extern const struct seam_group observer_group;
 extern const struct seam_group offload_fds_group;
 extern const struct seam_group offload_gate_group;
 extern const struct seam_group offload_limits_group;
+extern const struct seam_group on_the_spot_group;
 extern const struct seam_group poll_group;
 extern const struct seam_group post_group;
 extern const struct seam_group posted_group;
@@ -92,6 +93,7 @@ const struct seam_group *const seam_groups[] = {
     &goals_group,
     &offload_gate_group,
     &offload_limits_group,
+    &on_the_spot_group,
     &call_group,
     &calls_at_once_group,
     &lanes_group,

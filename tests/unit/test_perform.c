@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -115,6 +116,42 @@ static void a_try_of_a_file_gives_all_of_it_or_nothing(void **state)
     assert_int_equal(attempt(), -EOPNOTSUPP);
     assert_int_equal(block(), 0);
     assert_int_equal(fcntl(fd, F_GETFD), -1);
+}
+
+/* The cache holds its first page, and no more of it. False: not on this file system. */
+static bool cool_down(int fd)
+{
+    struct iovec all = {data, sizeof data};
+    assert_int_equal(fsync(fd), 0);
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_RANDOM), 0); /* reads none ahead */
+    assert_int_equal(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    assert_int_equal(pread(fd, data, 1, 0), 1);
+    ssize_t got = preadv2(fd, &all, 1, 0, RWF_NOWAIT);
+    return got > 0 && got < (ssize_t)sizeof data;
+}
+
+static void a_try_that_stops_where_the_page_cache_does_is_no_short_read(void **state)
+{
+    (void)state;
+    char path[] = "weir-perform-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    unlink(path);
+    assert_int_equal(write(fd, data, sizeof data), sizeof data);
+    if (!cool_down(fd)) {
+        close(fd);
+        skip();
+    }
+    weir_op_read(&op, fd, data, sizeof data, 0);
+    assert_int_equal(attempt(), -EAGAIN);
+    weir_op_read(&op, fd, data, 4096, 0);
+    assert_int_equal(attempt(), 4096);
+    op.flags = WEIR_WHOLE; /* keeps what is there, and goes on */
+    weir_op_read(&op, fd, data, sizeof data, 0);
+    int64_t got = attempt();
+    assert_true(got > 0 && got < (int64_t)sizeof data);
+    assert_int_equal(block(), sizeof data);
+    close(fd);
 }
 
 static void a_blocking_listener_cannot_be_tried_and_what_does_not_listen_can(void **state)
@@ -272,6 +309,7 @@ int main(void)
         PERFORM_TEST(a_try_of_a_blocking_pipe_or_socket_answers_EAGAIN),
         PERFORM_TEST(what_has_no_position_ignores_the_offset),
         PERFORM_TEST(a_try_of_a_file_gives_all_of_it_or_nothing),
+        PERFORM_TEST(a_try_that_stops_where_the_page_cache_does_is_no_short_read),
         PERFORM_TEST(a_blocking_listener_cannot_be_tried_and_what_does_not_listen_can),
         PERFORM_TEST(a_try_of_connect_on_a_blocking_socket_leaves_it_blocking),
         PERFORM_TEST(a_splice_into_a_broken_pipe_raises_nothing),
