@@ -20,11 +20,8 @@ static const char *const policy_names[] = {
     [WEIR_EPOLL] = "epoll",
 };
 static const char *const route_names[] = {
-    [WEIR_ROUTE_AUTO] = "auto",
-    [WEIR_ROUTE_RING] = "ring",
-    [WEIR_ROUTE_INLINE] = "inline",
-    [WEIR_ROUTE_OFFLOAD] = "offload",
-    [ROUTE_MEMORY] = "memory",
+    [WEIR_ROUTE_AUTO] = "auto",       [WEIR_ROUTE_RING] = "ring", [WEIR_ROUTE_INLINE] = "inline",
+    [WEIR_ROUTE_OFFLOAD] = "offload", [ROUTE_MEMORY] = "memory",
 };
 static const char *const onlooker_names[] = {
     [ONLOOKER_OBSERVER] = "observer", [ONLOOKER_INSPECTABLE] = "inspectable",
