@@ -149,6 +149,9 @@ struct weir_backend_table {
     int (*turn)(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                 uint32_t max);
 
+    /* Whether a turn would find an event, as far as memory tells. NULL: it does not. */
+    bool (*has_events)(const struct weir_backend *backend);
+
     /* Ends a sleep, now or the next. Any thread, signal handlers too. */
     void (*wake)(struct weir_backend *backend);
 

@@ -353,6 +353,13 @@ static bool kernel_holds(const struct weir_uring *uring)
     return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN);
 }
 
+static bool has_events(const struct weir_backend *backend)
+{
+    const struct io_uring *ring = &((const struct weir_uring *)backend)->ring;
+    unsigned flags = __atomic_load_n(ring->sq.kflags, __ATOMIC_RELAXED);
+    return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN) || io_uring_cq_ready(ring) > 0;
+}
+
 /* The kernel runs a limited number of deferred completions an enter (20, from 6.13 on) and does not
  * signal again for the rest. */
 static void leave_ready(struct weir_uring *uring)
@@ -446,6 +453,7 @@ const struct weir_backend_table weir_uring_table = {
     .attempt = attempt,
     .cancel = cancel,
     .turn = turn,
+    .has_events = has_events,
     .wake = wake,
     .forget = forget,
     .now = now,

@@ -10,6 +10,7 @@
 #define SPIN_MISSES_FREE 8   /* in a row: a sleeping worker takes as long to wake as a spin lasts */
 #define SPIN_DOUBLINGS_MAX 6 /* then up to 64 turns without */
 #define LOOKS_A_CLOCK_READING 4
+#define BLIND_NS 3000 /* how long a look may hold up events that it does not see */
 
 /* --- out -------------------------------------------------------------------------------------- */
 
@@ -297,6 +298,21 @@ static inline uint64_t fall_asleep(struct weir_loop *loop, uint64_t until_ns, bo
     return until_ns;
 }
 
+static bool sees(const void *context)
+{
+    const struct weir_loop *loop = context;
+    const struct weir_backend *backend = loop->backend;
+    return weir_loop_is_rung(loop) ||
+           (backend->table->has_events && backend->table->has_events(backend));
+}
+
+/* A look for what workers have, before a sleep. True: there is something to do. */
+static bool watch_workers(struct weir_loop *loop, uint64_t until_ns)
+{
+    bool blind = !loop->backend->table->has_events && weir_gate_in_flight(&loop->gate) > 0;
+    return weir_offload_watch(loop->offload, blind ? BLIND_NS : UINT64_MAX, until_ns, sees, loop);
+}
+
 static inline int sleep_in_backend(struct weir_loop *loop, uint64_t until_ns, bool quiet)
 {
     struct weir_backend *backend = loop->backend;
@@ -304,7 +320,7 @@ static inline int sleep_in_backend(struct weir_loop *loop, uint64_t until_ns, bo
         until_ns = WEIR_NO_SLEEP;
     }
     if (until_ns != WEIR_NO_SLEEP && loop->offload && !loop->sends &&
-        weir_offload_watch(loop->offload)) {
+        watch_workers(loop, until_ns)) {
         until_ns = WEIR_NO_SLEEP;
     }
     if (until_ns != WEIR_NO_SLEEP) {

@@ -27,7 +27,7 @@ struct search {
 };
 
 /* The CPUs that the scheduler may run this thread on; 0: it does not say. */
-static uint32_t count_affinity(void)
+uint32_t weir_cpus_of_thread(void)
 {
     unsigned long words[CPU_WORDS] = {0};
     uint32_t cpus = 0;
@@ -228,7 +228,7 @@ uint32_t weir_cpus_allowed(const char *root, char *ret_reason, size_t reason_siz
 {
     struct search search = {.root = root, .least = UINT64_MAX};
     const char *from = "affinity";
-    uint32_t cpus = count_affinity();
+    uint32_t cpus = weir_cpus_of_thread();
     if (cpus == 0) {
         long online = sysconf(_SC_NPROCESSORS_ONLN);
         cpus = online > 0 ? (uint32_t)online : 1;

@@ -125,6 +125,7 @@ int weir_offload_open(const struct weir_offload_options *options, void *memory,
         .idle = (void *)(bytes + layout.idle),
         .stacks = bytes + layout.stacks,
         .page = page_size(),
+        .on_one_cpu = weir_cpus_of_thread() == 1,
     };
     uint32_t cells = weir_ring_cells(options->ops_max);
     for (uint32_t lane = 0; lane < WEIR_LANES; lane++) {
@@ -257,19 +258,14 @@ bool weir_offload_has_finished(const struct weir_offload *offload)
     return __atomic_load_n(&offload->finished, __ATOMIC_SEQ_CST) != NULL;
 }
 
-bool weir_offload_watch(struct weir_offload *offload)
+bool weir_offload_watch(struct weir_offload *offload, uint64_t most_ns, uint64_t until_ns,
+                        bool (*seen)(const void *context), const void *context)
 {
-    if (offload->out == 0 || !weir_look_now(&offload->look)) {
+    if (offload->out == 0 || offload->on_one_cpu || !weir_look_now(&offload->look)) {
         return false;
     }
-    uint64_t until_ns = weir_clock_monotonic() + WEIR_LOOK_NS;
-    bool paid = false;
-    do {
-        for (uint32_t i = 0; i < WEIR_LOOKS_A_CLOCK_READING && !paid; i++) {
-            paid = weir_offload_has_finished(offload);
-            weir_rest_cpu();
-        }
-    } while (!paid && weir_clock_monotonic() < until_ns);
+    uint64_t end_ns = weir_clock_monotonic() + (most_ns < WEIR_LOOK_NS ? most_ns : WEIR_LOOK_NS);
+    bool paid = weir_watch(seen, context, end_ns < until_ns ? end_ns : until_ns);
     weir_look_learn(&offload->look, paid);
     return paid;
 }

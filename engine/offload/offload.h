@@ -67,11 +67,16 @@ struct weir_op *weir_offload_take(struct weir_offload *offload);
 /* Whether weir_offload_take() would give something. Seq_cst: pairs with a worker's push and its
  * look at the bell. */
 bool weir_offload_has_finished(const struct weir_offload *offload);
-/* The same, watching for a moment that is short beside a sleep: before the loop sleeps. */
-bool weir_offload_watch(struct weir_offload *offload);
+/* Before the loop sleeps, while something is out: watches for seen(context), which looks for that
+ * and for whatever else would end the sleep, for a moment, but for most_ns and until until_ns
+ * (CLOCK_MONOTONIC) at most. True: it was seen. */
+bool weir_offload_watch(struct weir_offload *offload, uint64_t most_ns, uint64_t until_ns,
+                        bool (*seen)(const void *context), const void *context);
 
 /* Of the process: CPUs it may use, at least 1, by affinity and cgroup (v2 cpu.max, v1 cfs quota),
  * and why, for people. root: "" (or a fixture's folder, for tests). */
 uint32_t weir_cpus_allowed(const char *root, char *ret_reason, size_t reason_size);
+/* Those that the calling thread, and any it makes, may run on by affinity; 0: it cannot be told. */
+uint32_t weir_cpus_of_thread(void);
 
 #endif

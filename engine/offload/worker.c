@@ -57,8 +57,9 @@ static struct weir_op *take(struct weir_worker *worker, enum weir_lane *ret_lane
 }
 
 /* Whether a worker has a reason to stay awake. Seq_cst. */
-static bool has_reason(const struct weir_worker *worker)
+static bool has_reason(const void *context)
 {
+    const struct weir_worker *worker = context;
     const struct weir_offload *offload = worker->offload;
     return weir_ring_may_have(&offload->lanes[WEIR_LANE_SHORT]) ||
            (takes_long(worker) && weir_ring_may_have(&offload->lanes[WEIR_LANE_LONG])) ||
@@ -168,31 +169,16 @@ void weir_workers_wake(struct weir_offload *offload, uint64_t count, enum weir_l
     }
 }
 
-/* Looks for work, which is for the other lane as well, for that long. True: there is some. */
-static bool watch_for(const struct weir_worker *worker, uint64_t watch_ns)
-{
-    uint64_t until_ns = weir_clock_monotonic() + watch_ns;
-    do {
-        for (uint32_t i = 0; i < WEIR_LOOKS_A_CLOCK_READING; i++) {
-            if (has_reason(worker)) {
-                return true;
-            }
-            weir_rest_cpu();
-        }
-    } while (weir_clock_monotonic() < until_ns);
-    return false;
-}
-
+/* True: there is something to do. */
 static bool watch(struct weir_worker *worker)
 {
     uint64_t spin_ns = worker->offload->options.spin_ns;
-    if (spin_ns != 0) {
-        return watch_for(worker, spin_ns);
-    }
-    if (!weir_look_now(&worker->look)) {
+    bool looks = !worker->offload->on_one_cpu && weir_look_now(&worker->look);
+    if (spin_ns == 0 && !looks) {
         return false;
     }
-    bool paid = watch_for(worker, WEIR_LOOK_NS);
+    uint64_t watch_ns = spin_ns != 0 ? spin_ns : WEIR_LOOK_NS;
+    bool paid = weir_watch(has_reason, worker, weir_clock_monotonic() + watch_ns);
     weir_look_learn(&worker->look, paid);
     return paid;
 }

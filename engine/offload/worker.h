@@ -16,12 +16,13 @@
 #define WEIR_LONG_EVERY 8
 
 /*
- * A look before a sleep, of a worker for work and of the loop for ops that come back: nearly all
- * that is to come soon comes within it, and to sleep and be woken costs the two threads more, in
- * system calls alone. Who has looked in vain a few times in a row looks only now and then.
+ * A look before a sleep, of a worker for work and of the loop for ops that come back. It is to last
+ * longer than the other side takes to be woken, some 10 us on a virtual machine: then that one is
+ * waited for once, and from there on both find each other awake; if it lasts less, both sleep in
+ * each round. Who has looked in vain a few times in a row looks only now and then, who shares its
+ * only CPU never.
  */
-#define WEIR_LOOK_NS 3000
-#define WEIR_LOOKS_A_CLOCK_READING 16
+#define WEIR_LOOK_NS 20000
 #define WEIR_LOOK_MISSES_FREE 4
 #define WEIR_LOOK_EVERY 16
 
@@ -64,6 +65,7 @@ struct weir_offload {
     uint64_t *idle; /* atomic, a bit per worker: it sleeps, or is about to, and nobody wakes it */
     unsigned char *stacks; /* each with a guard page below it */
     size_t page;
+    bool on_one_cpu;  /* with the loop: to look would keep the other from running */
     uint32_t started; /* workers */
     uint32_t ending;  /* atomic */
 

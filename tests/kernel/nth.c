@@ -86,7 +86,7 @@ static const struct fault faults[] = {
     {NTH_PIPE, ON_BOTH | MUST_FAIL, .errors = {EMFILE, ENFILE, ENOMEM}},
     {NTH_PWRITEV2, ON_BOTH | AT_OPEN, .errors = {EOPNOTSUPP, ENOSYS, EPERM},
      .tells = tells_sigpipe},
-    {NTH_AFFINITY, ON_BOTH, .errors = {EINVAL, EPERM}, .tells = tells_cpus},
+    {NTH_AFFINITY, ON_BOTH | FIRST, .errors = {EINVAL, EPERM}, .tells = tells_cpus},
     {NTH_FOPEN, ON_BOTH, .errors = {EMFILE, ENFILE, ENOMEM, ENOENT, EACCES}},
     {NTH_OPEN, CLOCK_FILE_BY, .errors = {EMFILE, ENFILE, ENOENT, EACCES}, .tells = tells_clock},
     {NTH_RING_SETUP, ON_URING, .errors = {ENOMEM}, .tells = tells_depth},

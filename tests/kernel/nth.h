@@ -18,6 +18,7 @@ enum {
     MUST_FAIL = 4, /* open cannot do without */
     AT_OPEN = 8,   /* later the same call is the work of an op, or cannot give this */
     ONCE = 16,     /* nothing answers so for ever */
+    FIRST = 32,    /* later calls have nothing to say */
 };
 
 struct fault {

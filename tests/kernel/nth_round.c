@@ -169,7 +169,8 @@ static void judge_loop(struct round *round, struct weir_loop *loop, const struct
         return; /* it may have hit one that is not to be had here anyway */
     }
     WANT(round, !(fault->what & MUST_FAIL));
-    WANT(round, !fault->tells || fault->tells(&facts));
+    bool is_said = !(fault->what & FIRST) || round->n == 1;
+    WANT(round, !is_said || !fault->tells || fault->tells(&facts));
 }
 
 /* The fd, or an errno; then the next try gets it, if the cause is gone. */

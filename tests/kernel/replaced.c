@@ -148,6 +148,34 @@ static void the_loops_fd_is_readable_while_the_kernel_holds_completions_back(voi
     check_close(loop);
 }
 
+static bool has_events(struct weir_loop *loop)
+{
+    const struct weir_backend *backend = weir_loop_backend(loop);
+    return backend->table->has_events(backend);
+}
+
+/* Where completions are run by an enter alone too: the kernel says that there are some. */
+static void memory_tells_of_what_a_turn_would_find(void)
+{
+    struct weir_loop *loop = check_open(NULL);
+    struct weir_op op = {.callback = check_on_done};
+    int fds[2];
+    char byte;
+    CHECK_EQUAL(pipe2(fds, O_CLOEXEC), 0);
+    weir_op_read(&op, fds[0], &byte, 1, WEIR_CURRENT);
+    CHECK_EQUAL(weir_submit(loop, &op), 0);
+    CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+    CHECK(!has_events(loop));
+    CHECK_EQUAL(write(fds[1], "x", 1), 1);
+    CHECK(has_events(loop));
+    check_drain(loop);
+    CHECK_EQUAL(check_handed, 1);
+    CHECK(!has_events(loop));
+    check_close(loop);
+    close(fds[0]);
+    close(fds[1]);
+}
+
 static void the_kernels_workers_are_capped_as_the_facts_say(void)
 {
     struct weir_loop *loop =
@@ -360,6 +388,7 @@ int main(int argc, char **argv)
         CHECK_TEST(the_wake_takes_no_ops_place_while_the_kernel_refuses),
         CHECK_TEST(the_wake_takes_no_ops_place_when_the_kernel_takes_one_entry),
         CHECK_TEST(the_loops_fd_is_readable_while_the_kernel_holds_completions_back),
+        CHECK_TEST(memory_tells_of_what_a_turn_would_find),
         CHECK_TEST(the_kernels_workers_are_capped_as_the_facts_say),
         CHECK_TEST(a_close_that_meets_the_failure_hands_back_what_never_left),
         CHECK_TEST(an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left),

@@ -3,9 +3,11 @@
 #include "offload_world.h"
 
 #include <engine/base/clock.h>
+#include <engine/base/rest.h>
 #include <engine/offload/worker.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 
 /* --- there and back --------------------------------------------------------------------------- */
 
@@ -162,21 +164,72 @@ static void a_flush_wakes_for_what_was_shown_before(void **state)
     }
 }
 
+static bool has_finished(const void *context)
+{
+    (void)context;
+    return weir_offload_has_finished(offload);
+}
+
+static bool watch(void)
+{
+    return weir_offload_watch(offload, UINT64_MAX, UINT64_MAX, has_finished, NULL);
+}
+
 static void a_watch_sees_what_has_finished_and_needs_nothing_out(void **state)
 {
     (void)state;
     assert_int_equal(open_world(1, JOBS, 0), 0);
-    assert_false(weir_offload_watch(offload));
+    assert_false(watch());
     push(0, 2, WEIR_LANE_LONG);
     wait_finished(2);
-    assert_true(weir_offload_watch(offload));
+    assert_true(watch());
     assert_non_null(weir_offload_take(offload));
-    assert_false(weir_offload_watch(offload));
+    assert_false(watch());
     assert_int_equal(offload->out, 0);
     weir_offload_push(offload, &jobs[0].op, WEIR_LANE_LONG);
     assert_int_equal(offload->out, 1);
     assert_true(weir_offload_withdraw(offload, &jobs[0].op));
     assert_int_equal(offload->out, 0);
+}
+
+static bool see_nothing(const void *context)
+{
+    ++*(unsigned *)(uintptr_t)context;
+    return false;
+}
+
+static void a_watch_ends_by_its_time_and_sees_what_it_is_told_to(void **state)
+{
+    (void)state;
+    unsigned looks = 0;
+    assert_int_equal(open_world(1, JOBS, 0), 0);
+    push(0, 1, WEIR_LANE_LONG);
+    wait_finished(1);
+    assert_false(weir_offload_watch(offload, UINT64_MAX, UINT64_MAX, see_nothing, &looks));
+    assert_true(looks >= WEIR_LOOKS_A_CLOCK_READING);
+    looks = 0;
+    assert_false(weir_offload_watch(offload, UINT64_MAX, 1, see_nothing, &looks)); /* is past */
+    assert_int_equal(looks, WEIR_LOOKS_A_CLOCK_READING);
+    looks = 0;
+    assert_false(weir_offload_watch(offload, 0, UINT64_MAX, see_nothing, &looks));
+    assert_int_equal(looks, WEIR_LOOKS_A_CLOCK_READING);
+}
+
+static void who_shares_its_only_cpu_does_not_look(void **state)
+{
+    (void)state;
+    cpu_set_t all;
+    cpu_set_t one;
+    assert_int_equal(sched_getaffinity(0, sizeof all, &all), 0);
+    CPU_ZERO(&one);
+    CPU_SET((size_t)sched_getcpu(), &one);
+    assert_int_equal(sched_setaffinity(0, sizeof one, &one), 0);
+    assert_int_equal(weir_cpus_of_thread(), 1);
+    assert_int_equal(open_world(1, JOBS, 0), 0);
+    assert_int_equal(sched_setaffinity(0, sizeof all, &all), 0);
+    push(0, 1, WEIR_LANE_LONG);
+    wait_finished(1);
+    assert_false(watch()); /* it is there, and would be seen */
 }
 
 static void who_looks_in_vain_looks_less_until_it_pays(void **state)
@@ -343,6 +396,8 @@ int main(void)
         OFFLOAD_TEST(many_pushes_are_not_kept_for_the_flush),
         OFFLOAD_TEST(a_flush_wakes_for_what_was_shown_before),
         OFFLOAD_TEST(a_watch_sees_what_has_finished_and_needs_nothing_out),
+        OFFLOAD_TEST(a_watch_ends_by_its_time_and_sees_what_it_is_told_to),
+        OFFLOAD_TEST(who_shares_its_only_cpu_does_not_look),
         OFFLOAD_TEST(who_looks_in_vain_looks_less_until_it_pays),
         OFFLOAD_TEST(withdrawn_places_are_used_again_and_the_order_is_kept),
         OFFLOAD_TEST(a_lap_around_a_slow_consumer_loses_and_doubles_nothing),
