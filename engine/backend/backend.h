@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * backend.h: THE SEAM. A backend carries ops out; this is all that the loop and a backend know of
- * each other. One private const table per backend, every function required; a new one needs a
- * decision note. The loop checks every call (who, when, in what state), so backends contain no such
- * checks.
+ * each other. One private const table per backend, every function required that does not say what
+ * NULL means; a new one needs a decision note. The loop checks every call (who, when, in what
+ * state), so backends contain no such checks.
  *
  * All functions are called on the loop's thread, but wake. No function calls back into the loop.
  */
@@ -149,7 +149,8 @@ struct weir_backend_table {
     int (*turn)(struct weir_backend *backend, uint64_t until_ns, struct weir_event *events,
                 uint32_t max);
 
-    /* Whether a turn would find an event, as far as memory tells. NULL: it does not. */
+    /* Whether a turn would find an event, or has something to send, as far as memory tells. NULL:
+     * it does not. */
     bool (*has_events)(const struct weir_backend *backend);
 
     /* Ends a sleep, now or the next. Any thread, signal handlers too. */

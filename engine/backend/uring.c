@@ -355,9 +355,10 @@ static bool kernel_holds(const struct weir_uring *uring)
 
 static bool has_events(const struct weir_backend *backend)
 {
-    const struct io_uring *ring = &((const struct weir_uring *)backend)->ring;
-    unsigned flags = __atomic_load_n(ring->sq.kflags, __ATOMIC_RELAXED);
-    return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN) || io_uring_cq_ready(ring) > 0;
+    const struct weir_uring *uring = (const struct weir_uring *)backend;
+    unsigned flags = __atomic_load_n(uring->ring.sq.kflags, __ATOMIC_RELAXED);
+    return flags & (IORING_SQ_CQ_OVERFLOW | IORING_SQ_TASKRUN) ||
+           io_uring_cq_ready(&uring->ring) > 0 || unpublished(uring) > 0;
 }
 
 /* The kernel runs a limited number of deferred completions an enter (20, from 6.13 on) and does not

@@ -266,6 +266,6 @@ bool weir_offload_watch(struct weir_offload *offload, uint64_t most_ns, uint64_t
     }
     uint64_t end_ns = weir_clock_monotonic() + (most_ns < WEIR_LOOK_NS ? most_ns : WEIR_LOOK_NS);
     bool paid = weir_watch(seen, context, end_ns < until_ns ? end_ns : until_ns);
-    weir_look_learn(&offload->look, paid);
+    weir_look_learn(&offload->look, weir_offload_has_finished(offload));
     return paid;
 }

@@ -187,7 +187,7 @@ static inline bool weir_op_is_plain_kind(const struct weir_op *op)
 }
 
 /* Has the route INLINE and, of one buffer, the flags that say how much and where, and nothing else:
- * if it is done on the spot, it is as plain as any. */
+ * it may take the short way, and if it is done on the spot then, it is as plain as any. */
 static inline bool weir_op_is_inline(const struct weir_op *op)
 {
     uint16_t flags = op->flags & (WEIR_WHOLE | WEIR_IN_MEMORY);

@@ -127,9 +127,9 @@ struct weir_options {
     /* Before it sleeps a turn watches its sources this long, ns, while it finds that this pays: to
      * 1 s; 0: never. Buys latency at low depth with CPU time. (While workers have calls, a look of
      * up to 20 us before a sleep is made in any case, if such looks pay, and workers do the same;
-     * not where loop and workers share one CPU. The look sees posts, wakes, timers and io_uring's
-     * completions too; on epoll, which shows nothing in memory, it lasts 3 us if ops other than
-     * calls are in flight.) */
+     * not where the thread that opens the loop may run on one CPU alone. The look sees posts,
+     * wakes, timers and io_uring's completions too; on epoll, which shows nothing in memory, it
+     * lasts 3 us if ops other than calls are in flight.) */
     uint64_t spin_ns_max;
     /* Kinds that the backend must carry out by itself, a bit each (1ULL << WEIR_KIND_FTRUNCATE):
      * one that would need a worker for any of them is rejected, WEIR_CAUSE_FEATURE. */

@@ -159,9 +159,17 @@ static void memory_tells_of_what_a_turn_would_find(void)
 {
     struct weir_loop *loop = check_open(NULL);
     struct weir_op op = {.callback = check_on_done};
+    struct weir_op unsent = {.callback = check_on_done};
     int fds[2];
     char byte;
     CHECK_EQUAL(pipe2(fds, O_CLOEXEC), 0);
+    weir_op_poll(&unsent, fds[0], POLLPRI);
+    CHECK_EQUAL(weir_submit(loop, &unsent), 0);
+    CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
+    CHECK(!has_events(loop));
+    CHECK_EQUAL(weir_cancel(loop, &unsent), 0);
+    CHECK(has_events(loop)); /* a request that is to be sent */
+    check_drain(loop);
     weir_op_read(&op, fds[0], &byte, 1, WEIR_CURRENT);
     CHECK_EQUAL(weir_submit(loop, &op), 0);
     CHECK_EQUAL(weir_loop_turn(loop, 0), 0);
@@ -169,7 +177,7 @@ static void memory_tells_of_what_a_turn_would_find(void)
     CHECK_EQUAL(write(fds[1], "x", 1), 1);
     CHECK(has_events(loop));
     check_drain(loop);
-    CHECK_EQUAL(check_handed, 1);
+    CHECK_EQUAL(check_handed, 2);
     CHECK(!has_events(loop));
     check_close(loop);
     close(fds[0]);

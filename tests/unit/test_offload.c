@@ -215,6 +215,26 @@ static void a_watch_ends_by_its_time_and_sees_what_it_is_told_to(void **state)
     assert_int_equal(looks, WEIR_LOOKS_A_CLOCK_READING);
 }
 
+static bool see_other(const void *context)
+{
+    ++*(unsigned *)(uintptr_t)context;
+    return true;
+}
+
+static void what_others_bring_makes_no_look_pay(void **state)
+{
+    (void)state;
+    unsigned looks = 0;
+    assert_int_equal(open_world(1, JOBS, 0), 0);
+    occupy(0, WEIR_LANE_LONG);
+    for (uint32_t i = 0; i < WEIR_LOOK_MISSES_FREE; i++) {
+        assert_true(weir_offload_watch(offload, UINT64_MAX, UINT64_MAX, see_other, &looks));
+    }
+    assert_false(weir_offload_watch(offload, UINT64_MAX, UINT64_MAX, see_other, &looks));
+    assert_int_equal(looks, WEIR_LOOK_MISSES_FREE);
+    sem_post(&let_go);
+}
+
 static void who_shares_its_only_cpu_does_not_look(void **state)
 {
     (void)state;
@@ -397,6 +417,7 @@ int main(void)
         OFFLOAD_TEST(a_flush_wakes_for_what_was_shown_before),
         OFFLOAD_TEST(a_watch_sees_what_has_finished_and_needs_nothing_out),
         OFFLOAD_TEST(a_watch_ends_by_its_time_and_sees_what_it_is_told_to),
+        OFFLOAD_TEST(what_others_bring_makes_no_look_pay),
         OFFLOAD_TEST(who_shares_its_only_cpu_does_not_look),
         OFFLOAD_TEST(who_looks_in_vain_looks_less_until_it_pays),
         OFFLOAD_TEST(withdrawn_places_are_used_again_and_the_order_is_kept),
