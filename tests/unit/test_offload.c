@@ -164,6 +164,13 @@ static void a_flush_wakes_for_what_was_shown_before(void **state)
     }
 }
 
+/* Also if the test itself has one CPU alone. */
+static void open_where_looks_are_made(void)
+{
+    assert_int_equal(open_world(1, JOBS, 0), 0);
+    offload->on_one_cpu = false;
+}
+
 static bool has_finished(const void *context)
 {
     (void)context;
@@ -178,7 +185,7 @@ static bool watch(void)
 static void a_watch_sees_what_has_finished_and_needs_nothing_out(void **state)
 {
     (void)state;
-    assert_int_equal(open_world(1, JOBS, 0), 0);
+    open_where_looks_are_made();
     assert_false(watch());
     push(0, 2, WEIR_LANE_LONG);
     wait_finished(2);
@@ -202,7 +209,7 @@ static void a_watch_ends_by_its_time_and_sees_what_it_is_told_to(void **state)
 {
     (void)state;
     unsigned looks = 0;
-    assert_int_equal(open_world(1, JOBS, 0), 0);
+    open_where_looks_are_made();
     push(0, 1, WEIR_LANE_LONG);
     wait_finished(1);
     assert_false(weir_offload_watch(offload, UINT64_MAX, UINT64_MAX, see_nothing, &looks));
@@ -225,7 +232,7 @@ static void what_others_bring_makes_no_look_pay(void **state)
 {
     (void)state;
     unsigned looks = 0;
-    assert_int_equal(open_world(1, JOBS, 0), 0);
+    open_where_looks_are_made();
     occupy(0, WEIR_LANE_LONG);
     for (uint32_t i = 0; i < WEIR_LOOK_MISSES_FREE; i++) {
         assert_true(weir_offload_watch(offload, UINT64_MAX, UINT64_MAX, see_other, &looks));
