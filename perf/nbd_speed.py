@@ -40,6 +40,7 @@ WORKLOADS = (
     Workload("seqread", "128k sequential reads, 8 in flight", "read", "128k", 8),
     Workload("seqwrite", "128k sequential writes, 8 in flight", "write", "128k", 8),
     Workload("depth1", "4k random reads, one at a time", "randread", "4k", 1, "weir-spin"),
+    Workload("depth4", "4k random reads, 4 in flight", "randread", "4k", 4, "weir-spin"),
 )
 
 

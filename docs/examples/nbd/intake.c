@@ -5,8 +5,11 @@
 
 #include <errno.h>
 
-/* What is taken of one connection before what was taken is carried out, so that the first replies
- * are on their way while the next are made; and less where others have something to do as well. */
+/* What is taken of one connection before what was taken is carried out: little at first, so that
+ * its client is busy with a reply while the next are made, or both would sleep and be woken in
+ * turns; twice as much each time, so that a message has many replies where many are wanted; and
+ * never much where others have something to do as well. */
+#define STEPS_FIRST 2
 #define STEPS_MAX 32
 #define STEPS_SHARED_MAX 4
 #define BYTES_MAX (128u << 10) /* of READs */
@@ -287,22 +290,33 @@ bool intake_waits(const struct connection *connection)
            connection->is_starved || connection_pending(connection) >= NBD_REQUEST_BYTES;
 }
 
+/* False: not now. */
+static bool take_step(struct connection *connection)
+{
+    const struct intake *intake = &connection->intake;
+    if (connection->phase != CONNECTION_TRANSMISSION || intake->blocked ||
+        connection->file->is_changing) {
+        return false;
+    }
+    return intake->splitting     ? split(connection)
+           : intake->writing     ? fill(connection)
+           : intake->discard > 0 ? discard(connection)
+                                 : take_header(connection);
+}
+
 void intake_take(struct connection *connection)
 {
     struct intake *intake = &connection->intake;
-    int steps = connection->shard->is_shared ? STEPS_SHARED_MAX : STEPS_MAX;
+    uint32_t steps_max = connection->shard->is_shared ? STEPS_SHARED_MAX : STEPS_MAX;
+    uint32_t steps = STEPS_FIRST << intake->rounds;
+    steps = steps < steps_max ? steps : steps_max;
     for (intake->bytes = 0; steps > 0 && intake->bytes < BYTES_MAX; steps--) {
-        if (connection->phase != CONNECTION_TRANSMISSION || intake->blocked ||
-            connection->file->is_changing) {
-            return;
-        }
-        if (intake->splitting     ? !split(connection)
-            : intake->writing     ? !fill(connection)
-            : intake->discard > 0 ? !discard(connection)
-                                  : !take_header(connection)) {
+        if (!take_step(connection)) {
+            intake->rounds = 0;
             return;
         }
     }
+    intake->rounds += STEPS_FIRST << intake->rounds < STEPS_MAX;
     shard_mark_ready(connection->shard, connection);
 }
 

@@ -59,7 +59,10 @@ static const struct argp_option list[] = {
     {"loops", KEY_LOOPS, "N", 0, "1 to 64 threads with a loop each (default 1)", 0},
     {"depth", KEY_DEPTH, "N", 0, "1 to 4096 requests in flight of each loop (default 128)", 0},
     {"spin", KEY_SPIN, "MICROSECONDS", 0,
-     "How long a loop watches before it sleeps, at most 1000000 (default 0: not at all)", 0},
+     "How long a loop watches before it sleeps, at most 1000000 (default 0: not at all). Where "
+     "clients have few requests under way, 50 makes them twice as fast and more; with many, or "
+     "without a CPU to spare, slower",
+     0},
 
     {0, 0, 0, 0, "What is seen of it:", 4},
     {"metrics", KEY_METRICS, "PATH", 0,
