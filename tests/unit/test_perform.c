@@ -142,14 +142,17 @@ static void a_try_that_stops_where_the_page_cache_does_is_no_short_read(void **s
         close(fd);
         skip();
     }
+    /* A try that finds the rest missing may have it read all the same: by the next it may be there,
+     * but never a part of it. */
     weir_op_read(&op, fd, data, sizeof data, 0);
-    assert_int_equal(attempt(), -EAGAIN);
+    int64_t got = attempt();
+    assert_true(got == -EAGAIN || got == (int64_t)sizeof data);
     weir_op_read(&op, fd, data, 4096, 0);
     assert_int_equal(attempt(), 4096);
     op.flags = WEIR_WHOLE; /* keeps what is there, and goes on */
     weir_op_read(&op, fd, data, sizeof data, 0);
-    int64_t got = attempt();
-    assert_true(got > 0 && got < (int64_t)sizeof data);
+    got = attempt();
+    assert_true(got > 0 && got <= (int64_t)sizeof data);
     assert_int_equal(block(), sizeof data);
     close(fd);
 }

@@ -316,6 +316,10 @@ void intake_take(struct connection *connection)
             return;
         }
     }
+    if (!intake->splitting && connection_pending(connection) == 0) { /* that was all */
+        intake->rounds = 0;
+        return;
+    }
     intake->rounds += STEPS_FIRST << intake->rounds < STEPS_MAX;
     shard_mark_ready(connection->shard, connection);
 }
