@@ -283,6 +283,20 @@ static uint32_t take_simple(struct client *client, const unsigned char *bytes, u
     return NBD_SIMPLE_REPLY_BYTES + data;
 }
 
+/* Whether it is right: for the whole, or of a READ for the part that begins at an offset. */
+static bool is_error_of(const struct ask *ask, uint16_t type, const unsigned char *data,
+                        uint32_t length)
+{
+    bool is_part = type == NBD_CHUNK_ERROR_OFFSET && ask->type == NBD_CMD_READ;
+    uint32_t others = is_part ? 14 : 6;
+    if ((!is_part && type != NBD_CHUNK_ERROR) || length < others ||
+        nbd_get16(data + 4) != length - others) {
+        return false;
+    }
+    uint64_t offset = is_part ? nbd_get64(data + length - 8) : 0;
+    return !is_part || (offset >= ask->offset && offset - ask->offset < ask->length);
+}
+
 static uint32_t take_chunk(struct client *client, const unsigned char *bytes, uint32_t there)
 {
     const unsigned char *data = bytes + NBD_STRUCTURED_REPLY_BYTES;
@@ -298,7 +312,7 @@ static uint32_t take_chunk(struct client *client, const unsigned char *bytes, ui
     }
     if (type == NBD_CHUNK_OFFSET_DATA && length > 8 && ask->type == NBD_CMD_READ) {
         ask_take(ask, data + 8, nbd_get64(data), length - 8);
-    } else if (type == NBD_CHUNK_ERROR && length >= 6) {
+    } else if (is_error_of(ask, type, data, length)) {
         error = nbd_get32(data);
         ask->has_failed = true;
     } else {
