@@ -310,18 +310,16 @@ void intake_take(struct connection *connection)
     uint32_t steps_max = connection->shard->is_shared ? STEPS_SHARED_MAX : STEPS_MAX;
     uint32_t steps = STEPS_FIRST << intake->rounds;
     steps = steps < steps_max ? steps : steps_max;
-    for (intake->bytes = 0; steps > 0 && intake->bytes < BYTES_MAX; steps--) {
-        if (!take_step(connection)) {
-            intake->rounds = 0;
-            return;
-        }
+    bool has_more = true;
+    for (intake->bytes = 0; has_more && steps > 0 && intake->bytes < BYTES_MAX; steps--) {
+        has_more = take_step(connection);
     }
-    if (!intake->splitting && connection_pending(connection) == 0) { /* that was all */
+    if (has_more && (intake->splitting || connection_pending(connection) > 0)) {
+        intake->rounds += STEPS_FIRST << intake->rounds < STEPS_MAX;
+        shard_mark_ready(connection->shard, connection);
+    } else {
         intake->rounds = 0;
-        return;
     }
-    intake->rounds += STEPS_FIRST << intake->rounds < STEPS_MAX;
-    shard_mark_ready(connection->shard, connection);
 }
 
 bool intake_is_between(const struct connection *connection)

@@ -15,7 +15,7 @@ struct intake {
     struct request *blocked;   /* made, but the gate is full */
     uint32_t bytes;            /* of READs, begun since others had their turn */
     uint32_t discard;          /* bytes of a refused WRITE that are still to come */
-    uint32_t rounds; /* in a row after which there was more to take, as far as it counts */
+    uint32_t rounds;           /* in a row that left something, as far as it counts */
 };
 
 /* Takes requests from the connection's bytes while it can. */
