@@ -92,6 +92,7 @@ static inline int prepare(void **state)
     return 0;
 }
 
+/* What is set at open belongs to the workers too from then on: a test does not write it. */
 static inline int open_world(uint32_t workers, uint32_t ops_max, uint64_t spin_ns)
 {
     struct weir_offload_options options = {

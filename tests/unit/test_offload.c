@@ -259,6 +259,11 @@ static void who_shares_its_only_cpu_does_not_look(void **state)
     push(0, 1, WEIR_LANE_LONG);
     wait_finished(1);
     assert_false(watch()); /* it is there, and would be seen */
+    usleep(2000);          /* the worker would look, and in vain */
+    weir_offload_close(offload);
+    const struct weir_look *look = &offload->workers[0].look; /* its own until it has ended */
+    assert_int_equal(look->missed + look->skipped, 0);
+    offload = NULL;
 }
 
 static void who_looks_in_vain_looks_less_until_it_pays(void **state)
