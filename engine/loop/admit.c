@@ -118,58 +118,11 @@ static void admit_offload(struct weir_loop *loop)
     }
 }
 
-static __attribute__((noinline)) void admit_who_waits(struct weir_loop *loop)
+void weir_loop_admit_who_waits(struct weir_loop *loop)
 {
     weir_loop_step_closers(loop);
     admit_main(loop);
     admit_offload(loop);
     weir_steer_look(&loop->gate, loop->stamp_ns);
     weir_steer_look(&loop->offload_gate, loop->stamp_ns);
-}
-
-static bool may_let_through(const struct weir_loop *loop)
-{
-    return loop->onlookers > 0 || loop->closers.head || weir_gate_has_waiting(&loop->gate) ||
-           weir_gate_has_waiting(&loop->offload_gate);
-}
-
-/* Who has passed the gate and was not staged at once, in order; but for who was asked back since:
- * it is on the early list, and handed back after this. Those that are DONE by it stand behind
- * what the backend may fill. */
-static __attribute__((noinline)) void stage_leaving(struct weir_loop *loop)
-{
-    const uint32_t leaving = weir_op_stand_as(WEIR_IN_FLIGHT, WEIR_CARRIER_LEAVING);
-    struct weir_event *const first = loop->events + loop->reap_max;
-    struct weir_event *event = first;
-    for (struct weir_op **op = loop->leaving; op != loop->leaving_end; op++) {
-        if (weir_likely(weir_op_stand(*op) == leaving) && weir_loop_stage_plain(loop, *op)) {
-            weir_op_expect(*op);
-            (event++)->op = *op;
-        }
-    }
-    loop->finished = (uint32_t)(event - first);
-    loop->leaves_late = false;
-}
-
-bool weir_loop_admit(struct weir_loop *loop, bool quiet)
-{
-    const uint64_t stamp_ns = loop->stamp_ns;
-    loop->sends =
-        loop->leaving_end != loop->leaving || (!quiet && weir_gate_has_waiting(&loop->gate));
-    for (struct weir_op **op = loop->leaving, **end = loop->leaving_stamped; op != end; op++) {
-        (*op)->left_ns = stamp_ns;
-    }
-    if (loop->leaves_late) {
-        stage_leaving(loop);
-        quiet = quiet && weir_loop_is_quiet(loop); /* one that failed, say, is early */
-    }
-    if (weir_unlikely(!quiet) && may_let_through(loop)) {
-        admit_who_waits(loop);
-    }
-    loop->leaving_stamped = loop->leaving;
-    loop->leaving_end = loop->leaving;
-    loop->leaving_limit =
-        loop->leaving + (quiet || !weir_gate_has_waiting(&loop->gate) ? loop->leaving_most : 0);
-    loop->bytes_left = loop->admit_bytes_max;
-    return quiet;
 }

@@ -137,7 +137,8 @@ void weir_loop_staged(struct weir_loop *loop, struct weir_op *op, enum weir_stag
     }
 }
 
-bool weir_loop_stage_plain(struct weir_loop *loop, struct weir_op *op)
+static inline __attribute__((always_inline)) bool stage_plain(struct weir_loop *loop,
+                                                              struct weir_op *op)
 {
     enum weir_staged staged;
     if (op->with == WEIR_CARRIER_LEAVING && op->route == WEIR_ROUTE_INLINE) {
@@ -158,9 +159,27 @@ bool weir_loop_stage_plain(struct weir_loop *loop, struct weir_op *op)
 
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op)
 {
-    if (weir_loop_stage_plain(loop, op)) {
+    if (stage_plain(loop, op)) {
         weir_queue_push(&loop->early, op);
     }
+}
+
+/* Who has passed the gate and was not staged at once, in order; but for who was asked back since:
+ * it is on the early list, and handed back after this. Those that are DONE by it stand behind
+ * what the backend may fill. */
+void weir_loop_stage_leaving(struct weir_loop *loop)
+{
+    const uint32_t leaving = weir_op_stand_as(WEIR_IN_FLIGHT, WEIR_CARRIER_LEAVING);
+    struct weir_event *const first = loop->events + loop->reap_max;
+    struct weir_event *event = first;
+    for (struct weir_op **op = loop->leaving; op != loop->leaving_end; op++) {
+        if (weir_likely(weir_op_stand(*op) == leaving) && stage_plain(loop, *op)) {
+            weir_op_expect(*op);
+            (event++)->op = *op;
+        }
+    }
+    loop->finished = (uint32_t)(event - first);
+    loop->leaves_late = false;
 }
 
 /* --- the only sleep --------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
  * foreign.c: the loop inside somebody else's: an epoll set of the backend's fd and a timer, and the
  * duty, at the end of every turn, to leave nothing that the set would not tell of.
  */
-#include <engine/loop/loop.h>
+#include <engine/loop/admit.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
 #include <unistd.h>

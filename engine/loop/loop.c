@@ -7,7 +7,7 @@
  * else; a callback is the last touch of its op; nothing is DONE between turns but what stands on
  * the early list.
  */
-#include <engine/loop/loop.h>
+#include <engine/loop/admit.h>
 
 /* --- collect ---------------------------------------------------------------------------------- */
 

@@ -266,9 +266,8 @@ static inline struct weir_flow *weir_loop_flow_of(struct weir_loop *loop, const 
 }
 
 /* admit.c */
-/* Begins a turn: what has passed the gate leaves now; lets waiting ops through, in order, while
- * there is room and budget. quiet: weir_loop_is_quiet(), so none waits. Whether it still is. */
-bool weir_loop_admit(struct weir_loop *loop, bool quiet);
+/* Lets waiting ops through, in order, while there is room and budget. */
+void weir_loop_admit_who_waits(struct weir_loop *loop);
 /* Gives an op a slot and a place at its gate, behind those of its task; there must be one. */
 void weir_loop_wait_at_gate(struct weir_loop *loop, struct weir_op *op, struct weir_task *task,
                             const char *site);
@@ -278,8 +277,8 @@ void weir_loop_enter_gate(struct weir_loop *loop, struct weir_op *op, const char
 /* carry.c */
 /* Gives an op that holds a credit, and is in flight, to who carries it out. */
 void weir_loop_stage(struct weir_loop *loop, struct weir_op *op);
-/* The same. True: it is DONE, and plain; it is the caller's to hand back. */
-bool weir_loop_stage_plain(struct weir_loop *loop, struct weir_op *op);
+/* The same for those who have passed the gate and were not staged at once. */
+void weir_loop_stage_leaving(struct weir_loop *loop);
 /* The same, if a worker does. */
 void weir_loop_send_to_worker(struct weir_loop *loop, struct weir_op *op);
 /* What follows from the backend's answer. */

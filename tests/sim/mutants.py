@@ -88,7 +88,7 @@ MUTANTS = [
      'bool ended = *result == 0 || 2 * op->moved >= weir_op_bytes(op);'),
     ('take a part of a WHOLE transfer for all of it', 'engine/op/op.h',
      r'\(uint64_t\)result != op->arg\.io\.length', '(uint64_t)result > op->arg.io.length'),
-    ('stage who was asked back while it left', 'engine/loop/admit.c',
+    ('stage who was asked back while it left', 'engine/loop/carry.c',
      r'weir_op_stand\(\*op\) == leaving', '(*op)->with == WEIR_CARRIER_LEAVING'),
 ]
 SHORT = ['take the wrong end of a line', 'lend a reserve', 'fire a deadline after done']

@@ -6,7 +6,7 @@
  */
 #include "unit.h"
 
-#include <engine/loop/loop.h>
+#include <engine/loop/admit.h>
 #include <sched.h>
 #include <unistd.h>
 
