@@ -133,6 +133,20 @@ def a_payload_in_pieces_is_written_where_it_belongs():
         check('in place', ward.content(PLACE, len(data)) == data)
 
 
+@control_differs(nbdkit='takes no more than it has answered, and its socket has room for')
+def a_client_that_reads_nothing_until_it_has_asked_for_everything_is_answered():
+    """Request after request, and each waits until there is room in the socket."""
+    with mistreated() as ward:
+        for is_structured in [False, True]:
+            with ward.ready(is_structured) as client:
+                for number in range(600):
+                    client.request(wire.CMD_READ, number * 4096, 4096, cookie=number)
+                while client.requests:
+                    request, _ = client.receive_reply()
+                    check('data', request.data == ward.content(request.offset, 4096))
+                client.disconnect()
+
+
 # --- the end ----------------------------------------------------------------------------------
 
 
@@ -219,6 +233,7 @@ TESTS = [
     a_handshake_that_goes_on_for_ever_is_dropped,
     a_handshake_whose_answers_nobody_takes_is_dropped, a_handshake_byte_by_byte_is_a_handshake,
     requests_byte_by_byte_are_requests, a_payload_in_pieces_is_written_where_it_belongs,
+    a_client_that_reads_nothing_until_it_has_asked_for_everything_is_answered,
     what_is_in_flight_at_sigterm_is_answered_in_full,
     clients_that_hold_their_sockets_do_not_keep_a_server_from_its_end,
     signals_during_the_end_do_not_make_it_a_bad_one,

@@ -3,6 +3,7 @@
 #include "reply.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <sys/socket.h>
@@ -117,6 +118,7 @@ static void on_sent(struct weir_op *op)
     struct request *sent = connection->sent;
     connection->sent = NULL;
     connection->is_sending = false;
+    connection->pace.has_sent = true;
     release_all(sent);
     if (op->result < 0) {
         connection_break(connection, op->result == -ETIME ? too_long : "it cannot be sent to");
@@ -139,6 +141,7 @@ static void fill_message(struct connection *connection)
     }
     *end = NULL;
     connection->message = (struct msghdr){.msg_iov = connection->iov, .msg_iovlen = count};
+    pace_see(&connection->pace, &connection->message);
     weir_op_sendmsg(&connection->sending, connection->fd, &connection->message, 0);
 }
 
@@ -202,8 +205,9 @@ static void on_received(struct weir_op *op)
     struct connection *connection = WEIR_CONTAINER(op, struct connection, receiving);
     connection->is_receiving = false;
     shard_mark_ready(connection->shard, connection);
-    if (op->result == -ECANCELED && connection->phase == CONNECTION_LINGERING) {
-        return; /* it had no deadline; see linger() */
+    if (op->kind == WEIR_KIND_POLL || /* whatever it says: the time has come */
+        (op->result == -ECANCELED && connection->phase == CONNECTION_LINGERING)) {
+        return; /* the receive had no deadline; see linger() */
     }
     if (op->result > 0) {
         if (connection->tls && connection->phase < CONNECTION_LINGERING) {
@@ -235,10 +239,22 @@ static bool wants_more(struct connection *connection)
     }
 }
 
+/* Before a receive. True: not yet. */
+static bool waits_for_reader(struct connection *connection)
+{
+    struct weir_op *op = &connection->receiving;
+    if (pace_waits(&connection->pace, connection->fd)) {
+        weir_op_poll(op, connection->fd, POLLOUT);
+        op->deadline_ns = weir_now(connection->shard->loop) + PACE_NS;
+        connection->is_receiving = submit(connection, op, WORK_RECEIVE, on_received);
+    }
+    return connection->is_receiving;
+}
+
 static void receive(struct connection *connection)
 {
     if (connection->is_receiving || connection->has_ended || connection->is_broken ||
-        connection->is_ready || !wants_more(connection)) {
+        connection->is_ready || !wants_more(connection) || waits_for_reader(connection)) {
         return;
     }
     size_t room;

@@ -13,6 +13,7 @@
 
 #include "intake.h"
 #include "negotiate.h"
+#include "pace.h"
 #include "request.h"
 #include "shard.h"
 #include "tls.h"
@@ -51,12 +52,14 @@ struct connection {
     struct share share; /* of the shard's buffers */
 
     /* receiving */
-    struct weir_op receiving;
+    struct weir_op receiving; /* or waiting for the time to receive: pace */
     bool is_receiving;
     struct buffer *in;
     uint32_t in_start, in_end; /* what of it is not taken yet */
     uint64_t until_ns;         /* when the handshake has to be over; at the end, the lingering */
     struct tls *tls;           /* NULL: in the clear */
+
+    struct pace pace;
 
     /* negotiated */
     struct negotiated negotiated;

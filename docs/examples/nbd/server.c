@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #define PAUSE_NS (100 * WEIR_MS) /* after an accept that failed */
-#define SEND_BUFFER (1 << 20)    /* bytes, at most: net.core.wmem_max */
 #define OTHERS 32                /* ops of a shard's: signals, listeners, what it is told */
 #define POSTS_OTHER 128          /* that may wait: what shards tell each other */
 #define CLOSE_NS (2 * WEIR_S)    /* for what does not come back */
@@ -105,17 +104,12 @@ static struct member *least_loaded(struct server *server)
 }
 
 /* What cannot be had is done without. */
-static void prepare_socket(int fd)
+static void prepare_socket(struct pace *pace, int fd)
 {
-    int yes = 1, bytes = SEND_BUFFER, domain = 0;
-    socklen_t length = sizeof domain;
-    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
-    if (domain == AF_UNIX) { /* TCP's grows by itself, and no more if it is told how large it is */
-        setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    } else {
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
-        setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
-    }
+    int yes = 1;
+    pace_begin(pace, fd);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
 }
 
 static int welcome(struct server *server, int fd)
@@ -124,7 +118,7 @@ static int welcome(struct server *server, int fd)
     if (!client) {
         return -ENOMEM;
     }
-    prepare_socket(fd);
+    prepare_socket(&client->connection.pace, fd);
     client->member = least_loaded(server);
     client->number = ++server->numbers;
     client->connection.fd = fd;

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: MIT */
+#include "pace.h"
+
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#define SEND_BUFFER (1 << 20) /* bytes, at most: net.core.wmem_max */
+
+/* How many replies are left to read when we are woken: what the client does meanwhile takes longer
+ * than to wake us and to make the next (with 16 it was seen to run dry, in a virtual machine). */
+#define REPLIES_LEFT 20
+/* Smaller ones weigh less than what the kernel counts with them; larger ones take so long to read
+ * that there is nothing to gain, and push what is in the caches out. */
+#define REPLY_BYTES_MIN (2u << 10)
+#define REPLY_BYTES_MAX (9u << 10)
+
+static void set_room(int fd, int bytes)
+{
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+}
+
+void pace_begin(struct pace *pace, int fd)
+{
+    int domain = 0;
+    socklen_t length = sizeof domain;
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+    pace->is_known = domain == AF_UNIX; /* TCP tells what is not acknowledged */
+    if (pace->is_known) {               /* and its room grows by itself, unless it is told */
+        set_room(fd, SEND_BUFFER);
+    }
+}
+
+void pace_see(struct pace *pace, const struct msghdr *message)
+{
+    size_t bytes = 0;
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        bytes += message->msg_iov[i].iov_len;
+    }
+    pace->reply_bytes = (uint32_t)(bytes / message->msg_iovlen);
+}
+
+/* A unix socket is writable when what is unread is at most a quarter of its room, which is twice
+ * what it was set to: unix_writable() in the kernel's net/unix/af_unix.c, sk_setsockopt() in
+ * net/core/sock.c. If that changes, we are woken at another time. */
+bool pace_waits(struct pace *pace, int fd)
+{
+    int unread;
+    uint32_t left = pace->reply_bytes * REPLIES_LEFT;
+    bool has_sent = pace->has_sent;
+    pace->has_sent = false;
+    if (pace->is_waiting) {
+        pace->is_waiting = false;
+        set_room(fd, SEND_BUFFER);
+    }
+    if (pace->is_known && has_sent && pace->reply_bytes >= REPLY_BYTES_MIN &&
+        pace->reply_bytes <= REPLY_BYTES_MAX && ioctl(fd, SIOCOUTQ, &unread) == 0 &&
+        unread > (int)left) {
+        pace->is_waiting = true;
+        set_room(fd, (int)left * 2);
+    }
+    return pace->is_waiting;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * pace.h: a client that has replies enough to read is left alone until it has read most of them.
+ *
+ * A client of many requests in flight that is slower than its server sends a request with each
+ * reply that it has read. Taken one by one they cost a wake-up, a receive and a send each, on both
+ * sides, and the client gains nothing: the reply goes to the end of a long line. So while the line
+ * is long nothing is received, and then many are taken at once.
+ *
+ * On unix sockets, which tell what their peer has not read yet. Nothing is waited for long: see
+ * PACE_NS.
+ */
+#ifndef NBD_PACE_H
+#define NBD_PACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct msghdr;
+
+/* A client that sends and does not read may wait for us as we do for it: after this long, what it
+ * sends is taken all the same. Longer than a client that reads needs; and so long that the CPU has
+ * another timer before it, mostly, for to set one before each sleep costs some 2 us (with 1 ms). */
+#define PACE_NS 10000000
+
+/* Zeroed memory is one that holds nobody up. */
+struct pace {
+    bool is_known; /* the socket tells */
+    bool is_waiting;
+    bool has_sent;        /* something has gone out since the last look */
+    uint32_t reply_bytes; /* of one, of late */
+};
+
+/* For a socket, which is given its room for sending. */
+void pace_begin(struct pace *pace, int fd);
+
+/* What is about to be sent: a reply in each iovec. */
+void pace_see(struct pace *pace, const struct msghdr *message);
+
+/* Before a receive. True: not yet; ask again when fd is writable (POLLOUT), or after PACE_NS. */
+bool pace_waits(struct pace *pace, int fd);
+
+#endif

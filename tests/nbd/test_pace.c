@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* docs/examples/nbd/pace.h: which client is left alone, and until when. */
+#include "unit.h"
+
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "pace.h"
+
+#define REPLY (4096 + 28) /* bytes: of a READ of 4 KiB, in a structured reply */
+
+static int ours, theirs;
+static struct pace pace;
+
+static int open_pair(void **state)
+{
+    (void)state;
+    int fds[2];
+    pace = (struct pace){0};
+    if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0) {
+        return -1;
+    }
+    ours = fds[0];
+    theirs = fds[1];
+    return 0;
+}
+
+static int close_pair(void **state)
+{
+    (void)state;
+    close(ours);
+    close(theirs);
+    return 0;
+}
+
+/* Messages of as many replies as a server would put into one. */
+static void answer(int replies, size_t bytes)
+{
+    static char reply[64 << 10];
+    struct iovec iov[8];
+    for (; replies > 0; replies -= 8) {
+        size_t count = replies < 8 ? (size_t)replies : 8;
+        for (size_t i = 0; i < count; i++) {
+            iov[i] = (struct iovec){reply, bytes};
+        }
+        struct msghdr message = {.msg_iov = iov, .msg_iovlen = count};
+        pace_see(&pace, &message);
+        assert_int_equal(sendmsg(ours, &message, MSG_DONTWAIT), count * bytes);
+        pace.has_sent = true;
+    }
+}
+
+static void take(int replies, size_t bytes)
+{
+    static char into[64 << 10];
+    for (int i = 0; i < replies; i++) {
+        assert_int_equal(recv(theirs, into, bytes, MSG_WAITALL), bytes);
+    }
+}
+
+static int room_of(int fd)
+{
+    int bytes;
+    socklen_t length = sizeof bytes;
+    assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &bytes, &length), 0);
+    return bytes;
+}
+
+static bool is_time(void)
+{
+    struct pollfd poller = {.fd = ours, .events = POLLOUT};
+    return poll(&poller, 1, 0) > 0;
+}
+
+static void who_has_a_long_line_to_read_is_waited_for_until_it_is_short(void **state)
+{
+    (void)state;
+    pace_begin(&pace, ours);
+    int room = room_of(ours);
+    answer(64, REPLY);
+    assert_true(pace_waits(&pace, ours));
+    int taken = 0;
+    for (; !is_time(); taken++) {
+        assert_true(taken < 64);
+        take(1, REPLY);
+    }
+    /* The kernel counts whole messages, and more than their bytes. */
+    assert_in_range(64 - taken, 12, 24);
+    assert_false(pace_waits(&pace, ours));
+    assert_int_equal(room_of(ours), room);
+}
+
+static void who_has_a_short_one_is_not(void **state)
+{
+    (void)state;
+    pace_begin(&pace, ours);
+    assert_false(pace_waits(&pace, ours));
+    answer(8, REPLY);
+    assert_false(pace_waits(&pace, ours));
+    answer(24, REPLY); /* by now it is long, */
+    take(26, REPLY);   /* and was */
+    assert_false(pace_waits(&pace, ours));
+}
+
+static void nobody_is_waited_for_twice_for_the_same_replies(void **state)
+{
+    (void)state;
+    pace_begin(&pace, ours);
+    answer(64, REPLY);
+    assert_true(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours)); /* PACE_NS later, it has read nothing */
+    answer(1, REPLY);
+    assert_true(pace_waits(&pace, ours));
+}
+
+static void replies_that_are_small_or_large_do_not_hold_anybody_up(void **state)
+{
+    (void)state;
+    pace_begin(&pace, ours);
+    answer(200, 16);
+    assert_false(pace_waits(&pace, ours));
+    take(200, 16);
+    answer(25, 16 << 10);
+    assert_false(pace_waits(&pace, ours));
+}
+
+static void nor_does_a_socket_of_tcp_or_one_of_nobody(void **state)
+{
+    (void)state;
+    answer(24, REPLY);
+    assert_false(pace_waits(&pace, ours)); /* no pace_begin() */
+    int tcp = socket(AF_INET, SOCK_STREAM, 0);
+    int room = room_of(tcp);
+    pace_begin(&pace, tcp);
+    assert_int_equal(room_of(tcp), room);
+    assert_false(pace_waits(&pace, tcp));
+    close(tcp);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(who_has_a_long_line_to_read_is_waited_for_until_it_is_short,
+                                        open_pair, close_pair),
+        cmocka_unit_test_setup_teardown(who_has_a_short_one_is_not, open_pair, close_pair),
+        cmocka_unit_test_setup_teardown(nobody_is_waited_for_twice_for_the_same_replies, open_pair,
+                                        close_pair),
+        cmocka_unit_test_setup_teardown(replies_that_are_small_or_large_do_not_hold_anybody_up,
+                                        open_pair, close_pair),
+        cmocka_unit_test_setup_teardown(nor_does_a_socket_of_tcp_or_one_of_nobody, open_pair,
+                                        close_pair),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
