@@ -128,11 +128,14 @@ static void on_sent(struct weir_op *op)
     shard_mark_ready(connection->shard, connection);
 }
 
-/* Everything there is, in one message. */
-static void fill_message(struct connection *connection)
+/* Everything there is, in one message. False: there is nothing to send. */
+static bool fill_message(struct connection *connection)
 {
     struct request **end = &connection->sent;
     size_t count = 0;
+    if (!connection->replies) {
+        return false;
+    }
     while (connection->replies && count < CONNECTION_IOVECS) {
         struct request *request = next_reply(connection);
         connection->iov[count++] = request->iov[0];
@@ -143,10 +146,10 @@ static void fill_message(struct connection *connection)
     connection->message = (struct msghdr){.msg_iov = connection->iov, .msg_iovlen = count};
     pace_see(&connection->pace, &connection->message);
     weir_op_sendmsg(&connection->sending, connection->fd, &connection->message, 0);
+    return true;
 }
 
-/* The same through TLS, which copies: what it has taken is sent as far as we are concerned. False:
- * there is nothing to send. */
+/* The same through TLS, which copies: what it has taken is sent as far as we are concerned. */
 static bool fill_records(struct connection *connection)
 {
     while (connection->replies) {
@@ -179,13 +182,7 @@ static void send_replies(struct connection *connection)
         connection->phase >= CONNECTION_LINGERING) {
         return;
     }
-    if (connection->tls) {
-        if (!fill_records(connection)) {
-            return;
-        }
-    } else if (connection->replies) {
-        fill_message(connection);
-    } else {
+    if (connection->tls ? !fill_records(connection) : !fill_message(connection)) {
         return;
     }
     connection->sending.flags = WEIR_WHOLE;
@@ -205,9 +202,12 @@ static void on_received(struct weir_op *op)
     struct connection *connection = WEIR_CONTAINER(op, struct connection, receiving);
     connection->is_receiving = false;
     shard_mark_ready(connection->shard, connection);
-    if (op->kind == WEIR_KIND_POLL || /* whatever it says: the time has come */
-        (op->result == -ECANCELED && connection->phase == CONNECTION_LINGERING)) {
-        return; /* the receive had no deadline; see linger() */
+    if (op->kind == WEIR_KIND_POLL) { /* whatever it says: the time has come */
+        pace_end(&connection->pace, connection->fd, op->result > 0);
+        return;
+    }
+    if (op->result == -ECANCELED && connection->phase == CONNECTION_LINGERING) {
+        return; /* it had no deadline; see linger() */
     }
     if (op->result > 0) {
         if (connection->tls && connection->phase < CONNECTION_LINGERING) {
@@ -239,24 +239,9 @@ static bool wants_more(struct connection *connection)
     }
 }
 
-/* Before a receive. True: not yet. */
-static bool waits_for_reader(struct connection *connection)
+/* False: no room now. */
+static bool fill_receive(struct connection *connection)
 {
-    struct weir_op *op = &connection->receiving;
-    if (pace_waits(&connection->pace, connection->fd)) {
-        weir_op_poll(op, connection->fd, POLLOUT);
-        op->deadline_ns = weir_now(connection->shard->loop) + PACE_NS;
-        connection->is_receiving = submit(connection, op, WORK_RECEIVE, on_received);
-    }
-    return connection->is_receiving;
-}
-
-static void receive(struct connection *connection)
-{
-    if (connection->is_receiving || connection->has_ended || connection->is_broken ||
-        connection->is_ready || !wants_more(connection) || waits_for_reader(connection)) {
-        return;
-    }
     size_t room;
     void *into;
     if (connection->tls && connection->phase < CONNECTION_LINGERING) { /* in it, room ends */
@@ -265,7 +250,7 @@ static void receive(struct connection *connection)
         if (connection->phase == CONNECTION_LINGERING) { /* nobody looks at it */
             connection->in_start = connection->in_end = 0;
         } else if (!make_room(connection)) {
-            return;
+            return false;
         }
         into = connection->in->bytes + connection->in_end;
         room = BUFFER_BYTES - connection->in_end;
@@ -273,8 +258,23 @@ static void receive(struct connection *connection)
     weir_op_recv(&connection->receiving, connection->fd, into, room, 0);
     connection->receiving.deadline_ns =
         connection->phase == CONNECTION_TRANSMISSION ? 0 : connection->until_ns;
-    connection->is_receiving =
-        submit(connection, &connection->receiving, WORK_RECEIVE, on_received);
+    return true;
+}
+
+static void receive(struct connection *connection)
+{
+    struct weir_op *op = &connection->receiving;
+    if (connection->is_receiving || connection->has_ended || connection->is_broken ||
+        connection->is_ready || !wants_more(connection)) {
+        return;
+    }
+    if (pace_waits(&connection->pace, connection->fd)) {
+        weir_op_poll(op, connection->fd, POLLOUT);
+        op->deadline_ns = weir_now(connection->shard->loop) + PACE_NS;
+    } else if (!fill_receive(connection)) {
+        return;
+    }
+    connection->is_receiving = submit(connection, op, WORK_RECEIVE, on_received);
     if (!connection->is_receiving) {
         connection_break(connection, "the loop is closing");
     }

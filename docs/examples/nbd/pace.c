@@ -7,13 +7,13 @@
 
 #define SEND_BUFFER (1 << 20) /* bytes, at most: net.core.wmem_max */
 
-/* How many replies are left to read when we are woken: what the client does meanwhile takes longer
- * than to wake us and to make the next (with 16 it was seen to run dry, in a virtual machine). */
+/* How many replies are left to read when we are woken, some 16 to 20: what the client does
+ * meanwhile takes longer than to wake us and to make the next (with 4 fewer it ran dry). */
 #define REPLIES_LEFT 20
 /* Smaller ones weigh less than what the kernel counts with them; larger ones take so long to read
  * that there is nothing to gain, and push what is in the caches out. */
-#define REPLY_BYTES_MIN (2u << 10)
-#define REPLY_BYTES_MAX (9u << 10)
+#define REPLY_BYTES_MIN 4000
+#define REPLY_BYTES_MAX 9000
 
 static void set_room(int fd, int bytes)
 {
@@ -22,13 +22,15 @@ static void set_room(int fd, int bytes)
 
 void pace_begin(struct pace *pace, int fd)
 {
-    int domain = 0;
+    int domain = 0, room = 0;
     socklen_t length = sizeof domain;
     getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
-    pace->is_known = domain == AF_UNIX; /* TCP tells what is not acknowledged */
-    if (pace->is_known) {               /* and its room grows by itself, unless it is told */
+    if (domain == AF_UNIX) { /* TCP tells what is not acknowledged; its room grows by itself */
         set_room(fd, SEND_BUFFER);
+        length = sizeof room;
+        getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, &length);
     }
+    pace->room = (uint32_t)room;
 }
 
 void pace_see(struct pace *pace, const struct msghdr *message)
@@ -47,17 +49,25 @@ bool pace_waits(struct pace *pace, int fd)
 {
     int unread;
     uint32_t left = pace->reply_bytes * REPLIES_LEFT;
-    bool has_sent = pace->has_sent;
-    pace->has_sent = false;
-    if (pace->is_waiting) {
-        pace->is_waiting = false;
-        set_room(fd, SEND_BUFFER);
+    bool may_wait = pace->has_sent && !pace->is_slow && pace->reply_bytes >= REPLY_BYTES_MIN &&
+                    pace->reply_bytes <= REPLY_BYTES_MAX && 4 * left <= pace->room;
+    pace->has_sent = pace->is_slow = false;
+    if (!may_wait || ioctl(fd, SIOCOUTQ, &unread) < 0) {
+        return false;
     }
-    if (pace->is_known && has_sent && pace->reply_bytes >= REPLY_BYTES_MIN &&
-        pace->reply_bytes <= REPLY_BYTES_MAX && ioctl(fd, SIOCOUTQ, &unread) == 0 &&
-        unread > (int)left) {
-        pace->is_waiting = true;
-        set_room(fd, (int)left * 2);
+    if (unread <= (int)left) {
+        pace->is_deaf = false;
+        return false;
     }
-    return pace->is_waiting;
+    if (pace->is_deaf) {
+        return false;
+    }
+    set_room(fd, (int)left * 2);
+    return true;
+}
+
+void pace_end(struct pace *pace, int fd, bool has_read)
+{
+    set_room(fd, SEND_BUFFER);
+    pace->is_deaf = !has_read;
 }

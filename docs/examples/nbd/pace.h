@@ -7,8 +7,8 @@
  * sides, and the client gains nothing: the reply goes to the end of a long line. So while the line
  * is long nothing is received, and then many are taken at once.
  *
- * On unix sockets, which tell what their peer has not read yet. Nothing is waited for long: see
- * PACE_NS.
+ * On unix sockets, which tell what their peer has not read yet; while what is asked for is there at
+ * once, for a disk wants to be asked early; and never for long, see PACE_NS.
  */
 #ifndef NBD_PACE_H
 #define NBD_PACE_H
@@ -26,10 +26,11 @@ struct msghdr;
 
 /* Zeroed memory is one that holds nobody up. */
 struct pace {
-    bool is_known; /* the socket tells */
-    bool is_waiting;
     bool has_sent;        /* something has gone out since the last look */
+    bool is_slow;         /* since then a request took more than a turn */
+    bool is_deaf;         /* the client was waited for, and did not read */
     uint32_t reply_bytes; /* of one, of late */
+    uint32_t room;        /* of the socket, as the kernel counts it; 0: it does not tell */
 };
 
 /* For a socket, which is given its room for sending. */
@@ -38,7 +39,8 @@ void pace_begin(struct pace *pace, int fd);
 /* What is about to be sent: a reply in each iovec. */
 void pace_see(struct pace *pace, const struct msghdr *message);
 
-/* Before a receive. True: not yet; ask again when fd is writable (POLLOUT), or after PACE_NS. */
+/* Before a receive. True: not yet. pace_end() when fd is writable (POLLOUT), or after PACE_NS. */
 bool pace_waits(struct pace *pace, int fd);
+void pace_end(struct pace *pace, int fd, bool has_read);
 
 #endif

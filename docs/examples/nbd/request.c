@@ -248,6 +248,8 @@ static void on_back(struct weir_op *op)
 {
     struct request *request = WEIR_CONTAINER(op, struct request, op);
     int64_t result = op->result;
+    struct connection *connection = request->connection;
+    connection->pace.is_slow |= connection->shard->turns - request->turn > 1;
     switch (request->type) {
     case NBD_CMD_READ: /* short: somebody has made the file shorter than it was */
     case NBD_CMD_WRITE:
@@ -301,6 +303,7 @@ void request_start(struct request *request)
         return;
     }
     use_file(request);
+    request->turn = request->connection->shard->turns;
     unsigned flags = WEIR_WHOLE | (opened->is_memory ? WEIR_IN_MEMORY : 0);
     int fd = opened->fd;
     request->op.flags = 0;

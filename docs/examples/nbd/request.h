@@ -35,6 +35,7 @@ struct request {
 
     bool is_stream;    /* of the whole: the pieces of a READ go out in order, as one; no other
                         * request of the connection is live */
+    uint32_t turn;     /* of the shard's, in which it was begun */
     uint32_t holds;    /* its own until its reply is sent, and one of each further piece */
     uint32_t open;     /* of the whole: pieces that are not back */
     uint32_t issued;   /* of the whole: bytes of pieces that are made */

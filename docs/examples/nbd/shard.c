@@ -64,6 +64,7 @@ void shard_forget(struct shard *shard, struct connection *connection)
 
 int shard_turn(struct shard *shard, int64_t wait_ns)
 {
+    shard->turns++;
     bool is_idle = !shard->ready && !(shard->starved && shard->buffers.was_dropped);
     int result = weir_loop_turn(shard->loop, is_idle ? wait_ns : 0);
     if (shard->starved && shard->buffers.was_dropped) {

@@ -63,6 +63,7 @@ struct shard {
     struct connection *ready, *last_ready;
     struct connection *starved, *last_starved; /* wait for a buffer */
     uint32_t connection_count;
+    uint32_t turns;
     bool is_shared;   /* several of them are ready in this turn */
     bool is_draining; /* who comes now is not served */
 };
