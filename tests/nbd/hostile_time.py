@@ -2,12 +2,14 @@
 """hostile_time.py: clients that take their time, and a server that is told to end while they do.
 See hostile.py. Nothing here asserts on how long something took."""
 import contextlib
+import os
+import re
 import select
 import signal
 import socket
 import struct
 
-from server import KIB, MIB, check, equal, until
+from server import KIB, MIB, check, equal, real_folder, until
 import wire
 from ward import control_differs, hog, mistreated, serve
 
@@ -147,6 +149,33 @@ def a_client_that_reads_nothing_until_it_has_asked_for_everything_is_answered():
                 client.disconnect()
 
 
+@control_differs(nbdkit='counts nothing')
+def a_client_with_much_to_read_is_waited_for():
+    """Its wait is told from none by its end: nobody reads, so it passes its deadline."""
+    expired = re.compile(r'^weir_task_expired_total\{.*task="receive".*\} [1-9]', re.MULTILINE)
+    with real_folder() as folder:
+        metrics = os.path.join(folder, 'metrics')
+        with serve('--metrics', metrics) as ward, ward.ready() as client:
+            client.read(0, 4096)  # so that it is in the page cache
+            for number in range(8):
+                cookies = range(32 * number, 32 * (number + 1))
+                for cookie in cookies:
+                    client.note(wire.CMD_READ, 0, 4096, 0, cookie)
+                client.send(b''.join(wire.request_bytes(wire.CMD_READ, 0, 4096, cookie=cookie)
+                                     for cookie in cookies))
+                client.wait_until_taken()
+            until('it was waited for', lambda: expired.search(page(metrics)))
+            while client.requests:
+                client.receive_reply()
+
+
+def page(address):
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(address)
+        client.sendall(b'GET /metrics HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n')
+        return b''.join(iter(lambda: client.recv(1 << 16), b'')).decode()
+
+
 # --- the end ----------------------------------------------------------------------------------
 
 
@@ -234,6 +263,7 @@ TESTS = [
     a_handshake_whose_answers_nobody_takes_is_dropped, a_handshake_byte_by_byte_is_a_handshake,
     requests_byte_by_byte_are_requests, a_payload_in_pieces_is_written_where_it_belongs,
     a_client_that_reads_nothing_until_it_has_asked_for_everything_is_answered,
+    a_client_with_much_to_read_is_waited_for,
     what_is_in_flight_at_sigterm_is_answered_in_full,
     clients_that_hold_their_sockets_do_not_keep_a_server_from_its_end,
     signals_during_the_end_do_not_make_it_a_bad_one,
