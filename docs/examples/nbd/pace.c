@@ -7,9 +7,10 @@
 
 #define SEND_BUFFER (1 << 20) /* bytes, at most: net.core.wmem_max */
 
-/* How many replies are left to read when we are woken, some 16 to 20: what the client does
- * meanwhile takes longer than to wake us and to make the next (with 4 fewer it ran dry). */
-#define REPLIES_LEFT 20
+/* How many replies are left to read when we are woken, some 20 to 24: what the client does
+ * meanwhile takes longer than to wake us and to make the next (with 16 it ran dry, and with 20 on
+ * machines where a CPU that sleeps takes long to wake). */
+#define REPLIES_LEFT 24
 /* Smaller ones weigh less than what the kernel counts with them; larger ones take so long to read
  * that there is nothing to gain, and push what is in the caches out. */
 #define REPLY_BYTES_MIN 4000
