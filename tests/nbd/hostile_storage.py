@@ -4,12 +4,14 @@ of its own. See hostile.py."""
 import contextlib
 import errno
 import os
+import re
 import subprocess
 
-from server import KIB, MIB, Failed, Skipped, check, equal, missing, real_folder, run, until
+from server import (KIB, MIB, Failed, Skipped, check, equal, metrics_at, missing, real_folder, run,
+                    until)
 import wire
 from wire import CMD_FLUSH, CMD_READ, CMD_TRIM, CMD_WRITE, CMD_WRITE_ZEROES, EIO, EINVAL, ENOSPC
-from ward import SIZE, Settings, serve
+from ward import SIZE, Settings, control_differs, serve
 
 FUA = wire.CMD_FLAG_FUA
 LOST = (EIO, ENOSPC)  # what a kernel may call it, when it could not write back
@@ -295,6 +297,36 @@ def neighbours_in_one_sector_do_not_undo_each_other():
                 check('each has its own', ward.content(0, count * size) == model)
 
 
+# --- writes on the spot -----------------------------------------------------------------------
+
+
+def inline_done(options, length):
+    """How many of 8 writes of that length the loop makes itself."""
+    with real_folder() as folder:
+        if run(['stat', '--file-system', '--format=%T', folder]).strip() == 'tmpfs':
+            raise Skipped(f'{folder} is a tmpfs')
+        metrics = os.path.join(folder, 'metrics')
+        with serve('--metrics', metrics, *options, folder=folder) as ward, ward.ready() as client:
+            before = count_of(metrics)
+            for number in range(8):
+                data = ward.random.randbytes(length)
+                equal('error', client.ask(CMD_WRITE, number * MIB, payload=data).error, 0)
+                check('in the file', ward.content(number * MIB, length) == data)
+            return count_of(metrics) - before
+
+
+def count_of(metrics):
+    return int(re.search(r'^weir_loop_inline_done_total\S* (\d+)', metrics_at(metrics), re.M)[1])
+
+
+@control_differs(nbdkit='counts nothing')
+def a_loop_makes_small_writes_itself_only_if_it_is_asked_to():
+    """Or a disk that does not keep up would hold up everybody on the loop."""
+    equal('not asked', inline_done([], 4096), 0)
+    equal('asked', inline_done(['--inline-writes'], 16 * KIB), 8)
+    equal('more than 16 KiB', inline_done(['--inline-writes'], 16 * KIB + 1), 0)
+
+
 TESTS = [
     a_full_file_system_is_no_space_and_what_was_written_stays,
     a_sync_that_fails_is_told_to_everyone_who_wrote, what_a_disk_cannot_read_is_eio,
@@ -302,4 +334,5 @@ TESTS = [
     requests_that_are_not_aligned_are_done_or_refused_past_the_page_cache,
     a_file_whose_last_sector_is_not_whole_is_served_past_the_page_cache,
     neighbours_in_one_sector_do_not_undo_each_other,
+    a_loop_makes_small_writes_itself_only_if_it_is_asked_to,
 ]

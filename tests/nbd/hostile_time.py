@@ -9,7 +9,7 @@ import signal
 import socket
 import struct
 
-from server import KIB, MIB, check, equal, real_folder, until
+from server import KIB, MIB, check, equal, metrics_at, real_folder, until
 import wire
 from ward import control_differs, hog, mistreated, serve
 
@@ -164,16 +164,9 @@ def a_client_with_much_to_read_is_waited_for():
                 client.send(b''.join(wire.request_bytes(wire.CMD_READ, 0, 4096, cookie=cookie)
                                      for cookie in cookies))
                 client.wait_until_taken()
-            until('it was waited for', lambda: expired.search(page(metrics)))
+            until('it was waited for', lambda: expired.search(metrics_at(metrics)))
             while client.requests:
                 client.receive_reply()
-
-
-def page(address):
-    with socket.socket(socket.AF_UNIX) as client:
-        client.connect(address)
-        client.sendall(b'GET /metrics HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n')
-        return b''.join(iter(lambda: client.recv(1 << 16), b'')).decode()
 
 
 # --- the end ----------------------------------------------------------------------------------

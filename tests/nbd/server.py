@@ -114,6 +114,14 @@ def need_policy(policy):
         sys.exit(SKIP)
 
 
+def metrics_at(path):
+    """What a server with --metrics PATH has counted, as text."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+        client.sendall(b'GET /metrics HTTP/1.1\r\nHost: weir\r\nConnection: close\r\n\r\n')
+        return b''.join(iter(lambda: client.recv(1 << 16), b'')).decode()
+
+
 @contextlib.contextmanager
 def real_folder():
     """A folder on a disk's file system: that of temporary files is often a tmpfs. Its path is

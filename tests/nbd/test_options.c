@@ -87,7 +87,7 @@ static void a_file_alone_is_served_by_defaults(void **state)
     assert_int_equal(options.spin_ns, 0);
     assert_int_equal(options.handshake_ns, 10 * WEIR_S);
     assert_int_equal(options.drain_ns, 5 * WEIR_S);
-    assert_false(options.read_only || options.direct || options.verbose);
+    assert_false(options.read_only || options.direct || options.verbose || options.inline_writes);
     assert_true(!options.metrics && !options.tls_certificates && !options.tls_psk);
 }
 
@@ -114,7 +114,9 @@ static void every_option_is_understood(void **state)
     assert_int_equal(options.spin_ns, 50 * WEIR_US);
     assert_int_equal(options.handshake_ns, WEIR_S / 2);
     assert_int_equal(options.drain_ns, 60 * WEIR_S);
+    assert_false(options.inline_writes);
     assert_int_equal(parsed("f --policy io_uring").policy, WEIR_IO_URING);
+    assert_true(parsed("f --inline-writes").inline_writes);
 }
 
 static void sizes_have_units(void **state)
@@ -229,6 +231,7 @@ static void what_excludes_each_other_is_said(void **state)
     assert_misuse("f --unix /s --listen a:1", "--unix and --listen: give one of them");
     assert_misuse("f --tls-psk k --tls-certificates d",
                   "--tls-certificates and --tls-psk: give one of them");
+    assert_misuse("f --inline-writes --direct", "--inline-writes and --direct: give one of them");
     assert_misuse("f --policy kqueue", "--policy kqueue: give auto, io_uring or epoll");
     assert_misuse("f --policy sim", "give auto, io_uring or epoll");
     assert_misuse("f --frobnicate", "unrecognized option");

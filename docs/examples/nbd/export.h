@@ -18,7 +18,8 @@ struct export
     const char *name; /* "": the one that is meant when no name is said */
     const char *path;
     bool read_only;
-    bool direct; /* O_DIRECT */
+    bool direct;        /* O_DIRECT */
+    bool inline_writes; /* small ones are made in the turn, though they may have to wait there */
     /* Syncs that failed, and with what the last one did; any loop writes and reads them. Linux
      * tells of pages that it could not write once for each open file, and then takes them for
      * written (fsync(2), NOTES): a later success says nothing about what was written before. So

@@ -171,6 +171,7 @@ static int make_exports(void)
         exports[i].path = options.exports[i].path;
         exports[i].read_only = options.read_only;
         exports[i].direct = options.direct;
+        exports[i].inline_writes = options.inline_writes;
     }
     return 0;
 }

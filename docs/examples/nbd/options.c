@@ -24,6 +24,7 @@ enum key {
     KEY_LOOPS,
     KEY_DEPTH,
     KEY_SPIN,
+    KEY_INLINE_WRITES,
     KEY_METRICS,
     KEY_VERBOSE,
 };
@@ -62,6 +63,10 @@ static const struct argp_option list[] = {
      "How long a loop watches before it sleeps, at most 1000000 (default 0: not at all). Where "
      "clients have few requests under way, 50 makes them twice as fast and more; with many, or "
      "without a CPU to spare, slower",
+     0},
+    {"inline-writes", KEY_INLINE_WRITES, 0, 0,
+     "Write what is at most 16 KiB in the loop itself: a third faster where the disks keep up; "
+     "but while one does not, or hangs, everybody on that loop waits",
      0},
 
     {0, 0, 0, 0, "What is seen of it:", 4},
@@ -227,6 +232,9 @@ static error_t parse_running(int key, const char *text, struct argp_state *state
     case KEY_SPIN:
         options->spin_ns = parse_number(state, "--spin", text, 0, 1000000) * 1000ull;
         return 0;
+    case KEY_INLINE_WRITES:
+        options->inline_writes = true;
+        return 0;
     case KEY_METRICS:
         options->metrics = text;
         return 0;
@@ -247,6 +255,10 @@ static void check_whole(struct argp_state *state, const struct parse *parse)
     }
     if (options->unix_path && parse->listen_given) {
         argp_error(state, "--unix and --listen: give one of them");
+    }
+    if (options->inline_writes && options->direct) {
+        argp_error(state, "--inline-writes and --direct: give one of them; past the page cache "
+                          "every write waits for its disk");
     }
     if (options->tls_certificates && options->tls_psk) {
         argp_error(state, "--tls-certificates and --tls-psk: give one of them");

@@ -34,6 +34,7 @@ struct options {
     uint32_t depth; /* requests in flight of one loop */
     uint32_t connections_max;
     uint64_t spin_ns;      /* how long a loop watches before it sleeps */
+    bool inline_writes;    /* the loop makes small writes itself; not with direct */
     uint64_t handshake_ns; /* a client that has not chosen an export by then is dropped */
     uint64_t drain_ns;     /* how long requests may take to end once we are asked to */
 

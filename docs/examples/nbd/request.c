@@ -8,7 +8,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
-/* Bytes that are read in the turn, where the ring or a worker would do it as well. */
+/* Bytes that are moved in the turn, where the ring or a worker would do it as well. */
 #define ON_THE_SPOT_MAX (16u << 10)
 
 /* --- a request's life ------------------------------------------------------------------------- */
@@ -287,12 +287,17 @@ static void fill_write(struct request *request, int fd)
 }
 
 /* Which way is the quickest. What is little is copied on the spot, if that needs no device: from
- * the page cache, or to a file that is memory; writes to others cannot be tried. Of much, one piece
- * is moved by the ring or its workers while the next is received, or sent. */
-static enum weir_route route_of(const struct request *request)
+ * the page cache, or to a file that is memory; writes to others cannot be tried, and are made there
+ * only if somebody answers for it. Of much, one piece is moved by the ring or its workers while the
+ * next is received, or sent. */
+static void choose_way(struct request *request)
 {
-    bool may_try = request->type == NBD_CMD_READ || request->file->opened.is_memory;
-    return may_try && request->length <= ON_THE_SPOT_MAX ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
+    const struct file *file = request->file;
+    bool is_read = request->type == NBD_CMD_READ;
+    bool is_memory = file->opened.is_memory || (!is_read && file->export->inline_writes);
+    bool goes_inline = (is_read || is_memory) && request->length <= ON_THE_SPOT_MAX;
+    request->op.flags = WEIR_WHOLE | (is_memory ? WEIR_IN_MEMORY : 0);
+    request->op.route = goes_inline ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
 }
 
 void request_start(struct request *request)
@@ -304,19 +309,16 @@ void request_start(struct request *request)
     }
     use_file(request);
     request->turn = request->connection->shard->turns;
-    unsigned flags = WEIR_WHOLE | (opened->is_memory ? WEIR_IN_MEMORY : 0);
     int fd = opened->fd;
     request->op.flags = 0;
     switch (request->type) {
     case NBD_CMD_READ:
         weir_op_read(&request->op, fd, request->data, request->length, request->offset);
-        request->op.flags = (uint16_t)flags;
-        request->op.route = (uint8_t)route_of(request);
+        choose_way(request);
         break;
     case NBD_CMD_WRITE:
         fill_write(request, fd);
-        request->op.flags = (uint16_t)flags;
-        request->op.route = (uint8_t)route_of(request);
+        choose_way(request);
         break;
     case NBD_CMD_TRIM:
         weir_op_fallocate(&request->op, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
