@@ -129,8 +129,8 @@ which would keep the next qemu-nbd away. Nobody is tied to a CPU.
 
 Goals, with weir-nbd on io_uring: 4k random reads, 32 in flight: 1.4 of nbdkit and 2.3 of qemu-nbd,
 at no more than 0.70 of nbdkit's server CPU per operation; 4k random writes: nbdkit's within its
-noise, 2.5 of qemu-nbd; 128k sequential: 0.95 of nbdkit; one at a time with spin: 1.3 of the better
-of them.
+noise, 2.5 of qemu-nbd, and so with --inline-writes; 128k sequential: 0.95 of nbdkit; one at a time
+with spin: 1.3 of the better of them.
 """
 
 SPEED_EXAMPLES = """\
@@ -178,8 +178,9 @@ def parser_of_all():
                        f"{', '.join(one.name for one in nbd_speed.WORKLOADS)}; of the peers: "
                        "nbdkit, qemu, weir, or one of them by its name (default: all)")
     speed.add_argument("--subject", choices=nbd_servers.SERVERS, metavar="SERVER",
-                       help="who is compared with the peers (default: weir, and weir-spin one at a "
-                       f"time); of {', '.join(nbd_servers.SERVERS)}")
+                       help="who is compared with the peers (default: weir, but weir-inline for "
+                       "inline, weir-spin for depth1 and depth4); of "
+                       f"{', '.join(nbd_servers.SERVERS)}")
     speed.add_argument("--pairs", type=number_from(1, int), default=16, metavar="N",
                        help="adjacent pairs of a comparison (default: %(default)s)")
     speed.add_argument("--seconds", type=number_from(0.1, float), default=2.0, metavar="S",

@@ -14,6 +14,14 @@ import nbd_fio
 import nbd_servers
 
 FAMILIES = {"nbdkit": ("nbdkit-1", "nbdkit-16"), "qemu": ("qemu-io_uring", "qemu-threads")}
+# Who of our own a subject is compared with as well.
+KIN = {
+    "weir": ("weir-epoll",),
+    "weir-epoll": ("weir",),
+    "weir-inline": ("weir",),
+    "weir-spin": ("weir-epoll-spin", "weir"),
+    "weir-epoll-spin": ("weir-spin", "weir-epoll"),
+}
 
 
 class Workload:
@@ -37,6 +45,8 @@ class Workload:
 WORKLOADS = (
     Workload("randread", "4k random reads, 32 in flight", "randread", "4k", 32),
     Workload("randwrite", "4k random writes, 32 in flight", "randwrite", "4k", 32),
+    Workload("inline", "4k random writes, 32 in flight, in the loop", "randwrite", "4k", 32,
+             "weir-inline"),
     Workload("seqread", "128k sequential reads, 8 in flight", "read", "128k", 8),
     Workload("seqwrite", "128k sequential writes, 8 in flight", "write", "128k", 8),
     Workload("depth1", "4k random reads, one at a time", "randread", "4k", 1, "weir-spin"),
@@ -164,9 +174,7 @@ def plan(workload, options):
             rivals.append(wanted)
         else:
             rivals += [[name] for name in wanted]
-    if subject.startswith("weir"):
-        others = ["weir-epoll"] if subject == "weir" else ["weir-epoll-spin", "weir"]
-        rivals += [[name] for name in others if options.wants_peer(name)]
+    rivals += [[name] for name in KIN.get(subject, ()) if options.wants_peer(name)]
     return [(subject, rival) for rival in rivals]
 
 
@@ -242,6 +250,8 @@ GOALS = (
     ("randread", "nbdkit", "  server CPU per operation, to nbdkit", cpu_at_most(0.70)),
     ("randwrite", "nbdkit", "4k random writes, 32 in flight, to nbdkit (its noise)", within_noise),
     ("randwrite", "qemu", "4k random writes, 32 in flight, to qemu-nbd", at_least(2.5)),
+    ("inline", "nbdkit", "  in the loop, to nbdkit (its noise)", within_noise),
+    ("inline", "qemu", "  in the loop, to qemu-nbd", at_least(2.5)),
     ("seqread", "nbdkit", "128k sequential reads, 8 in flight, to nbdkit", at_least(0.95)),
     ("seqwrite", "nbdkit", "128k sequential writes, 8 in flight, to nbdkit", at_least(0.95)),
     ("depth1", "nbdkit", "4k random reads, one at a time, with spin, to nbdkit", at_least(1.3)),
