@@ -39,8 +39,9 @@ static int look_at(int fd, bool direct, struct opened *ret_opened)
     if (block == 0 || block > EXPORT_BLOCK_MAX || (block & (block - 1)) != 0) {
         return -EINVAL;
     }
-    struct statfs system;
-    bool is_memory = fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC;
+    struct statfs system; /* of a device it would be that of its node, often a tmpfs */
+    bool is_memory =
+        S_ISREG(is.st_mode) && fstatfs(fd, &system) == 0 && system.f_type == TMPFS_MAGIC;
     *ret_opened =
         (struct opened){.fd = fd, .size = size, .block_min = block, .is_memory = is_memory};
     if (direct) { /* the last part of a block cannot be reached */
