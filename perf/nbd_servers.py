@@ -172,7 +172,7 @@ def missing_for(names, program):
     needed = {"weir": program, "nbdkit": "nbdkit", "qemu": "qemu-nbd"}
     wanted = dict.fromkeys(needed[name.split("-", maxsplit=1)[0]] for name in names)
     missing = [one for one in wanted if shutil.which(one) is None]
-    on_ring = any(name in ("weir", "weir-spin", "qemu-io_uring") for name in names)
+    on_ring = any(name in ("weir", "weir-inline", "weir-spin", "qemu-io_uring") for name in names)
     if on_ring and without_ring():
         missing.append(f"io_uring (the kernel: {without_ring()})")
     return missing
@@ -247,10 +247,11 @@ def image_in(folder, size):
     if space.f_bavail * space.f_frsize < size + (64 << 20):
         raise Failure(f"{folder}: no room for an image of {size >> 20} MiB")
     try:
+        pages = [os.urandom(PAGE) for _ in range(256)]
         with open(path, "xb", buffering=0) as file:
-            block = os.urandom(1 << 20)
-            for offset in range(0, size, PAGE):
-                file.write(block[offset % len(block) :][: min(PAGE, size - offset)])
+            for number in range(size // PAGE):
+                if file.write(pages[number % len(pages)]) != PAGE:
+                    raise Failure(f"{folder}: its disk takes no more")
             begin = time.monotonic()
             os.fdatasync(file.fileno())
             sync_s = time.monotonic() - begin

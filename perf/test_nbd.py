@@ -6,6 +6,7 @@ and its visitors against a server that lies to them. Needs neither a server nor 
 usage: test_nbd.py
 """
 
+import argparse
 import os
 import socket
 import struct
@@ -106,9 +107,24 @@ def a_goal_is_met_from_its_limit_on():
 
 
 @test
+def writes_in_the_loop_are_measured_where_they_are_no_matter_of_course():
+    options = argparse.Namespace(workloads=nbd_speed.WORKLOADS)
+    names = {place: {one.name for one in nbd_speed.workloads_of(place, options)}
+             for place in ("tmpfs", "disk")}
+    assert names["disk"] - names["tmpfs"] == {"inline"} and names["tmpfs"] < names["disk"]
+
+
+@test
+def nobody_is_compared_with_himself_or_with_nobody():
+    for subject, kin in nbd_speed.KIN.items():
+        assert {subject, *kin} <= set(nbd_servers.SERVERS) and subject not in kin
+
+
+@test
 def what_was_not_measured_is_neither_met_nor_missed():
     results = nbd_speed.goals([], ["tmpfs", "disk"])
-    assert len(results) == 2 * len(nbd_speed.GOALS)
+    inline = [goal for goal in nbd_speed.GOALS if goal[0] == "inline"]
+    assert inline and len(results) == 2 * len(nbd_speed.GOALS) - len(inline)
     assert all(result["met"] is None for result in results)
     assert "not measured" in nbd_speed.goal_lines(results)
 

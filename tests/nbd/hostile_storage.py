@@ -199,9 +199,13 @@ def is_half_broken(client):
 
 
 def what_a_disk_cannot_do_is_eio_and_then_it_can():
+    cannot_and_then_can()
+
+
+def cannot_and_then_can(*options):
     with real_folder() as folder:
         marker = os.path.join(folder, 'marker')
-        with failing_file(marker) as file, serve(file=file) as ward:
+        with failing_file(marker) as file, serve(*options, file=file) as ward:
             for is_structured in [False, True]:
                 with ward.ready(is_structured) as client:
                     client.write(0, 64 * KIB * b'a')
@@ -300,13 +304,11 @@ def neighbours_in_one_sector_do_not_undo_each_other():
 # --- writes on the spot -----------------------------------------------------------------------
 
 
-def inline_done(options, length):
+def inline_done(length, file, *options):
     """How many of 8 writes of that length the loop makes itself."""
     with real_folder() as folder:
-        if run(['stat', '--file-system', '--format=%T', folder]).strip() == 'tmpfs':
-            raise Skipped(f'{folder} is a tmpfs')
         metrics = os.path.join(folder, 'metrics')
-        with serve('--metrics', metrics, *options, folder=folder) as ward, ward.ready() as client:
+        with serve('--metrics', metrics, *options, file=file) as ward, ward.ready() as client:
             before = count_of(metrics)
             for number in range(8):
                 data = ward.random.randbytes(length)
@@ -319,12 +321,35 @@ def count_of(metrics):
     return int(re.search(r'^weir_loop_inline_done_total\S* (\d+)', metrics_at(metrics), re.M)[1])
 
 
+@contextlib.contextmanager
+def disk_folder():
+    with real_folder() as folder:
+        if run(['stat', '--file-system', '--format=%T', folder]).strip() == 'tmpfs':
+            raise Skipped(f'{folder} is a tmpfs')
+        yield folder
+
+
 @control_differs(nbdkit='counts nothing')
 def a_loop_makes_small_writes_itself_only_if_it_is_asked_to():
     """Or a disk that does not keep up would hold up everybody on the loop."""
-    equal('not asked', inline_done([], 4096), 0)
-    equal('asked', inline_done(['--inline-writes'], 16 * KIB), 8)
-    equal('more than 16 KiB', inline_done(['--inline-writes'], 16 * KIB + 1), 0)
+    with disk_folder() as folder:
+        file = sparse(folder)
+        equal('not asked', inline_done(4096, file), 0)
+        equal('asked', inline_done(16 * KIB, file, '--inline-writes'), 8)
+        equal('more than 16 KiB', inline_done(16 * KIB + 1, file, '--inline-writes'), 0)
+        # Of which the second piece is little.
+        equal('pieces', inline_done(128 * KIB + 4096, file, '--inline-writes'), 0)
+
+
+@control_differs(nbdkit='counts nothing')
+def a_device_is_no_memory_though_its_node_is_in_one():
+    with disk_folder() as folder, loop_device(sparse(folder)) as device:
+        equal('not asked', inline_done(4096, device), 0)
+        equal('asked', inline_done(4096, device, '--inline-writes'), 8)
+
+
+def a_write_in_the_loop_that_fails_is_an_error_like_any_other():
+    cannot_and_then_can('--inline-writes')
 
 
 TESTS = [
@@ -335,4 +360,6 @@ TESTS = [
     a_file_whose_last_sector_is_not_whole_is_served_past_the_page_cache,
     neighbours_in_one_sector_do_not_undo_each_other,
     a_loop_makes_small_writes_itself_only_if_it_is_asked_to,
+    a_device_is_no_memory_though_its_node_is_in_one,
+    a_write_in_the_loop_that_fails_is_an_error_like_any_other,
 ]

@@ -65,8 +65,8 @@ static const struct argp_option list[] = {
      "without a CPU to spare, slower",
      0},
     {"inline-writes", KEY_INLINE_WRITES, 0, 0,
-     "Write what is at most 16 KiB in the loop itself: a third faster where the disks keep up; "
-     "but while one does not, or hangs, everybody on that loop waits",
+     "Write what is at most 16 KiB in the loop itself: on few CPUs a third faster, for files in "
+     "the page cache; but while a disk does not keep up, everybody on that loop waits",
      0},
 
     {0, 0, 0, 0, "What is seen of it:", 4},

@@ -5,7 +5,9 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 
-#define SEND_BUFFER (1 << 20) /* bytes, at most: net.core.wmem_max */
+/* Bytes, if net.core.wmem_max lets us: where that is 208 KiB, as it long was by default, there is
+ * room enough for replies of 4,437 bytes. */
+#define SEND_BUFFER (1 << 20)
 
 /* How many replies are left to read when we are woken, some 20 to 24: what the client does
  * meanwhile takes longer than to wake us and to make the next (with 16 it ran dry, and with 20 on

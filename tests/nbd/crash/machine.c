@@ -178,7 +178,6 @@ bool machine_start(void)
 {
     export.sync_error = 0;
     export.failures = export.told = 0;
-    export.inline_writes = draw(2);
     for (uint32_t i = 0; i < world.shard_count; i++) {
         if (!start(i)) {
             return false;

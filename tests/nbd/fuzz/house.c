@@ -240,8 +240,7 @@ static void set_exports(const uint8_t options[3])
     export_count = 1 + options[0] % 3;
     for (uint32_t i = 0; i < export_count; i++) {
         bool read_only = i == 0 && options[0] & 4;
-        exports[i] = (struct export){
-            .name = names[i], .path = paths[i], .read_only = read_only, .inline_writes = i == 2};
+        exports[i] = (struct export){.name = names[i], .path = paths[i], .read_only = read_only};
         house.exports[i] = (struct judge_export){sizes[i], 1, read_only};
     }
     house.exports[0].block = options[0] & 8 ? 512 : 1;
