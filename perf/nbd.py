@@ -242,6 +242,8 @@ def complete_speed(parser, options):
     options.workloads = [names[w] for w in names if w in words] or list(nbd_speed.WORKLOADS)
     options.wants_peer = lambda name: not peers or any(
         name == peer or peer in families and name.startswith(peer) for peer in peers)
+    if not any(nbd_speed.workloads_of(place, options) for place in options.places):
+        parser.error("inline: files on a tmpfs are always written in the loop; add disk")
     if not nbd_speed.servers_of(options):
         parser.error("nobody is left to compare with")
     if options.disk is None:

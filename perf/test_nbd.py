@@ -260,6 +260,7 @@ def misuse_is_refused():
         (("speed", "--pairs", "0"), "from 1"),
         (("speed", "--only", "steam"), "--only steam"),
         (("speed", "--only", "qemu-threads", "--subject", "qemu-threads"), "nobody is left"),
+        (("speed", "--only", "tmpfs,inline"), "add disk"),
         (("speed", "--size", "17"), "at least 16M"),
         (("soak", "--minutes", "1", "--seconds", "8"), "not allowed"),
         (("fairness", "--server", "steam"), "invalid choice"),
