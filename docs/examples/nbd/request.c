@@ -295,9 +295,9 @@ static void choose_way(struct request *request)
     const struct file *file = request->file;
     bool is_read = request->type == NBD_CMD_READ;
     bool is_little = request->whole->issued + request->whole->unissued <= ON_THE_SPOT_MAX;
-    bool may_wait = file->opened.is_memory || (!is_read && file->export->inline_writes);
-    request->op.flags = WEIR_WHOLE | (is_little && may_wait ? WEIR_IN_MEMORY : 0);
-    request->op.route = is_little && (is_read || may_wait) ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
+    bool is_trusted = file->opened.is_memory || (!is_read && file->export->inline_writes);
+    request->op.flags = WEIR_WHOLE | (is_little && is_trusted ? WEIR_IN_MEMORY : 0);
+    request->op.route = is_little && (is_read || is_trusted) ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
 }
 
 void request_start(struct request *request)
