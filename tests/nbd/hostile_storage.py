@@ -202,7 +202,7 @@ def what_a_disk_cannot_do_is_eio_and_then_it_can():
     cannot_and_then_can()
 
 
-def cannot_and_then_can(*options):
+def cannot_and_then_can(*options, then=lambda client: None):
     with real_folder() as folder:
         marker = os.path.join(folder, 'marker')
         with failing_file(marker) as file, serve(*options, file=file) as ward:
@@ -224,6 +224,7 @@ def cannot_and_then_can(*options):
                     equal('zeroes', client.ask(CMD_WRITE_ZEROES, 4096, 4096, flags=FUA).error, 0)
                     check('in place', client.read(0, 12 * KIB) ==
                           4096 * b'c' + bytes(4096) + 4096 * b'a')
+                    then(client)
 
 
 # --- with rules of its own --------------------------------------------------------------------
@@ -349,7 +350,15 @@ def a_device_is_no_memory_though_its_node_is_in_one():
 
 
 def a_write_in_the_loop_that_fails_is_an_error_like_any_other():
-    cannot_and_then_can('--inline-writes')
+    with real_folder() as folder:
+        metrics = os.path.join(folder, 'metrics')
+
+        def is_made_in_the_loop(client):
+            before = count_of(metrics)
+            client.write(0, 4096 * b'd')
+            equal('in the loop', count_of(metrics) - before, 1)
+
+        cannot_and_then_can('--inline-writes', '--metrics', metrics, then=is_made_in_the_loop)
 
 
 TESTS = [
