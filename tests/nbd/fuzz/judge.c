@@ -314,15 +314,20 @@ static void check_status(const struct asked *request, const uint8_t *data, uint3
     }
 }
 
-/* Its error. */
-static uint32_t check_error(struct asked *request, const uint8_t *data, uint32_t length)
+/* is_part: of a READ in pieces, and with the offset of the one that failed. */
+static void check_error(struct asked *request, const uint8_t *data, uint32_t length, bool is_part)
 {
-    uint32_t error = length < 6 ? 0 : nbd_get32(data);
-    if (error == 0 || !is_known_error(error) || length != 6u + nbd_get16(data + 4)) {
+    uint32_t others = is_part ? 14 : 6;
+    uint32_t error = length < others ? 0 : nbd_get32(data);
+    if (error == 0 || !is_known_error(error) || length != others + nbd_get16(data + 4)) {
         fuzz_fail("an error chunk of %" PRIu32 " bytes, error %" PRIu32, length, error);
     }
+    uint64_t offset = is_part ? nbd_get64(data + length - 8) : request->offset;
+    if ((is_part && request->type != NBD_CMD_READ) || offset < request->offset ||
+        offset - request->offset >= (uint64_t)request->length + !is_part) {
+        fuzz_fail("an error at %" PRIu64 ", which was not asked for", offset);
+    }
     request->has_failed = true;
-    return error;
 }
 
 static uint32_t take_chunk(const uint8_t *bytes, uint32_t there, const struct judge_export *export)
@@ -344,8 +349,8 @@ static uint32_t take_chunk(const uint8_t *bytes, uint32_t there, const struct ju
         take_data(request, data, length);
     } else if (type == NBD_CHUNK_BLOCK_STATUS) {
         check_status(request, data, length);
-    } else if (type == NBD_CHUNK_ERROR) {
-        check_error(request, data, length);
+    } else if (type == NBD_CHUNK_ERROR || type == NBD_CHUNK_ERROR_OFFSET) {
+        check_error(request, data, length, type == NBD_CHUNK_ERROR_OFFSET);
     } else {
         fuzz_fail("a chunk of type %#x", type);
     }
