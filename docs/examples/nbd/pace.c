@@ -17,6 +17,9 @@
  * that there is nothing to gain, and push what is in the caches out. */
 #define REPLY_BYTES_MIN 4000
 #define REPLY_BYTES_MAX 9000
+/* Small writes that are with another thread, from which on nothing more is received: with fewer, it
+ * would have nothing to do before the next are here. */
+#define WRITES_MANY 4
 
 static void set_room(int fd, int bytes)
 {
@@ -73,4 +76,27 @@ void pace_end(struct pace *pace, int fd, bool has_read)
 {
     set_room(fd, SEND_BUFFER);
     pace->is_deaf = !has_read;
+}
+
+bool pace_write_begins(struct pace *pace, uint64_t now_ns)
+{
+    bool is_many = ++pace->writes == WRITES_MANY;
+    if (is_many) {
+        pace->until_ns = now_ns + PACE_NS;
+    }
+    return is_many;
+}
+
+bool pace_write_ends(struct pace *pace)
+{
+    bool was_many = pace->writes-- == WRITES_MANY;
+    if (was_many) {
+        pace->until_ns = 0;
+    }
+    return was_many;
+}
+
+bool pace_is_writing(const struct pace *pace, uint64_t now_ns)
+{
+    return now_ns < pace->until_ns;
 }

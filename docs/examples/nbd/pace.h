@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * pace.h: a client that has replies enough to read is left alone until it has read most of them.
+ * pace.h: when a client is left alone for a moment: nothing is received of it, and then much at
+ * once.
  *
- * A client of many requests in flight that is slower than its server sends a request with each
- * reply that it has read. Taken one by one they cost a wake-up, a receive and a send each, on both
- * sides, and the client gains nothing: the reply goes to the end of a long line. So while the line
- * is long nothing is received, and then many are taken at once.
+ * One that has replies enough to read, until it has read most of them. A client of many requests in
+ * flight that is slower than its server sends a request with each reply that it has read. Taken
+ * one by one they cost a wake-up, a receive and a send each, on both sides, and the client gains
+ * nothing: the reply goes to the end of a long line. On unix sockets, which tell what their peer
+ * has not read yet; while what is asked for is there at once, for a disk wants to be asked early.
  *
- * On unix sockets, which tell what their peer has not read yet; while what is asked for is there at
- * once, for a disk wants to be asked early; and never for long, see PACE_NS.
+ * And one whose small writes are with another thread, which makes those to one file one after the
+ * other: what is received meanwhile only takes the CPU from that thread and the client.
+ *
+ * Neither is for long, see PACE_NS.
  */
 #ifndef NBD_PACE_H
 #define NBD_PACE_H
@@ -19,9 +23,10 @@
 
 struct msghdr;
 
-/* A client that sends and does not read may wait for us as we do for it: after this long, what it
- * sends is taken all the same. Longer than a client that reads needs; and so long that the CPU has
- * another timer before it, mostly, for to set one before each sleep costs some 2 us (with 1 ms). */
+/* A client that sends and does not read may wait for us as we do for it, and a write for its disk:
+ * after this long, what the client sends is taken all the same. Longer than a client that reads
+ * needs; and so long that the CPU has another timer before it, mostly, for to set one before each
+ * sleep costs some 2 us (with 1 ms). */
 #define PACE_NS 10000000
 
 /* Zeroed memory is one that holds nobody up. */
@@ -31,6 +36,8 @@ struct pace {
     bool is_deaf;         /* the client was waited for, and did not read */
     uint32_t reply_bytes; /* of one, of late */
     uint32_t room;        /* of the socket, as the kernel counts it; 0: it does not tell */
+    uint32_t writes;      /* small ones that are with another thread */
+    uint64_t until_ns;    /* nothing is received until then while they are many; 0: they are few */
 };
 
 /* For a socket, which is given its room for sending. */
@@ -42,5 +49,13 @@ void pace_see(struct pace *pace, const struct msghdr *message);
 /* Before a receive. True: not yet. pace_end() when fd is writable (POLLOUT), or after PACE_NS. */
 bool pace_waits(struct pace *pace, int fd);
 void pace_end(struct pace *pace, int fd, bool has_read);
+
+/* A small write goes to another thread; it is back. True: whether the client is left alone is
+ * another matter now, of the former until until_ns. */
+bool pace_write_begins(struct pace *pace, uint64_t now_ns);
+bool pace_write_ends(struct pace *pace);
+
+/* Before a receive. True: not yet, for its writes are under way. */
+bool pace_is_writing(const struct pace *pace, uint64_t now_ns);
 
 #endif

@@ -148,10 +148,31 @@ static bool changes(uint32_t type)
     return type == NBD_CMD_WRITE || type == NBD_CMD_TRIM || type == NBD_CMD_WRITE_ZEROES;
 }
 
+/* A small write goes to another thread, which the client is left alone for. */
+static void goes_elsewhere(struct request *request)
+{
+    struct connection *connection = request->connection;
+    request->is_elsewhere = true;
+    if (pace_write_begins(&connection->pace, weir_now(connection->shard->loop))) {
+        shard_look_at(connection->shard, connection->pace.until_ns);
+    }
+}
+
+static void is_back_from_there(struct request *request)
+{
+    request->is_elsewhere = false;
+    if (pace_write_ends(&request->connection->pace)) {
+        shard_mark_ready(request->connection->shard, request->connection);
+    }
+}
+
 /* A piece is back, or will never leave. */
 static void piece_is_back(struct request *request, int error)
 {
     struct request *whole = request->whole;
+    if (request->is_elsewhere) {
+        is_back_from_there(request);
+    }
     if (error < 0 && whole->error == 0) {
         whole->error = error;
     }
@@ -298,6 +319,9 @@ static void choose_way(struct request *request)
     bool is_trusted = file->opened.is_memory || (!is_read && file->export->inline_writes);
     request->op.flags = WEIR_WHOLE | (is_little && is_trusted ? WEIR_IN_MEMORY : 0);
     request->op.route = is_little && (is_read || is_trusted) ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
+    if (is_little && !is_read && !is_trusted && !file->export->direct) {
+        goes_elsewhere(request);
+    }
 }
 
 void request_start(struct request *request)

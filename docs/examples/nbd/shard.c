@@ -62,11 +62,46 @@ void shard_forget(struct shard *shard, struct connection *connection)
     shard->connection_count--;
 }
 
+static void mark_all_ready(struct shard *shard)
+{
+    for (struct connection *connection = shard->connections; connection;
+         connection = connection->next) {
+        shard_mark_ready(shard, connection);
+    }
+}
+
+void shard_look_at(struct shard *shard, uint64_t at_ns)
+{
+    if (shard->look_ns == 0 || at_ns < shard->look_ns) {
+        shard->look_ns = at_ns;
+    }
+}
+
+/* What is left to wait of wait_ns: not past the next look. */
+static int64_t until_look(const struct shard *shard, int64_t wait_ns)
+{
+    if (shard->look_ns == 0) {
+        return wait_ns;
+    }
+    uint64_t now_ns = weir_now(shard->loop);
+    int64_t left_ns = shard->look_ns > now_ns ? (int64_t)(shard->look_ns - now_ns) : 0;
+    return wait_ns < 0 || left_ns < wait_ns ? left_ns : wait_ns;
+}
+
+static void look(struct shard *shard)
+{
+    if (shard->look_ns > 0 && weir_now(shard->loop) >= shard->look_ns) {
+        shard->look_ns = 0;
+        mark_all_ready(shard);
+    }
+}
+
 int shard_turn(struct shard *shard, int64_t wait_ns)
 {
     shard->turns++;
     bool is_idle = !shard->ready && !(shard->starved && shard->buffers.was_dropped);
-    int result = weir_loop_turn(shard->loop, is_idle ? wait_ns : 0);
+    int result = weir_loop_turn(shard->loop, is_idle ? until_look(shard, wait_ns) : 0);
+    look(shard);
     if (shard->starved && shard->buffers.was_dropped) {
         feed(shard);
     }
@@ -96,10 +131,7 @@ static void on_changed(struct file *file, int result)
     if (shard->options.reopened) {
         shard->options.reopened(shard, file, result);
     }
-    for (struct connection *connection = shard->connections; connection;
-         connection = connection->next) {
-        shard_mark_ready(shard, connection);
-    }
+    mark_all_ready(shard);
 }
 
 /* Reserved are all that is not behind the gate: so what is left of the depth is for requests, and

@@ -64,6 +64,7 @@ struct shard {
     struct connection *starved, *last_starved; /* wait for a buffer */
     uint32_t connection_count;
     uint32_t turns;
+    uint64_t look_ns; /* when all are ready next, for some are left alone; 0: never */
     bool is_shared;   /* several of them are ready in this turn */
     bool is_draining; /* who comes now is not served */
 };
@@ -90,6 +91,8 @@ int shard_close(struct shard *shard, int64_t wait_ns, struct weir_report *ret_re
 void shard_mark_ready(struct shard *shard, struct connection *connection);
 /* Ready again as soon as any buffer becomes free. */
 void shard_mark_starved(struct shard *shard, struct connection *connection);
+/* All are ready at at_ns, or earlier. */
+void shard_look_at(struct shard *shard, uint64_t at_ns);
 /* It is gone. */
 void shard_forget(struct shard *shard, struct connection *connection);
 
