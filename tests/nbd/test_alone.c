@@ -331,6 +331,27 @@ static void nor_for_those_past_the_page_cache_where_each_has_its_way(void **stat
     is_taken_at_once(WRITES_MAX, SMALL, false);
 }
 
+/* --- who has others beside it ----------------------------------------------------------------- */
+
+static void who_takes_turns_with_another_has_others(void **state)
+{
+    (void)state;
+    struct shard of_two = {.turns = 1000};
+    const struct connection *one = &(struct connection){.fd = 1};
+    const struct connection *other = &(struct connection){.fd = 2};
+    shard_note_waiting(&of_two, one);
+    of_two.turns += 100;
+    shard_note_waiting(&of_two, one);
+    assert_false(shard_has_others(&of_two, one));
+    assert_true(shard_has_others(&of_two, other));
+    shard_note_waiting(&of_two, other);
+    assert_true(shard_has_others(&of_two, one));
+    of_two.turns += 63;
+    assert_true(shard_has_others(&of_two, other));
+    of_two.turns++; /* by then it would have come back */
+    assert_false(shard_has_others(&of_two, other));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +364,7 @@ int main(void)
         cmocka_unit_test(nor_for_large_ones),
         cmocka_unit_test(nor_for_those_that_the_loop_makes_itself),
         cmocka_unit_test(nor_for_those_past_the_page_cache_where_each_has_its_way),
+        cmocka_unit_test(who_takes_turns_with_another_has_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

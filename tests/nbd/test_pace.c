@@ -87,35 +87,48 @@ static bool is_time(void)
     return poll(&poller, 1, 0) > 0;
 }
 
+/* How many of 64 replies are unread when the time has come. */
+static int left_of(bool has_others)
+{
+    int taken = 0;
+    answer(64, REPLY);
+    assert_true(pace_waits(&pace, ours, has_others));
+    for (; !is_time(); taken++) {
+        assert_true(taken < 64);
+        take(1, REPLY);
+    }
+    return 64 - taken;
+}
+
 static void who_has_a_long_line_to_read_is_waited_for_until_it_is_short(void **state)
 {
     (void)state;
     need_room();
     int room = room_of(ours);
-    answer(64, REPLY);
-    assert_true(pace_waits(&pace, ours));
-    int taken = 0;
-    for (; !is_time(); taken++) {
-        assert_true(taken < 64);
-        take(1, REPLY);
-    }
     /* The kernel counts whole messages, and more than their bytes. */
-    assert_in_range(64 - taken, 16, 28);
+    assert_in_range(left_of(false), 16, 28);
     pace_end(&pace, ours, true);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     assert_int_equal(room_of(ours), room);
+}
+
+static void until_it_is_shorter_where_there_are_others(void **state)
+{
+    (void)state;
+    need_room();
+    assert_in_range(left_of(true), 0, 12);
 }
 
 static void who_has_a_short_one_is_not(void **state)
 {
     (void)state;
     need_room();
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     answer(8, REPLY);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     answer(28, REPLY); /* by now it is long, */
     take(30, REPLY);   /* and was */
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
 }
 
 static void nobody_is_waited_for_twice_for_the_same_replies(void **state)
@@ -123,11 +136,11 @@ static void nobody_is_waited_for_twice_for_the_same_replies(void **state)
     (void)state;
     need_room();
     answer(40, REPLY);
-    assert_true(pace_waits(&pace, ours));
+    assert_true(pace_waits(&pace, ours, false));
     pace_end(&pace, ours, true);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     answer(1, REPLY);
-    assert_true(pace_waits(&pace, ours));
+    assert_true(pace_waits(&pace, ours, false));
 }
 
 static void who_does_not_read_is_not_waited_for_until_he_does(void **state)
@@ -135,15 +148,15 @@ static void who_does_not_read_is_not_waited_for_until_he_does(void **state)
     (void)state;
     need_room();
     answer(40, REPLY);
-    assert_true(pace_waits(&pace, ours));
+    assert_true(pace_waits(&pace, ours, false));
     pace_end(&pace, ours, false);
     answer(1, REPLY);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     take(33, REPLY);
     answer(1, REPLY);
-    assert_false(pace_waits(&pace, ours)); /* the line is short */
+    assert_false(pace_waits(&pace, ours, false)); /* the line is short */
     answer(32, REPLY);
-    assert_true(pace_waits(&pace, ours));
+    assert_true(pace_waits(&pace, ours, false));
 }
 
 static void who_waits_for_a_disk_is_not_made_to_wait_for_us(void **state)
@@ -152,9 +165,9 @@ static void who_waits_for_a_disk_is_not_made_to_wait_for_us(void **state)
     need_room();
     answer(40, REPLY);
     pace.is_slow = true;
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     answer(1, REPLY);
-    assert_true(pace_waits(&pace, ours));
+    assert_true(pace_waits(&pace, ours, false));
 }
 
 static void replies_that_are_small_or_large_do_not_hold_anybody_up(void **state)
@@ -162,10 +175,10 @@ static void replies_that_are_small_or_large_do_not_hold_anybody_up(void **state)
     (void)state;
     need_room();
     answer(200, 16);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     take(200, 16);
     answer(25, 10 << 10);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
 }
 
 static void nor_does_a_socket_that_cannot_tell_or_has_not_the_room(void **state)
@@ -174,10 +187,10 @@ static void nor_does_a_socket_that_cannot_tell_or_has_not_the_room(void **state)
     need_room();
     pace.room = 386 << 10; /* less than four times 24 of them */
     answer(28, REPLY);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     pace = (struct pace){0};
     answer(1, REPLY);
-    assert_false(pace_waits(&pace, ours));
+    assert_false(pace_waits(&pace, ours, false));
     int tcp = socket(AF_INET, SOCK_STREAM, 0);
     if (tcp < 0) {
         skip(); /* no network */
@@ -195,6 +208,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(who_has_a_long_line_to_read_is_waited_for_until_it_is_short),
+        TEST(until_it_is_shorter_where_there_are_others),
         TEST(who_has_a_short_one_is_not),
         TEST(nobody_is_waited_for_twice_for_the_same_replies),
         TEST(who_does_not_read_is_not_waited_for_until_he_does),

@@ -268,7 +268,9 @@ static void receive(struct connection *connection)
         connection->is_ready || !wants_more(connection)) {
         return;
     }
-    if (pace_waits(&connection->pace, connection->fd)) {
+    bool has_others = shard_has_others(connection->shard, connection);
+    if (pace_waits(&connection->pace, connection->fd, has_others)) {
+        shard_note_waiting(connection->shard, connection);
         weir_op_poll(op, connection->fd, POLLOUT);
         op->deadline_ns = weir_now(connection->shard->loop) + PACE_NS;
     } else if (!fill_receive(connection)) {

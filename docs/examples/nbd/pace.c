@@ -13,6 +13,9 @@
  * meanwhile takes longer than to wake us and to make the next (with 16 it ran dry, and with 20 on
  * machines where a CPU that sleeps takes long to wake). */
 #define REPLIES_LEFT 24
+/* The same where there are several such clients: on few CPUs they and we share them, and clients
+ * that never run dry leave them to nobody else. */
+#define REPLIES_LEFT_SHARED 8
 /* Smaller ones weigh less than what the kernel counts with them; larger ones take so long to read
  * that there is nothing to gain, and push what is in the caches out. */
 #define REPLY_BYTES_MIN 4000
@@ -51,10 +54,10 @@ void pace_see(struct pace *pace, const struct msghdr *message)
 /* A unix socket is writable when what is unread is at most a quarter of its room, which is twice
  * what it was set to: unix_writable() in the kernel's net/unix/af_unix.c, sk_setsockopt() in
  * net/core/sock.c. If that changes, we are woken at another time. */
-bool pace_waits(struct pace *pace, int fd)
+bool pace_waits(struct pace *pace, int fd, bool has_others)
 {
     int unread;
-    uint32_t left = pace->reply_bytes * REPLIES_LEFT;
+    uint32_t left = pace->reply_bytes * (has_others ? REPLIES_LEFT_SHARED : REPLIES_LEFT);
     bool may_wait = pace->has_sent && !pace->is_slow && pace->reply_bytes >= REPLY_BYTES_MIN &&
                     pace->reply_bytes <= REPLY_BYTES_MAX && 4 * left <= pace->room;
     pace->has_sent = pace->is_slow = false;

@@ -46,8 +46,9 @@ void pace_begin(struct pace *pace, int fd);
 /* What is about to be sent: a reply in each iovec. */
 void pace_see(struct pace *pace, const struct msghdr *message);
 
-/* Before a receive. True: not yet. pace_end() when fd is writable (POLLOUT), or after PACE_NS. */
-bool pace_waits(struct pace *pace, int fd);
+/* Before a receive. has_others: other clients are waited for, too. True: not yet. pace_end() when
+ * fd is writable (POLLOUT), or after PACE_NS. */
+bool pace_waits(struct pace *pace, int fd, bool has_others);
 void pace_end(struct pace *pace, int fd, bool has_read);
 
 /* A small write goes to another thread; it is back. True: whether the client is left alone is

@@ -5,6 +5,9 @@
 #include <errno.h>
 #include <unistd.h>
 
+/* Clients that are busy at the same time are waited for in turns. */
+#define LATELY_TURNS 64
+
 /* --- connections that have something to do ---------------------------------------------------- */
 
 void shard_mark_ready(struct shard *shard, struct connection *connection)
@@ -25,6 +28,19 @@ void shard_mark_starved(struct shard *shard, struct connection *connection)
         *(shard->starved ? &shard->last_starved->next_starved : &shard->starved) = connection;
         shard->last_starved = connection;
     }
+}
+
+void shard_note_waiting(struct shard *shard, const struct connection *connection)
+{
+    if (shard->waiting != connection) {
+        shard->waiting = connection;
+        shard->waiting_turn = shard->turns;
+    }
+}
+
+bool shard_has_others(const struct shard *shard, const struct connection *connection)
+{
+    return shard->waiting != connection || shard->turns - shard->waiting_turn < LATELY_TURNS;
 }
 
 /* Who waited longest looks first. */
@@ -58,6 +74,9 @@ void shard_forget(struct shard *shard, struct connection *connection)
     *(connection->previous ? &connection->previous->next : &shard->connections) = connection->next;
     if (connection->next) {
         connection->next->previous = connection->previous;
+    }
+    if (shard->waiting == connection) {
+        shard->waiting = NULL;
     }
     shard->connection_count--;
 }

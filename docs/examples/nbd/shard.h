@@ -62,6 +62,8 @@ struct shard {
     struct connection *connections; /* all of them */
     struct connection *ready, *last_ready;
     struct connection *starved, *last_starved; /* wait for a buffer */
+    const struct connection *waiting;          /* the last that was waited for; pace.h */
+    uint32_t waiting_turn;                     /* when that was another one */
     uint32_t connection_count;
     uint32_t turns;
     uint64_t look_ns; /* when all are ready next, for some are left alone; 0: never */
@@ -93,6 +95,10 @@ void shard_mark_ready(struct shard *shard, struct connection *connection);
 void shard_mark_starved(struct shard *shard, struct connection *connection);
 /* All are ready at at_ns, or earlier. */
 void shard_look_at(struct shard *shard, uint64_t at_ns);
+/* A client is waited for; whether others have been as well, of late (who was not waited for before
+ * is taken to have some). */
+void shard_note_waiting(struct shard *shard, const struct connection *connection);
+bool shard_has_others(const struct shard *shard, const struct connection *connection);
 /* It is gone. */
 void shard_forget(struct shard *shard, struct connection *connection);
 
