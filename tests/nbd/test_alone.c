@@ -118,19 +118,25 @@ static void shake_hands(void)
     forget_answers();
 }
 
-/* A client of a disk of which each write takes that long. */
-static void open_world(uint64_t write_ns, bool is_memory)
+/* A client of a disk of which each of the first WRITES_MAX writes takes as long as said first, and
+ * each further one as then. */
+static void open_disk(uint64_t first_ns, uint64_t then_ns, bool is_memory)
 {
-    const struct weir_sim_fault slow = {.what = WEIR_SIM_DELAY,
-                                        .kinds = 1ULL << WEIR_KIND_WRITE,
-                                        .nth = 1,
-                                        .count = WEIR_SIM_ALWAYS,
-                                        .delay = {write_ns, write_ns}};
+    const struct weir_sim_fault slow[] = {{.what = WEIR_SIM_DELAY,
+                                           .kinds = 1ULL << WEIR_KIND_WRITE,
+                                           .nth = 1,
+                                           .count = WRITES_MAX,
+                                           .delay = {first_ns, first_ns}},
+                                          {.what = WEIR_SIM_DELAY,
+                                           .kinds = 1ULL << WEIR_KIND_WRITE,
+                                           .nth = WRITES_MAX + 1,
+                                           .count = WEIR_SIM_ALWAYS,
+                                           .delay = {then_ns, then_ns}}};
     const struct weir_sim_plan plan = {.memory_bytes = 64 << 20,
                                        .pipe_bytes = 256 << 10,
                                        .sync = {50 * WEIR_MS, 50 * WEIR_MS},
-                                       .faults = &slow,
-                                       .fault_count = 1};
+                                       .faults = slow,
+                                       .fault_count = COUNT_OF(slow)};
     memset(&client, 0, sizeof client);
     assert_int_equal(weir_sim_open(2, &plan, &world), 0);
     const struct weir_options loop = {.policy = WEIR_SIM, .sim.world = world};
@@ -156,6 +162,11 @@ static void open_world(uint64_t write_ns, bool is_memory)
     connection_begin(&connection, &shard, fds[1]);
     receive();
     shake_hands();
+}
+
+static void open_world(uint64_t write_ns, bool is_memory)
+{
+    open_disk(write_ns, write_ns, is_memory);
 }
 
 static void close_world(void)
@@ -256,16 +267,32 @@ static void but_not_later_than_10_ms(void **state)
     all_is_answered(WRITES_MAX);
 }
 
-/* Whatever was waited for in vain: as soon as it is back, the next are waited for. */
-static void who_had_a_slow_write_is_left_alone_again(void **state)
+static void nor_if_there_were_writes_before_that_were_back_earlier(void **state)
 {
     (void)state;
-    open_world(12 * WEIR_MS, false);
-    for (int i = 0; i < 2; i++) {
+    open_disk(2 * WEIR_MS, 100 * WEIR_MS, false);
+    ask_all(WRITES_MAX, SMALL);
+    run(3 * WEIR_MS);
+    assert_int_equal(answers(), WRITES_MAX + 1);
+    forget_answers();
+    ask_all(WRITES_MAX, SMALL);
+    run(8 * WEIR_MS);
+    assert_int_equal(answers(), 0);
+    run(3 * WEIR_MS);
+    assert_int_equal(answers(), 1);
+    all_is_answered(WRITES_MAX);
+}
+
+static void not_for_writes_that_wait_for_a_disk_until_it_is_quick_again(void **state)
+{
+    (void)state;
+    open_disk(12 * WEIR_MS, 5 * WEIR_MS, false);
+    const uint32_t wanted[] = {0, 1, 0}; /* answered at once */
+    for (size_t i = 0; i < COUNT_OF(wanted); i++) {
         forget_answers();
         ask_all(WRITES_MAX, SMALL);
-        run(8 * WEIR_MS);
-        assert_int_equal(answers(), 0);
+        run(WEIR_MS);
+        assert_int_equal(answers(), wanted[i]);
         run(20 * WEIR_MS);
         assert_int_equal(answers(), WRITES_MAX + 1);
     }
@@ -357,7 +384,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_comes_after_many_small_writes_is_taken_when_they_are_back),
         cmocka_unit_test(but_not_later_than_10_ms),
-        cmocka_unit_test(who_had_a_slow_write_is_left_alone_again),
+        cmocka_unit_test(nor_if_there_were_writes_before_that_were_back_earlier),
+        cmocka_unit_test(not_for_writes_that_wait_for_a_disk_until_it_is_quick_again),
         cmocka_unit_test(a_sync_is_no_write),
         cmocka_unit_test(four_writes_are_many),
         cmocka_unit_test(three_are_few),

@@ -116,7 +116,7 @@ static void until_it_is_shorter_where_there_are_others(void **state)
 {
     (void)state;
     need_room();
-    assert_in_range(left_of(true), 0, 12);
+    assert_in_range(left_of(true), 0, 8);
 }
 
 static void who_has_a_short_one_is_not(void **state)

@@ -288,7 +288,7 @@ bool intake_waits(const struct connection *connection)
     const struct intake *intake = &connection->intake;
     return connection->file->is_changing || intake->blocked || intake->splitting ||
            connection->is_starved || connection_pending(connection) >= NBD_REQUEST_BYTES ||
-           pace_is_writing(&connection->pace, weir_now(connection->shard->loop));
+           pace_is_writing(&connection->pace);
 }
 
 /* False: not now. */

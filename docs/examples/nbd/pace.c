@@ -13,8 +13,9 @@
  * meanwhile takes longer than to wake us and to make the next (with 16 it ran dry, and with 20 on
  * machines where a CPU that sleeps takes long to wake). */
 #define REPLIES_LEFT 24
-/* The same where there are several such clients: on few CPUs they and we share them, and clients
- * that never run dry leave them to nobody else. */
+/* The same where the loop has several such clients: on few CPUs they and we share them, and clients
+ * that never run dry leave them to nobody else. The kernel counts whole messages, so that most have
+ * run dry by then; and shall. */
 #define REPLIES_LEFT_SHARED 8
 /* Smaller ones weigh less than what the kernel counts with them; larger ones take so long to read
  * that there is nothing to gain, and push what is in the caches out. */
@@ -83,23 +84,20 @@ void pace_end(struct pace *pace, int fd, bool has_read)
 
 bool pace_write_begins(struct pace *pace, uint64_t now_ns)
 {
-    bool is_many = ++pace->writes == WRITES_MANY;
-    if (is_many) {
-        pace->until_ns = now_ns + PACE_NS;
+    if (++pace->writes != WRITES_MANY) {
+        return false;
     }
-    return is_many;
+    pace->many_ns = now_ns;
+    pace->until_ns = pace->is_stalled ? 0 : now_ns + PACE_NS;
+    return !pace->is_stalled;
 }
 
-bool pace_write_ends(struct pace *pace)
+bool pace_write_ends(struct pace *pace, uint64_t now_ns)
 {
-    bool was_many = pace->writes-- == WRITES_MANY;
-    if (was_many) {
-        pace->until_ns = 0;
+    if (pace->writes-- != WRITES_MANY) {
+        return false;
     }
-    return was_many;
-}
-
-bool pace_is_writing(const struct pace *pace, uint64_t now_ns)
-{
-    return now_ns < pace->until_ns;
+    pace->is_stalled = now_ns - pace->many_ns >= PACE_NS;
+    pace->until_ns = 0;
+    return true;
 }

@@ -10,7 +10,8 @@
  * has not read yet; while what is asked for is there at once, for a disk wants to be asked early.
  *
  * And one whose small writes are with another thread, which makes those to one file one after the
- * other: what is received meanwhile only takes the CPU from that thread and the client.
+ * other: what is received meanwhile only takes the CPU from that thread and the client. Not where
+ * they wait for a disk.
  *
  * Neither is for long, see PACE_NS.
  */
@@ -36,8 +37,10 @@ struct pace {
     bool is_deaf;         /* the client was waited for, and did not read */
     uint32_t reply_bytes; /* of one, of late */
     uint32_t room;        /* of the socket, as the kernel counts it; 0: it does not tell */
-    uint32_t writes;      /* small ones that are with another thread */
-    uint64_t until_ns;    /* nothing is received until then while they are many; 0: they are few */
+    uint32_t writes;      /* small ones that are with another thread, or at the gate before it */
+    bool is_stalled;      /* the last time they were many they took long */
+    uint64_t many_ns;     /* since when they are many */
+    uint64_t until_ns;    /* nothing is received until it is 0; its owner sees to it by then */
 };
 
 /* For a socket, which is given its room for sending. */
@@ -51,12 +54,15 @@ void pace_see(struct pace *pace, const struct msghdr *message);
 bool pace_waits(struct pace *pace, int fd, bool has_others);
 void pace_end(struct pace *pace, int fd, bool has_read);
 
-/* A small write goes to another thread; it is back. True: whether the client is left alone is
- * another matter now, of the former until until_ns. */
+/* A small write goes to another thread; true: the client is left alone, until until_ns. It is back;
+ * true: and the client is not left alone any more. */
 bool pace_write_begins(struct pace *pace, uint64_t now_ns);
-bool pace_write_ends(struct pace *pace);
+bool pace_write_ends(struct pace *pace, uint64_t now_ns);
 
 /* Before a receive. True: not yet, for its writes are under way. */
-bool pace_is_writing(const struct pace *pace, uint64_t now_ns);
+static inline bool pace_is_writing(const struct pace *pace)
+{
+    return pace->until_ns != 0;
+}
 
 #endif

@@ -160,9 +160,10 @@ static void goes_elsewhere(struct request *request)
 
 static void is_back_from_there(struct request *request)
 {
+    struct connection *connection = request->connection;
     request->is_elsewhere = false;
-    if (pace_write_ends(&request->connection->pace)) {
-        shard_mark_ready(request->connection->shard, request->connection);
+    if (pace_write_ends(&connection->pace, weir_now(connection->shard->loop))) {
+        shard_mark_ready(connection->shard, connection);
     }
 }
 

@@ -81,14 +81,6 @@ void shard_forget(struct shard *shard, struct connection *connection)
     shard->connection_count--;
 }
 
-static void mark_all_ready(struct shard *shard)
-{
-    for (struct connection *connection = shard->connections; connection;
-         connection = connection->next) {
-        shard_mark_ready(shard, connection);
-    }
-}
-
 void shard_look_at(struct shard *shard, uint64_t at_ns)
 {
     if (shard->look_ns == 0 || at_ns < shard->look_ns) {
@@ -107,11 +99,26 @@ static int64_t until_look(const struct shard *shard, int64_t wait_ns)
     return wait_ns < 0 || left_ns < wait_ns ? left_ns : wait_ns;
 }
 
+/* Who was left alone for long enough is ready. */
 static void look(struct shard *shard)
 {
-    if (shard->look_ns > 0 && weir_now(shard->loop) >= shard->look_ns) {
-        shard->look_ns = 0;
-        mark_all_ready(shard);
+    if (shard->look_ns == 0) {
+        return;
+    }
+    uint64_t now_ns = weir_now(shard->loop);
+    if (now_ns < shard->look_ns) {
+        return;
+    }
+    shard->look_ns = 0;
+    for (struct connection *connection = shard->connections; connection;
+         connection = connection->next) {
+        uint64_t until_ns = connection->pace.until_ns;
+        if (until_ns > now_ns) {
+            shard_look_at(shard, until_ns);
+        } else if (until_ns > 0) {
+            connection->pace.until_ns = 0;
+            shard_mark_ready(shard, connection);
+        }
     }
 }
 
@@ -150,7 +157,10 @@ static void on_changed(struct file *file, int result)
     if (shard->options.reopened) {
         shard->options.reopened(shard, file, result);
     }
-    mark_all_ready(shard);
+    for (struct connection *connection = shard->connections; connection;
+         connection = connection->next) {
+        shard_mark_ready(shard, connection);
+    }
 }
 
 /* Reserved are all that is not behind the gate: so what is left of the depth is for requests, and

@@ -66,7 +66,7 @@ struct shard {
     uint32_t waiting_turn;                     /* when that was another one */
     uint32_t connection_count;
     uint32_t turns;
-    uint64_t look_ns; /* when all are ready next, for some are left alone; 0: never */
+    uint64_t look_ns; /* when somebody may have been left alone for long enough; 0: never */
     bool is_shared;   /* several of them are ready in this turn */
     bool is_draining; /* who comes now is not served */
 };
@@ -93,7 +93,7 @@ int shard_close(struct shard *shard, int64_t wait_ns, struct weir_report *ret_re
 void shard_mark_ready(struct shard *shard, struct connection *connection);
 /* Ready again as soon as any buffer becomes free. */
 void shard_mark_starved(struct shard *shard, struct connection *connection);
-/* All are ready at at_ns, or earlier. */
+/* A connection is left alone until at_ns: pace. It is ready then. */
 void shard_look_at(struct shard *shard, uint64_t at_ns);
 /* A client is waited for; whether others have been as well, of late (who was not waited for before
  * is taken to have some). */
