@@ -124,13 +124,14 @@ static void go_on(struct weir_op *op)
 {
     struct item *item = WEIR_CONTAINER(op, struct item, op);
     struct busy *busy = weir_loop_user(op->loop);
+    if (is_over()) { /* the other loop may be closed by now, if this one is being closed */
+        return;
+    }
     if (item == &busy->items[0] && item->step % 64 == 0) {
         change_tasks(busy);
         post_to_other(busy);
     }
-    if (!is_over()) {
-        submit_next(busy, item);
-    }
+    submit_next(busy, item);
 }
 
 static void *run(void *argument)
