@@ -65,7 +65,7 @@ static const struct argp_option list[] = {
      "without a CPU to spare, slower",
      0},
     {"inline-writes", KEY_INLINE_WRITES, 0, 0,
-     "Write what is at most 16 KiB in the loop itself: on few CPUs a third faster, for files in "
+     "Write what is at most 16 KiB in the loop itself: on few CPUs faster, for files in "
      "the page cache; but while a disk does not keep up, everybody on that loop waits",
      0},
 
