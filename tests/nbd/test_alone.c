@@ -3,6 +3,7 @@
  * for long. In a simulated world, where a write takes what the test says. */
 #include "unit.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,6 +30,7 @@ static struct {
 } client;
 static bool is_gone;
 static uint16_t flags; /* of its writes */
+static bool is_broken; /* the disk: the first writes fail */
 
 /* --- the world -------------------------------------------------------------------------------- */
 
@@ -122,7 +124,8 @@ static void shake_hands(void)
  * each further one as then. */
 static void open_disk(uint64_t first_ns, uint64_t then_ns, bool is_memory)
 {
-    const struct weir_sim_fault slow[] = {{.what = WEIR_SIM_DELAY,
+    const struct weir_sim_fault slow[] = {{.what = is_broken ? WEIR_SIM_ERROR : WEIR_SIM_DELAY,
+                                           .error = EIO,
                                            .kinds = 1ULL << WEIR_KIND_WRITE,
                                            .nth = 1,
                                            .count = WRITES_MAX,
@@ -183,6 +186,7 @@ static void close_world(void)
     assert_int_equal(weir_sim_close(world), 0);
     disk = (struct export){.name = ""};
     flags = 0;
+    is_broken = false;
 }
 
 /* --- requests --------------------------------------------------------------------------------- */
@@ -229,7 +233,8 @@ static void all_is_answered(uint32_t writes)
     assert_int_equal(answers(), writes + 1);
     for (uint32_t i = 0; i <= writes; i++) {
         uint32_t error = nbd_get32(client.in + i * NBD_SIMPLE_REPLY_BYTES + 4);
-        assert_int_equal(error, answered(i) == LAST ? NBD_EINVAL : 0);
+        uint32_t wanted = is_broken ? NBD_EIO : 0;
+        assert_int_equal(error, answered(i) == LAST ? NBD_EINVAL : wanted);
     }
     close_world();
 }
@@ -311,6 +316,15 @@ static void a_sync_is_no_write(void **state)
     all_is_answered(WRITES_MAX);
 }
 
+static void writes_that_fail_are_back_too(void **state)
+{
+    (void)state;
+    is_broken = true;
+    open_world(0, false);
+    ask_all(WRITES_MAX, SMALL);
+    all_is_answered(WRITES_MAX);
+}
+
 static void four_writes_are_many(void **state)
 {
     (void)state;
@@ -387,6 +401,7 @@ int main(void)
         cmocka_unit_test(nor_if_there_were_writes_before_that_were_back_earlier),
         cmocka_unit_test(not_for_writes_that_wait_for_a_disk_until_it_is_quick_again),
         cmocka_unit_test(a_sync_is_no_write),
+        cmocka_unit_test(writes_that_fail_are_back_too),
         cmocka_unit_test(four_writes_are_many),
         cmocka_unit_test(three_are_few),
         cmocka_unit_test(nor_for_large_ones),
