@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: MIT */
 #include "connection.h"
-#include "reply.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,8 +12,6 @@
 #define ROOM_MIN (32u << 10)
 /* How long what a client still sends is listened to, at the end. */
 #define LINGER_NS (1 * WEIR_S)
-
-static const char too_long[] = "its handshake takes too long";
 
 void connection_tell(const struct connection *connection, const char *format, ...)
 {
@@ -73,126 +70,12 @@ static bool make_room(struct connection *connection)
 
 /* --- submitting ------------------------------------------------------------------------------- */
 
-/* Every kind of op that is submitted here has places reserved for every connection. */
-static bool submit(struct connection *connection, struct weir_op *op, enum work work,
-                   weir_callback *callback)
+bool connection_submit(struct connection *connection, struct weir_op *op, enum work work,
+                       weir_callback *callback)
 {
     op->callback = callback;
     op->task = connection->shard->tasks[work];
     return weir_submit(connection->shard->loop, op) == 0;
-}
-
-/* --- sending ---------------------------------------------------------------------------------- */
-
-static void release_all(struct request *request)
-{
-    while (request) {
-        struct request *next = request->next;
-        request_release(request);
-        request = next;
-    }
-}
-
-void connection_reply(struct connection *connection, struct request *request)
-{
-    if (connection->is_broken) {
-        request_release(request);
-        return;
-    }
-    request->next = NULL;
-    *(connection->replies ? &connection->last_reply->next : &connection->replies) = request;
-    connection->last_reply = request;
-    shard_mark_ready(connection->shard, connection);
-}
-
-static struct request *next_reply(struct connection *connection)
-{
-    struct request *request = connection->replies;
-    connection->replies = request->next;
-    return request;
-}
-
-static void on_sent(struct weir_op *op)
-{
-    struct connection *connection = WEIR_CONTAINER(op, struct connection, sending);
-    struct request *sent = connection->sent;
-    connection->sent = NULL;
-    connection->is_sending = false;
-    connection->pace.has_sent = true;
-    release_all(sent);
-    if (op->result < 0) {
-        connection_break(connection, op->result == -ETIME ? too_long : "it cannot be sent to");
-    } else if (connection->tls) {
-        tls_output_sent(connection->tls, (size_t)op->result);
-    }
-    shard_mark_ready(connection->shard, connection);
-}
-
-/* Everything there is, in one message. False: there is nothing to send. */
-static bool fill_message(struct connection *connection)
-{
-    struct request **end = &connection->sent;
-    size_t count = 0;
-    if (!connection->replies) {
-        return false;
-    }
-    while (connection->replies && count < CONNECTION_IOVECS) {
-        struct request *request = next_reply(connection);
-        connection->iov[count++] = request->iov[0];
-        *end = request;
-        end = &request->next;
-    }
-    *end = NULL;
-    connection->message = (struct msghdr){.msg_iov = connection->iov, .msg_iovlen = count};
-    pace_see(&connection->pace, &connection->message);
-    weir_op_sendmsg(&connection->sending, connection->fd, &connection->message, 0);
-    return true;
-}
-
-/* The same through TLS, which copies: what it has taken is sent as far as we are concerned. */
-static bool fill_records(struct connection *connection)
-{
-    while (connection->replies) {
-        struct request *request = connection->replies;
-        int64_t taken =
-            tls_write(connection->tls, (char *)request->iov[0].iov_base + connection->reply_done,
-                      request->iov[0].iov_len - connection->reply_done);
-        if (taken < 0) {
-            connection_break(connection, "its TLS is broken");
-            return false;
-        }
-        if (taken == 0) { /* its output is full */
-            break;
-        }
-        connection->reply_done += (uint64_t)taken;
-        if (connection->reply_done == request->iov[0].iov_len) {
-            connection->reply_done = 0;
-            request_release(next_reply(connection));
-        }
-    }
-    size_t length;
-    const void *output = tls_output(connection->tls, &length);
-    weir_op_send(&connection->sending, connection->fd, output, length, 0);
-    return length > 0;
-}
-
-static void send_replies(struct connection *connection)
-{
-    if (connection->is_sending || connection->is_broken ||
-        connection->phase >= CONNECTION_LINGERING) {
-        return;
-    }
-    if (connection->tls ? !fill_records(connection) : !fill_message(connection)) {
-        return;
-    }
-    connection->sending.flags = WEIR_WHOLE;
-    connection->sending.deadline_ns = connection->file ? 0 : connection->until_ns;
-    connection->is_sending = submit(connection, &connection->sending, WORK_SEND, on_sent);
-    if (!connection->is_sending) {
-        release_all(connection->sent);
-        connection->sent = NULL;
-        connection_break(connection, "the loop is closing");
-    }
 }
 
 /* --- receiving -------------------------------------------------------------------------------- */
@@ -219,8 +102,7 @@ static void on_received(struct weir_op *op)
     }
     connection->has_ended = true;
     if (op->result < 0 && connection->phase < CONNECTION_LINGERING) {
-        connection_break(connection,
-                         op->result == -ETIME ? too_long : "it cannot be received from");
+        connection_fail(connection, op->result, "it cannot be received from");
     }
 }
 
@@ -276,7 +158,7 @@ static void receive(struct connection *connection)
     } else if (!fill_receive(connection)) {
         return;
     }
-    connection->is_receiving = submit(connection, op, WORK_RECEIVE, on_received);
+    connection->is_receiving = connection_submit(connection, op, WORK_RECEIVE, on_received);
     if (!connection->is_receiving) {
         connection_break(connection, "the loop is closing");
     }
@@ -357,7 +239,7 @@ static void hang_up(struct connection *connection)
     if (connection->phase < CONNECTION_CLOSING && !connection->is_shutting) {
         connection->phase = CONNECTION_CLOSING;
         weir_op_close(&connection->closing, connection->fd);
-        if (!submit(connection, &connection->closing, WORK_OTHER, on_closed)) {
+        if (!connection_submit(connection, &connection->closing, WORK_OTHER, on_closed)) {
             weir_forget(connection->shard->loop, connection->fd);
             close(connection->fd);
             on_closed(&connection->closing);
@@ -376,10 +258,13 @@ void connection_break(struct connection *connection, const char *why)
         connection->phase = CONNECTION_ENDING;
     }
     intake_break(connection);
-    struct request *replies = connection->replies;
-    connection->replies = NULL;
-    release_all(replies);
+    sending_drop(connection);
     shard_mark_ready(connection->shard, connection);
+}
+
+void connection_fail(struct connection *connection, int64_t result, const char *why)
+{
+    connection_break(connection, result == -ETIME ? "its handshake takes too long" : why);
 }
 
 static void on_shut_down(struct weir_op *op)
@@ -397,7 +282,8 @@ static void linger(struct connection *connection)
     connection->phase = CONNECTION_LINGERING;
     connection->until_ns = weir_now(connection->shard->loop) + LINGER_NS;
     weir_op_shutdown(&connection->closing, connection->fd, SHUT_WR);
-    connection->is_shutting = submit(connection, &connection->closing, WORK_OTHER, on_shut_down);
+    connection->is_shutting =
+        connection_submit(connection, &connection->closing, WORK_OTHER, on_shut_down);
     connection->has_ended |= !connection->is_shutting;
     if (connection->is_receiving) { /* begins anew, with a deadline */
         weir_cancel(connection->shard->loop, &connection->receiving);
@@ -476,7 +362,7 @@ void connection_work(struct connection *connection)
     while (connection->tls && decrypt(connection)) {
         take(connection);
     }
-    send_replies(connection);
+    sending_go(connection);
     wind_up(connection);
     receive(connection);
 }

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * connection.h: a client. Bytes come into its `in` buffer, and are taken from there by
- * negotiate.c first and intake.c then; replies stand in line until connection.c sends them, as
- * many at a time as there are.
+ * negotiate.c first and intake.c then; replies stand in line until sending.c sends them.
  *
  * When it cannot go on (the gate is full, there is no buffer, its file is changing) nothing more is
  * taken from `in`, so soon nothing more is received, and the client has to wait: that is all there
@@ -15,6 +14,7 @@
 #include "negotiate.h"
 #include "pace.h"
 #include "request.h"
+#include "sending.h"
 #include "shard.h"
 #include "tls.h"
 
@@ -97,15 +97,18 @@ void connection_end(struct connection *connection);
 /* Nothing more goes to the client or comes from it. `why` is for people. */
 void connection_break(struct connection *connection, const char *why);
 
-/* --- for negotiate.c, intake.c and request.c -------------------------------------------------- */
+/* --- for negotiate.c, intake.c, request.c and sending.c --------------------------------------- */
 
 /* Memory until the holder drops *ret_buffer; NULL: none now, and the connection is starved.
  * alignment: a power of 2. At most BUFFER_BYTES. */
 void *connection_carve(struct connection *connection, uint32_t length, uint32_t alignment,
                        struct buffer **ret_buffer);
 
-/* Puts a finished reply in line. */
-void connection_reply(struct connection *connection, struct request *request);
+/* Every kind of op that is submitted here has places reserved for every connection. */
+bool connection_submit(struct connection *connection, struct weir_op *op, enum work work,
+                       weir_callback *callback);
+/* The end of it, for one that has failed. */
+void connection_fail(struct connection *connection, int64_t result, const char *why);
 
 /* Tells who wants to know. */
 void connection_tell(const struct connection *connection, const char *format, ...)

@@ -49,7 +49,7 @@ static void end_message(struct connection *connection, struct request *request,
 {
     request->iov[0].iov_base = request + 1;
     request->iov[0].iov_len = (size_t)(end - (unsigned char *)(request + 1));
-    connection_reply(connection, request);
+    sending_add(connection, request);
 }
 
 /* The answer to an option; its data in two parts, each may be empty. */

@@ -91,7 +91,7 @@ static void answer(struct request *whole)
     leave_file(whole);
     drop_payload(whole);
     reply_make(whole, whole->connection->negotiated.structured);
-    connection_reply(whole->connection, whole);
+    sending_add(whole->connection, whole);
 }
 
 /* Another's sync that has failed may have been about what this one was to make safe, too. */
@@ -140,7 +140,7 @@ static void read_is_back(struct request *request)
     }
     reply_make_read(request, connection->negotiated.structured, is_complete(whole));
     leave_file(request);
-    connection_reply(connection, request);
+    sending_add(connection, request);
 }
 
 static bool changes(uint32_t type)
