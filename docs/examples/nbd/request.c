@@ -8,8 +8,10 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
-/* Bytes that are moved in the turn, where the ring or a worker would do it as well. */
+/* Bytes that are moved in the turn, where the ring or a worker would do it as well; and of a WRITE
+ * to a file that is memory, which the ring has made by a thread: to wake that takes as long. */
 #define ON_THE_SPOT_MAX (16u << 10)
+#define INTO_MEMORY_MAX (32u << 10)
 
 /* --- a request's life ------------------------------------------------------------------------- */
 
@@ -308,15 +310,31 @@ static void fill_write(struct request *request, int fd)
     }
 }
 
+/* Whether nothing could be received of its client while it is made. */
+static bool is_alone(const struct request *request)
+{
+    const struct connection *connection = request->connection;
+    return connection->live == 1 && connection_pending(connection) == 0;
+}
+
+static uint32_t on_the_spot_max(const struct request *request)
+{
+    if (request->type == NBD_CMD_READ || !request->file->opened.is_memory) {
+        return ON_THE_SPOT_MAX;
+    }
+    return is_alone(request) ? BUFFER_PIECE : INTO_MEMORY_MAX;
+}
+
 /* Which way is the quickest. What is little is copied on the spot, if that needs no device: from
  * the page cache, or to a file that is memory; writes to others cannot be tried, and are made there
  * only if somebody answers for it. Of much, one piece is moved by the ring or its workers while the
- * next is received, or sent. */
+ * next is received, or sent, if there is a next. */
 static void choose_way(struct request *request)
 {
     const struct file *file = request->file;
     bool is_read = request->type == NBD_CMD_READ;
-    bool is_little = request->whole->issued + request->whole->unissued <= ON_THE_SPOT_MAX;
+    uint32_t bytes = request->whole->issued + request->whole->unissued;
+    bool is_little = bytes <= on_the_spot_max(request);
     bool is_trusted = file->opened.is_memory || (!is_read && file->export->inline_writes);
     request->op.flags = WEIR_WHOLE | (is_little && is_trusted ? WEIR_IN_MEMORY : 0);
     request->op.route = is_little && (is_read || is_trusted) ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
@@ -365,6 +383,10 @@ void request_start(struct request *request)
     }
     request->op.callback = on_back;
     request->op.task = request->connection->shard->tasks[request->type];
+    if (request->op.route == WEIR_ROUTE_INLINE) {
+        /* Back in the next turn; until then nothing is received: the RECV goes behind the reply. */
+        shard_mark_ready(request->connection->shard, request->connection);
+    }
     submit(request);
 }
 
