@@ -21,7 +21,8 @@ static int ask_carrier(struct weir_loop *loop, struct weir_op *op)
 {
     bool is_ours = true; /* again */
     switch (op->with) {
-    case WEIR_CARRIER_LEAVING: /* stays where it is, see stage_leaving() */
+    case WEIR_CARRIER_LEAVING: /* stays where it is, see stage_leaving(); or was parked */
+        weir_loop_unpark(loop, op);
         break;
     case WEIR_CARRIER_TIMER:
         weir_heap_remove(&loop->heap, op);

@@ -6,7 +6,6 @@
 #include <engine/loop/loop.h>
 #include <engine/op/perform.h>
 
-#define SPIN_IN_FLIGHT_MAX 16 /* above it, watching only makes batches smaller */
 #define SPIN_MISSES_FREE 8   /* in a row: a sleeping worker takes as long to wake as a spin lasts */
 #define SPIN_DOUBLINGS_MAX 6 /* then up to 64 turns without */
 #define LOOKS_A_CLOCK_READING 4
@@ -38,20 +37,48 @@ static bool is_special(const struct weir_op *op)
 /* Kinds that may be tried. */
 #define TRY_KINDS (WEIR_TRANSFER_KINDS & ~(1ULL << WEIR_KIND_SPLICE))
 
+static bool is_receive(const struct weir_op *op)
+{
+    return op->kind == WEIR_KIND_RECV || op->kind == WEIR_KIND_RECVMSG;
+}
+
+static bool may_try(const struct weir_op *op)
+{
+    bool all = is_receive(op) && op->arg.io.flags & MSG_WAITALL; /* a part is not what is wanted */
+    return TRY_KINDS >> op->kind & 1 && !all;
+}
+
+static bool attempt(struct weir_loop *loop, struct weir_op *op)
+{
+    op->result = loop->backend->table->attempt(loop->backend, op);
+    return op->result != -EAGAIN && op->result != -EOPNOTSUPP;
+}
+
 /* A try that does not block. False: it would, or the turn has tried enough. */
 static inline bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
 {
-    bool all = (op->kind == WEIR_KIND_RECV || op->kind == WEIR_KIND_RECVMSG) &&
-               op->arg.io.flags & MSG_WAITALL; /* the part that is there is not what is wanted */
-    if (!(TRY_KINDS >> op->kind & 1) || all || loop->tries_left == 0) {
+    if (!may_try(op) || loop->tries_left == 0) {
         return false;
     }
     loop->tries_left--;
     loop->counters.inline_tries++;
-    op->result = loop->backend->table->attempt(loop->backend, op);
-    bool done = op->result != -EAGAIN && op->result != -EOPNOTSUPP;
+    bool done = attempt(loop, op);
     loop->counters.inline_done += done;
     return done;
+}
+
+/* A receive that the turn may spin for is tried then: what the turn sends is sent before, and the
+ * kernel has no one to tell when something comes. */
+static bool park(struct weir_loop *loop, struct weir_op *op)
+{
+    struct weir_spin *spin = &loop->spin;
+    if (weir_likely(spin->max_ns == 0) || !is_receive(op) || !may_try(op) ||
+        spin->parked_count == WEIR_SPIN_IN_FLIGHT_MAX) {
+        return false;
+    }
+    spin->parked[spin->parked_count++] = op;
+    op->with = WEIR_CARRIER_LEAVING;
+    return true;
 }
 
 /* Routes, and kinds that are the loop's own. */
@@ -75,6 +102,9 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
         op->retry = WEIR_RETRY_POLL;
     }
     bool tries = op->route == WEIR_ROUTE_INLINE && op->retry == WEIR_RETRY_NONE;
+    if (tries && park(loop, op)) {
+        return WEIR_TAKEN;
+    }
     return tries && try_on_the_spot(loop, op) ? WEIR_FINISHED : table->stage(loop->backend, op);
 }
 
@@ -82,6 +112,9 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
  * done on the spot, or all of a WHOLE one, what is left of its way is plain. */
 static enum weir_staged stage_inline(struct weir_loop *loop, struct weir_op *op)
 {
+    if (park(loop, op)) {
+        return WEIR_TAKEN;
+    }
     op->with = WEIR_CARRIER_BACKEND;
     if (!try_on_the_spot(loop, op)) {
         return loop->backend->table->stage(loop->backend, op);
@@ -240,7 +273,7 @@ static bool may_spin(struct weir_loop *loop)
     struct weir_spin *spin = &loop->spin;
     if (weir_likely(spin->max_ns == 0) ||
         weir_gate_in_flight(&loop->gate) + weir_gate_in_flight(&loop->offload_gate) >
-            SPIN_IN_FLIGHT_MAX) {
+            WEIR_SPIN_IN_FLIGHT_MAX) {
         return false;
     }
     if (spin->skip > 0) {
@@ -264,6 +297,45 @@ static void learn_from_spin(struct weir_spin *spin, bool paid)
     }
 }
 
+void weir_loop_unpark(struct weir_loop *loop, const struct weir_op *op)
+{
+    struct weir_spin *spin = &loop->spin;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < spin->parked_count; i++) {
+        spin->parked[kept] = spin->parked[i];
+        kept += spin->parked[i] != op;
+    }
+    spin->parked_count = kept;
+}
+
+void weir_loop_send_parked(struct weir_loop *loop)
+{
+    struct weir_spin *spin = &loop->spin;
+    for (uint32_t i = 0; i < spin->parked_count; i++) {
+        struct weir_op *op = spin->parked[i];
+        op->with = WEIR_CARRIER_BACKEND;
+        weir_loop_staged(loop, op, loop->backend->table->stage(loop->backend, op));
+    }
+    spin->parked_count = 0;
+}
+
+/* True: one has come. */
+static bool try_parked(struct weir_loop *loop)
+{
+    for (uint32_t i = 0; i < loop->spin.parked_count; i++) {
+        struct weir_op *op = loop->spin.parked[i];
+        if (attempt(loop, op)) {
+            weir_loop_unpark(loop, op);
+            op->with = WEIR_CARRIER_BACKEND;
+            loop->counters.inline_tries++;
+            loop->counters.inline_done++;
+            weir_loop_staged(loop, op, WEIR_FINISHED);
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Watches ring, inboxes and clock instead of sleeping. True: there is something to do: the
  * backend's *ret_count events (or its error), a ring of the bell, or a timer. */
 static bool spin(struct weir_loop *loop, uint64_t until_ns, int *ret_count)
@@ -277,7 +349,7 @@ static bool spin(struct weir_loop *loop, uint64_t until_ns, int *ret_count)
     while (!paid && now_ns < end_ns) {
         for (int i = 0; i < LOOKS_A_CLOCK_READING && !paid; i++) {
             *ret_count = backend->table->turn(backend, WEIR_NO_SLEEP, loop->events, loop->reap_max);
-            paid = *ret_count != 0 || weir_loop_is_rung(loop);
+            paid = *ret_count != 0 || weir_loop_is_rung(loop) || try_parked(loop);
         }
         now_ns = weir_loop_exact(loop);
         paid = paid || now_ns >= until_ns;
@@ -365,14 +437,17 @@ int weir_loop_carry_quiet(struct weir_loop *loop, uint64_t until_ns)
 
 int weir_loop_carry_loud(struct weir_loop *loop, uint64_t until_ns)
 {
-    int count;
+    int count = 0;
+    bool paid = false;
     flush_offload(loop);
     until_ns = sleep_until(loop, until_ns);
     if (until_ns != WEIR_NO_SLEEP) {
         weir_loop_show_sleep(loop); /* to spin is to wait too */
-        if (may_spin(loop) && spin(loop, until_ns, &count)) {
-            return count;
-        }
+        paid = may_spin(loop) && spin(loop, until_ns, &count);
     }
-    return sleep_in_backend(loop, until_ns, false);
+    if (paid) {
+        return count;
+    }
+    weir_loop_send_parked(loop);
+    return sleep_in_backend(loop, loop->early.head ? WEIR_NO_SLEEP : until_ns, false);
 }

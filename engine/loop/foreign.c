@@ -32,6 +32,7 @@ void weir_loop_arm_foreign(struct weir_loop *loop)
     struct weir_backend *backend = loop->backend;
     weir_loop_admit(loop, false);
     weir_loop_put_off_finished(loop);
+    weir_loop_send_parked(loop); /* who waits for the fd does not spin */
     if (loop->offload) {
         weir_offload_flush(loop->offload);
     }

@@ -133,6 +133,10 @@ static void audit(const struct weir_loop *loop)
     audit_gate(loop, &loop->gate);
     audit_gate(loop, &loop->offload_gate);
     WEIR_CHECK(loop->plain_most == weir_loop_plain_most(loop));
+    for (uint32_t i = 0; i < loop->spin.parked_count; i++) {
+        uint32_t stand = weir_op_stand(loop->spin.parked[i]);
+        WEIR_CHECK(stand == weir_op_stand_as(WEIR_IN_FLIGHT, WEIR_CARRIER_LEAVING));
+    }
 }
 #endif
 

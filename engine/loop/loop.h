@@ -28,11 +28,17 @@ enum weir_way {
     WEIR_WAY_SHORT_BYTES,  /* the same, but that its bytes count */
 };
 
+#define WEIR_SPIN_IN_FLIGHT_MAX 16 /* above it, watching only makes batches smaller */
+
 /* Before a turn sleeps. */
 struct weir_spin {
     uint64_t max_ns; /* 0: never */
     uint32_t missed; /* spins in a row that found nothing */
     uint32_t skip;   /* turns to go without */
+    /* Receives of route INLINE that spins try, as WEIR_CARRIER_LEAVING, until a turn sleeps, or
+     * does not spin. */
+    struct weir_op *parked[WEIR_SPIN_IN_FLIGHT_MAX];
+    uint32_t parked_count;
 };
 
 /* The loop's numbers as of its last turn, for other threads; a sequence lock. */
@@ -290,6 +296,9 @@ void weir_loop_put_off_finished(struct weir_loop *loop);
 /* The backend's turn, the only sleep: of a turn that is quiet, or not. The number of events;
  * -errno: the backend cannot go on. */
 int weir_loop_carry_quiet(struct weir_loop *loop, uint64_t until_ns);
+/* What is parked goes its way, in order; one of them no more, if it was. */
+void weir_loop_send_parked(struct weir_loop *loop);
+void weir_loop_unpark(struct weir_loop *loop, const struct weir_op *op);
 int weir_loop_carry_loud(struct weir_loop *loop, uint64_t until_ns);
 
 /* settle.c */

@@ -125,11 +125,12 @@ struct weir_options {
      * to WEIR_POSTS_MAX; 0: 1024. */
     uint32_t posts_max;
     /* Before it sleeps a turn watches its sources this long, ns, while it finds that this pays: to
-     * 1 s; 0: never. Buys latency at low depth with CPU time. (While workers have calls, a look of
-     * up to 20 us before a sleep is made in any case, if such looks pay, and workers do the same;
-     * not where the thread that opens the loop may run on one CPU alone. The look sees posts,
-     * wakes, timers and io_uring's completions too; on epoll, which shows nothing in memory, it
-     * lasts 3 us if ops other than calls are in flight.) */
+     * 1 s; 0: never. Buys latency at low depth with CPU time, and more of it if receives have the
+     * route WEIR_ROUTE_INLINE. (While workers have calls, a look of up to 20 us before a sleep is
+     * made in any case, if such looks pay, and workers do the same; not where the thread that opens
+     * the loop may run on one CPU alone. The look sees posts, wakes, timers and io_uring's
+     * completions too; on epoll, which shows nothing in memory, it lasts 3 us if ops other than
+     * calls are in flight.) */
     uint64_t spin_ns_max;
     /* Kinds that the backend must carry out by itself, a bit each (1ULL << WEIR_KIND_FTRUNCATE):
      * one that would need a worker for any of them is rejected, WEIR_CAUSE_FEATURE. */

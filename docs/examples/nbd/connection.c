@@ -138,6 +138,9 @@ static bool fill_receive(struct connection *connection)
         room = BUFFER_BYTES - connection->in_end;
     }
     weir_op_recv(&connection->receiving, connection->fd, into, room, 0);
+    if (connection->shard->options.loop.spin_ns_max > 0) { /* then turns that spin try it */
+        connection->receiving.route = WEIR_ROUTE_INLINE;
+    }
     connection->receiving.deadline_ns =
         connection->phase == CONNECTION_TRANSMISSION ? 0 : connection->until_ns;
     return true;
