@@ -73,7 +73,7 @@ static bool park(struct weir_loop *loop, struct weir_op *op)
 {
     struct weir_spin *spin = &loop->spin;
     if (weir_likely(spin->max_ns == 0) || !is_receive(op) || !may_try(op) ||
-        spin->parked_count == WEIR_SPIN_IN_FLIGHT_MAX) {
+        op->arg.io.flags & MSG_DONTWAIT || spin->parked_count == WEIR_SPIN_IN_FLIGHT_MAX) {
         return false;
     }
     spin->parked[spin->parked_count++] = op;
@@ -349,7 +349,8 @@ static bool spin(struct weir_loop *loop, uint64_t until_ns, int *ret_count)
     while (!paid && now_ns < end_ns) {
         for (int i = 0; i < LOOKS_A_CLOCK_READING && !paid; i++) {
             *ret_count = backend->table->turn(backend, WEIR_NO_SLEEP, loop->events, loop->reap_max);
-            paid = *ret_count != 0 || weir_loop_is_rung(loop) || try_parked(loop);
+            paid = *ret_count != 0 || weir_loop_is_rung(loop);
+            paid |= *ret_count >= 0 && try_parked(loop); /* also if others always have something */
         }
         now_ns = weir_loop_exact(loop);
         paid = paid || now_ns >= until_ns;

@@ -125,7 +125,8 @@ enum weir_route {
      * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG; others go as with AUTO. In a loop that spins
      * (weir_options.spin_ns_max) a RECV or RECVMSG is tried all the while that turns spin, by a
      * system call each time, and so without the kernel's having to wake the loop; when one sleeps,
-     * or does not spin, it goes on as with AUTO, untried. Of at most 16 at a time. */
+     * or does not spin, it goes on as with AUTO, untried. At most 16 at a time; none with
+     * MSG_DONTWAIT or MSG_WAITALL. */
     WEIR_ROUTE_INLINE,
     /* A worker of the offload ring, by a blocking system call; behind the offload gate. -EINVAL for
      * kinds that wait for others (ACCEPT, CONNECT, POLL, RECV, RECVMSG, SIGNAL, CHILD), TIMEOUT,

@@ -284,6 +284,37 @@ SEAM_TEST(a_receive_is_not_left_to_spins_that_are_given_up)
     seam_pair_close(&sockets);
 }
 
+SEAM_TEST(a_receive_that_does_not_wait_says_so)
+{
+    struct weir_loop *loop = seam_loop_with(spinning());
+    struct seam_pair sockets = seam_socketpair(SOCK_STREAM);
+    struct tracked op = {0};
+    weir_op_recv(&op.op, sockets.in, op.data, 1, MSG_DONTWAIT);
+    op.op.route = WEIR_ROUTE_INLINE;
+    expect_equal(seam_carry_out(loop, &op), -EAGAIN);
+    struct weir_counters counters = seam_counters(loop);
+    expect_equal(counters.spins_paid, counters.spins); /* and not only when one was over */
+    seam_end(loop);
+    seam_pair_close(&sockets);
+}
+
+SEAM_TEST(a_receive_is_tried_where_others_always_have_something)
+{
+    struct weir_loop *loop = seam_loop_with(spinning());
+    struct seam_pair sockets = seam_socketpair(SOCK_STREAM);
+    struct tracked op = {0}, busy = {0};
+    receive_later(loop, &op, sockets.in);
+    put(sockets.out, 'x');
+    for (int i = 0; i < 100 && op.calls == 0; i++) {
+        weir_op_nop(&busy.op);
+        seam_submit(loop, &busy);
+        expect(seam_turn(loop, WEIR_S) > 0);
+    }
+    expect_equal(op.result, 1);
+    seam_end(loop);
+    seam_pair_close(&sockets);
+}
+
 static void receive_again(struct tracked *op)
 {
     if (op->calls == 1) {
@@ -455,6 +486,8 @@ static const struct CMUnitTest tests[] = {
     cmocka_unit_test(a_receive_that_is_tried_ends_with_its_deadline_its_fd_and_its_loop),
     cmocka_unit_test(receives_too_many_to_be_tried_are_received),
     cmocka_unit_test(a_receive_is_not_left_to_spins_that_are_given_up),
+    cmocka_unit_test(a_receive_that_does_not_wait_says_so),
+    cmocka_unit_test(a_receive_is_tried_where_others_always_have_something),
     cmocka_unit_test(a_receive_makes_the_loops_fd_readable),
     cmocka_unit_test(a_call_that_ends_ends_a_spin),
     cmocka_unit_test(timers_and_deadlines_end_a_spin_and_are_never_early),
