@@ -8,8 +8,8 @@
 
 #define SPIN_MISSES_FREE 8   /* in a row: a sleeping worker takes as long to wake as a spin lasts */
 #define SPIN_DOUBLINGS_MAX 6 /* then up to 64 turns without */
-#define LOOKS_A_CLOCK_READING 4
-#define BLIND_NS 3000 /* how long a look may hold up events that it does not see */
+#define LOOKS_A_CLOCK_READING 4 /* a try of what is parked is a look too */
+#define BLIND_NS 3000           /* how long a look may hold up events that it does not see */
 
 /* --- out -------------------------------------------------------------------------------------- */
 
@@ -67,18 +67,30 @@ static inline bool try_on_the_spot(struct weir_loop *loop, struct weir_op *op)
     return done;
 }
 
-/* A receive that the turn may spin for is tried then: what the turn sends is sent before, and the
- * kernel has no one to tell when something comes. */
-static bool park(struct weir_loop *loop, struct weir_op *op)
+static uint32_t in_flight(const struct weir_loop *loop)
+{
+    return weir_gate_in_flight(&loop->gate) + weir_gate_in_flight(&loop->offload_gate);
+}
+
+static inline bool is_for_spins(const struct weir_loop *loop, const struct weir_op *op)
+{
+    return weir_unlikely(loop->spin.max_ns != 0) && is_receive(op) && may_try(op) &&
+           !(op->arg.io.flags & MSG_DONTWAIT);
+}
+
+/* What a spin tries need not be tried before: what the turn sends is sent first, and the kernel has
+ * no one to tell when something comes. With so many in flight that no turn spins it is staged. */
+static enum weir_staged park(struct weir_loop *loop, struct weir_op *op)
 {
     struct weir_spin *spin = &loop->spin;
-    if (weir_likely(spin->max_ns == 0) || !is_receive(op) || !may_try(op) ||
-        op->arg.io.flags & MSG_DONTWAIT || spin->parked_count == WEIR_SPIN_IN_FLIGHT_MAX) {
-        return false;
+    if (in_flight(loop) > WEIR_SPIN_IN_FLIGHT_MAX ||
+        spin->parked_count == WEIR_SPIN_IN_FLIGHT_MAX) { /* one that is sent may be parked again */
+        op->with = WEIR_CARRIER_BACKEND;
+        return loop->backend->table->stage(loop->backend, op);
     }
     spin->parked[spin->parked_count++] = op;
     op->with = WEIR_CARRIER_LEAVING;
-    return true;
+    return WEIR_TAKEN;
 }
 
 /* Routes, and kinds that are the loop's own. */
@@ -102,8 +114,8 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
         op->retry = WEIR_RETRY_POLL;
     }
     bool tries = op->route == WEIR_ROUTE_INLINE && op->retry == WEIR_RETRY_NONE;
-    if (tries && park(loop, op)) {
-        return WEIR_TAKEN;
+    if (tries && is_for_spins(loop, op)) {
+        return park(loop, op);
     }
     return tries && try_on_the_spot(loop, op) ? WEIR_FINISHED : table->stage(loop->backend, op);
 }
@@ -112,8 +124,8 @@ static enum weir_staged stage_special(struct weir_loop *loop, struct weir_op *op
  * done on the spot, or all of a WHOLE one, what is left of its way is plain. */
 static enum weir_staged stage_inline(struct weir_loop *loop, struct weir_op *op)
 {
-    if (park(loop, op)) {
-        return WEIR_TAKEN;
+    if (is_for_spins(loop, op)) {
+        return park(loop, op);
     }
     op->with = WEIR_CARRIER_BACKEND;
     if (!try_on_the_spot(loop, op)) {
@@ -271,9 +283,7 @@ static uint64_t sleep_until(const struct weir_loop *loop, uint64_t until_ns)
 static bool may_spin(struct weir_loop *loop)
 {
     struct weir_spin *spin = &loop->spin;
-    if (weir_likely(spin->max_ns == 0) ||
-        weir_gate_in_flight(&loop->gate) + weir_gate_in_flight(&loop->offload_gate) >
-            WEIR_SPIN_IN_FLIGHT_MAX) {
+    if (weir_likely(spin->max_ns == 0) || in_flight(loop) > WEIR_SPIN_IN_FLIGHT_MAX) {
         return false;
     }
     if (spin->skip > 0) {
@@ -319,21 +329,25 @@ void weir_loop_send_parked(struct weir_loop *loop)
     spin->parked_count = 0;
 }
 
-/* True: one has come. */
+/* True: some have come, and are parked no more. */
 static bool try_parked(struct weir_loop *loop)
 {
-    for (uint32_t i = 0; i < loop->spin.parked_count; i++) {
-        struct weir_op *op = loop->spin.parked[i];
-        if (attempt(loop, op)) {
-            weir_loop_unpark(loop, op);
-            op->with = WEIR_CARRIER_BACKEND;
-            loop->counters.inline_tries++;
-            loop->counters.inline_done++;
-            weir_loop_staged(loop, op, WEIR_FINISHED);
-            return true;
+    struct weir_spin *spin = &loop->spin;
+    bool some_came = false;
+    for (uint32_t i = 0; i < spin->parked_count;) {
+        struct weir_op *op = spin->parked[i];
+        if (!attempt(loop, op)) {
+            i++;
+            continue;
         }
+        weir_loop_unpark(loop, op);
+        op->with = WEIR_CARRIER_BACKEND;
+        loop->counters.inline_tries++;
+        loop->counters.inline_done++;
+        weir_loop_staged(loop, op, WEIR_FINISHED);
+        some_came = true;
     }
-    return false;
+    return some_came;
 }
 
 /* Watches ring, inboxes and clock instead of sleeping. True: there is something to do: the
@@ -347,7 +361,7 @@ static bool spin(struct weir_loop *loop, uint64_t until_ns, int *ret_count)
     bool paid = false;
     *ret_count = 0;
     while (!paid && now_ns < end_ns) {
-        for (int i = 0; i < LOOKS_A_CLOCK_READING && !paid; i++) {
+        for (uint32_t i = 0; i < LOOKS_A_CLOCK_READING && !paid; i += 1 + loop->spin.parked_count) {
             *ret_count = backend->table->turn(backend, WEIR_NO_SLEEP, loop->events, loop->reap_max);
             paid = *ret_count != 0 || weir_loop_is_rung(loop);
             paid |= *ret_count >= 0 && try_parked(loop); /* also if others always have something */
@@ -449,6 +463,10 @@ int weir_loop_carry_loud(struct weir_loop *loop, uint64_t until_ns)
     if (paid) {
         return count;
     }
-    weir_loop_send_parked(loop);
-    return sleep_in_backend(loop, loop->early.head ? WEIR_NO_SLEEP : until_ns, false);
+    if (loop->spin.parked_count > 0) {
+        weir_loop_send_parked(loop);
+        loop->sends = true;
+        until_ns = sleep_until(loop, until_ns);
+    }
+    return sleep_in_backend(loop, until_ns, false);
 }

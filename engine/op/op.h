@@ -39,7 +39,7 @@ enum weir_carrier {
                            * takes more than the short ways: weir_op_backend_carrier() */
     WEIR_CARRIER_WHOLE,   /* the same, if all of it comes at once */
     WEIR_CARRIER_LEAVING, /* nobody yet: it has passed the gate, and is staged when the turn
-                           * begins */
+                           * begins, or is parked: struct weir_spin */
     WEIR_CARRIER_TIMER,   /* the heap: a TIMEOUT, or an op that is tried again later */
     WEIR_CARRIER_CLOSER,  /* the list of CLOSE ops that wait for the other ops on their fd */
     WEIR_CARRIER_OFFLOAD, /* the offload ring, or a backend that carries calls: queued or running */

@@ -441,7 +441,7 @@ struct weir_counters {
     uint64_t posts_refused;     /* answered -EAGAIN */
     uint64_t offloaded;         /* calls given to workers, the backend's included */
     uint64_t caller_ran;        /* CALLs run by submit: the offload gate was full */
-    uint64_t inline_tries;      /* on the spot */
+    uint64_t inline_tries;      /* on the spot; of those by a spin what did it */
     uint64_t inline_done;       /* of these that did it */
     uint64_t spins;             /* turns that watched before they slept */
     uint64_t spins_paid;        /* of these that found something */

@@ -122,11 +122,13 @@ enum weir_route {
     /* First a try on the spot, in the turn, that does not block (RWF_NOWAIT, MSG_DONTWAIT): the
      * quickest way for files that are in the page cache, at the price of the turn's time. What
      * would block goes on as with AUTO. At most WEIR_INLINE_MAX tries a turn. For READ, WRITE,
-     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG; others go as with AUTO. In a loop that spins
-     * (weir_options.spin_ns_max) a RECV or RECVMSG is tried all the while that turns spin, by a
-     * system call each time, and so without the kernel's having to wake the loop; when one sleeps,
-     * or does not spin, it goes on as with AUTO, untried. At most 16 at a time; none with
-     * MSG_DONTWAIT or MSG_WAITALL. */
+     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG, receives with MSG_WAITALL excepted; others go
+     * as with AUTO.
+     *
+     * In a loop that spins (weir_options.spin_ns_max) a receive, but for one with MSG_DONTWAIT, is
+     * not tried at first but all the while that turns spin, by a system call each time, so that
+     * whoever sends need not wake the loop. When a turn sleeps or does not spin, or more than 16
+     * ops are in flight, it goes on as with AUTO. */
     WEIR_ROUTE_INLINE,
     /* A worker of the offload ring, by a blocking system call; behind the offload gate. -EINVAL for
      * kinds that wait for others (ACCEPT, CONNECT, POLL, RECV, RECVMSG, SIGNAL, CHILD), TIMEOUT,

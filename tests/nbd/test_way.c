@@ -15,7 +15,7 @@ static uint32_t ask(uint32_t at, uint16_t type, uint64_t cookie, uint32_t length
     return at + lone_put(bytes + at, 0, type, cookie, 0, length);
 }
 
-/* How many ops are made on the spot, of what is said in one go; the READ is answered, too. */
+/* How many ops are made on the spot, of what is said in one go. */
 static uint64_t made_at_once(uint32_t length_of_all, uint32_t answer_bytes)
 {
     struct weir_counters before, after;
