@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""clients.py PROGRAM POLICY [--server nbdkit] [--without-tls] [TEST...]: real clients drive the
-server, each line of them with its exit code checked and what it moved compared.
+"""clients.py PROGRAM POLICY [--server nbdkit] [--without-tls] [--spin US] [TEST...]: real clients
+drive the server, each line of them with its exit code checked and what it moved compared.
 
 PROGRAM is weir-nbd. With `--server nbdkit` the tests that are about the protocol run against nbdkit
 instead, and the others skip: it shows that a test asks for what the protocol says.
-`--without-tls` is for a program that was built without it.
+`--without-tls` is for a program that was built without it. `--spin` is given to the program.
 """
 import argparse
 import os
@@ -21,11 +21,12 @@ from server import Nbdkit, Server, Skipped, free_port, need, need_policy, run_te
 class Rig:
     """What starts the server that the tests are run against."""
 
-    def __init__(self, program, policy, is_nbdkit, is_without_tls):
+    def __init__(self, program, policy, is_nbdkit, is_without_tls, spin):
         self.program = os.path.abspath(program)
         self.policy = policy
         self.is_nbdkit = is_nbdkit
         self.is_without_tls = is_without_tls
+        self.more = ['--spin', spin] if spin else []
 
     def weir_only(self):
         """For a test of what is ours alone."""
@@ -42,7 +43,7 @@ class Rig:
                 words += ['--export', f'{name}={path}']
         else:
             words = [exports]
-        return [self.program, *words, '--policy', self.policy, *options]
+        return [self.program, *words, '--policy', self.policy, *self.more, *options]
 
     def serve(self, exports, folder, *options, is_read_only=False, is_tcp=False, certificates=None,
               psk=None, environment=None):
@@ -78,6 +79,7 @@ def main():
     parser.add_argument('policy', choices=['io_uring', 'epoll', 'auto'])
     parser.add_argument('--server', choices=['weir-nbd', 'nbdkit'], default='weir-nbd')
     parser.add_argument('--without-tls', action='store_true')
+    parser.add_argument('--spin')
     parser.add_argument('names', nargs='*')
     options = parser.parse_intermixed_args()
     is_nbdkit = options.server == 'nbdkit'
@@ -86,7 +88,7 @@ def main():
         need_policy(options.policy)
     tests = [*clients_copy.TESTS, *clients_qemu.TESTS, *clients_nbdsh.TESTS, *clients_tls.TESTS,
              *clients_service.TESTS]
-    rig = Rig(options.program, options.policy, is_nbdkit, options.without_tls)
+    rig = Rig(options.program, options.policy, is_nbdkit, options.without_tls, options.spin)
     run_tests(tests, options.names, [rig])
 
 

@@ -12,8 +12,8 @@ import socket
 import subprocess
 
 from clients_copy import SIZE, patchy_file
-from server import (GUARD, MIB, Failed, Skipped, check, contents, equal, random_file, real_folder,
-                    run, same_contents, system_environment, until, want)
+from server import (GUARD, MIB, Failed, Skipped, check, contents, equal, metrics_at, random_file,
+                    real_folder, run, same_contents, system_environment, until, want)
 
 
 def size_of(uri):
@@ -94,6 +94,27 @@ def it_runs_on_the_backend_that_was_asked_for(rig):
             has_ring = 'anon_inode:[io_uring]' in kinds
             if rig.policy != 'auto':
                 equal(f'a ring, among {sorted(kinds)}', has_ring, rig.policy == 'io_uring')
+
+
+def tried_on_the_spot(rig, *options):
+    """How many ops were done so while parts of 128 KiB were read: by epoll those, by the ring none."""
+    with real_folder() as folder:
+        metrics = f'{folder}/metrics.sock'
+        with rig.serve(random_file(f'{folder}/disk', 8 * MIB), folder, '--metrics', metrics,
+                       *options) as server:
+            run(['nbdcopy', '--connections=1', '--requests=1', '--request-size=262144', server.uri,
+                 'null:'])
+            page = metrics_at(metrics)
+    counts = re.findall(r'^weir_loop_inline_done_total(?:{.*})? (\d+)$', page, re.MULTILINE)
+    check(f'the counter is told: {page[:200]}', counts)
+    return sum(map(int, counts))
+
+
+def what_is_received_is_tried_by_a_loop_that_spins(rig):
+    rig.weir_only()
+    without = tried_on_the_spot(rig, '--spin', '0')
+    spinning = tried_on_the_spot(rig, '--spin', '100000')
+    check(f'what comes is: {spinning}, not {without}', spinning > without)
 
 
 def a_file_is_made_if_that_is_asked_for(rig):
@@ -372,6 +393,7 @@ TESTS = [
     connections_on_several_loops_are_served_alike,
     past_the_page_cache_it_moves_the_same,
     it_runs_on_the_backend_that_was_asked_for,
+    what_is_received_is_tried_by_a_loop_that_spins,
     a_file_is_made_if_that_is_asked_for,
     libnbd_starts_it_with_a_socket,
     two_sockets_that_it_is_given_are_both_served,

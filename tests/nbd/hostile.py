@@ -31,6 +31,7 @@ def main():
     parser.add_argument('tests', nargs='*')
     parser.add_argument('--server', choices=['nbdkit'])
     parser.add_argument('--loops', help='given to the program')
+    parser.add_argument('--spin', help='given to the program')
     parser.add_argument('--without-tls', action='store_true', help='the program has none')
     arguments = parser.parse_intermixed_args()
     if arguments.server:
@@ -39,7 +40,8 @@ def main():
         need_policy(arguments.policy)
     settings = ward.Settings
     settings.program, settings.policy = arguments.program, arguments.policy
-    settings.more = ['--loops', arguments.loops] if arguments.loops else []
+    settings.more = [*(['--loops', arguments.loops] if arguments.loops else []),
+                     *(['--spin', arguments.spin] if arguments.spin else [])]
     settings.control, settings.is_without_tls = arguments.server, arguments.without_tls
 
     def the_shared_server_ends_with_0():
