@@ -163,8 +163,9 @@ SEAM_TEST(a_receive_that_a_timer_tries_again_is_not_slept_through)
     put(client, 'x');
     weir_op_recvmsg(&op.op, fd, &message, MSG_ERRQUEUE);
     op.op.route = WEIR_ROUTE_INLINE;
-    op.op.deadline_ns = weir_now(loop) + 200 * WEIR_MS;
+    op.op.deadline_ns = weir_now(loop) + 500 * WEIR_MS;
     expect_equal(seam_carry_out(loop, &op), -ETIME);
+    expect(seam_counters(loop).retried > 17); /* at first, 16 polls, and by the timer */
     seam_end(loop);
     close(fd);
     close(client);
