@@ -97,7 +97,7 @@ def it_runs_on_the_backend_that_was_asked_for(rig):
 
 
 def tried_on_the_spot(rig, *options):
-    """How many ops were done so while parts of 128 KiB were read: by epoll those, by the ring none."""
+    """How many ops were, while 128 KiB at a time were read: by epoll those, by the ring none."""
     with real_folder() as folder:
         metrics = f'{folder}/metrics.sock'
         with rig.serve(random_file(f'{folder}/disk', 8 * MIB), folder, '--metrics', metrics,
