@@ -85,6 +85,46 @@ static void but_where_somebody_answers_for_it_up_to_16k(void **state)
     lone_close();
 }
 
+/* How many were tried by now. */
+static uint64_t tries(void)
+{
+    struct weir_counters counters;
+    assert_int_equal(weir_loop_counters(lone.shard.loop, &counters), 0);
+    return counters.inline_tries;
+}
+
+/* While a change of that kind is under way, and when it is back. */
+static void no_write_overtakes(uint16_t type, enum weir_kind kind, bool is_trusted)
+{
+    const struct weir_sim_fault slow = {.what = WEIR_SIM_DELAY,
+                                        .kinds = 1ULL << kind,
+                                        .nth = 1,
+                                        .count = 1,
+                                        .delay = {50 * WEIR_MS, 50 * WEIR_MS}};
+    lone.disk.inline_writes = is_trusted;
+    lone_open(&slow, 1, !is_trusted);
+    lone_say(bytes, ask(ask(0, type, 0, MUCH), NBD_CMD_WRITE, 1, 1));
+    lone_run(10 * WEIR_MS);
+    assert_int_equal(tries(), 0);
+    lone_run(100 * WEIR_MS);
+    assert_int_equal(lone.in_end, 2 * NBD_SIMPLE_REPLY_BYTES);
+    lone_say(bytes, ask(0, NBD_CMD_WRITE, 2, 1));
+    lone_run(100 * WEIR_MS);
+    assert_int_equal(tries(), 1);
+    assert_int_equal(lone.in_end, 3 * NBD_SIMPLE_REPLY_BYTES);
+    lone_close();
+}
+
+static void no_write_is_made_at_once_while_another_thread_changes_the_file(void **state)
+{
+    (void)state;
+    for (int is_trusted = 0; is_trusted < 2; is_trusted++) {
+        no_write_overtakes(NBD_CMD_WRITE, WEIR_KIND_WRITE, is_trusted);
+        no_write_overtakes(NBD_CMD_TRIM, WEIR_KIND_FALLOCATE, is_trusted);
+        no_write_overtakes(NBD_CMD_WRITE_ZEROES, WEIR_KIND_FALLOCATE, is_trusted);
+    }
+}
+
 static void reads_are_up_to_16k(void **state)
 {
     (void)state;
@@ -156,6 +196,7 @@ int main(void)
         cmocka_unit_test(a_piece_of_more_is_not),
         cmocka_unit_test(to_another_file_none_is),
         cmocka_unit_test(but_where_somebody_answers_for_it_up_to_16k),
+        cmocka_unit_test(no_write_is_made_at_once_while_another_thread_changes_the_file),
         cmocka_unit_test(reads_are_up_to_16k),
         cmocka_unit_test(behind_a_reply_that_is_made_at_once),
         cmocka_unit_test(at_once_where_a_request_takes_longer),

@@ -55,6 +55,7 @@ struct file {
     struct weir_task *syncing, *reopening; /* the tasks of its own ops */
     struct opened opened;
     uint32_t users;   /* ops and syncs that use opened.fd: they end by themselves, and soon */
+    uint32_t changes; /* of these: writes, trims and zeroes that other threads make */
     bool is_opening;  /* anew, on a worker */
     bool is_changing; /* to what was opened: start no op, it is over soon */
 

@@ -150,12 +150,14 @@ static bool changes(uint32_t type)
     return type == NBD_CMD_WRITE || type == NBD_CMD_TRIM || type == NBD_CMD_WRITE_ZEROES;
 }
 
-/* A small write goes to another thread, which the client is left alone for. */
-static void goes_elsewhere(struct request *request)
+/* A change goes to another thread, which the client is left alone for if it is a small one. */
+static void goes_elsewhere(struct request *request, bool is_small)
 {
     struct connection *connection = request->connection;
     request->is_elsewhere = true;
-    if (pace_write_begins(&connection->pace, weir_now(connection->shard->loop))) {
+    request->is_paced = is_small;
+    request->file->changes++;
+    if (is_small && pace_write_begins(&connection->pace, weir_now(connection->shard->loop))) {
         shard_look_at(connection->shard, connection->pace.until_ns);
     }
 }
@@ -164,7 +166,9 @@ static void is_back_from_there(struct request *request)
 {
     struct connection *connection = request->connection;
     request->is_elsewhere = false;
-    if (pace_write_ends(&connection->pace, weir_now(connection->shard->loop))) {
+    request->file->changes--;
+    if (request->is_paced &&
+        pace_write_ends(&connection->pace, weir_now(connection->shard->loop))) {
         shard_mark_ready(connection->shard, connection);
     }
 }
@@ -327,7 +331,9 @@ static uint32_t on_the_spot_max(const struct request *request)
 
 /* Which way is the quickest. What is little is copied on the spot, if that needs no device: from
  * the page cache, or to a file that is memory; writes to others cannot be tried, and are made there
- * only if somebody answers for it. Of much, one piece is moved by the ring or its workers while the
+ * only if somebody answers for it; and none that would overtake another, or wait for the lock that
+ * it holds: a client that comes back may not lose what it writes to what was under way when it
+ * left. Of much, one piece is moved by the ring or its workers while the
  * next is received, or sent, if there is a next. */
 static void choose_way(struct request *request)
 {
@@ -336,10 +342,11 @@ static void choose_way(struct request *request)
     uint32_t bytes = request->whole->issued + request->whole->unissued;
     bool is_little = bytes <= on_the_spot_max(request);
     bool is_trusted = file->opened.is_memory || (!is_read && file->export->inline_writes);
-    request->op.flags = WEIR_WHOLE | (is_little && is_trusted ? WEIR_IN_MEMORY : 0);
-    request->op.route = is_little && (is_read || is_trusted) ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
-    if (is_little && !is_read && !is_trusted && !file->export->direct) {
-        goes_elsewhere(request);
+    bool is_quick = is_little && (is_read || (is_trusted && file->changes == 0));
+    request->op.flags = WEIR_WHOLE | (is_quick && is_trusted ? WEIR_IN_MEMORY : 0);
+    request->op.route = is_quick ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
+    if (!is_read && !is_quick) {
+        goes_elsewhere(request, is_little && !is_trusted && !file->export->direct);
     }
 }
 
@@ -364,10 +371,12 @@ void request_start(struct request *request)
         choose_way(request);
         break;
     case NBD_CMD_TRIM:
+        goes_elsewhere(request, false);
         weir_op_fallocate(&request->op, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                           request->offset, request->length);
         break;
     case NBD_CMD_WRITE_ZEROES:
+        goes_elsewhere(request, false);
         weir_op_fallocate(
             &request->op, fd,
             (request->flags & NBD_CMD_FLAG_NO_HOLE ? FALLOC_FL_ZERO_RANGE : FALLOC_FL_PUNCH_HOLE) |

@@ -35,7 +35,8 @@ struct request {
 
     bool is_stream;    /* of the whole: the pieces of a READ go out in order, as one; no other
                         * request of the connection is live */
-    bool is_elsewhere; /* a small WRITE that is made by another thread: pace */
+    bool is_elsewhere; /* a change that another thread makes: the file's */
+    bool is_paced;     /* a small one: pace */
     uint32_t turn;     /* of the shard's, in which it was begun */
     uint32_t holds;    /* its own until its reply is sent, and one of each further piece */
     uint32_t open;     /* of the whole: pieces that are not back */
