@@ -148,7 +148,7 @@ void weir_epoll_close(struct weir_backend *backend, bool forked)
         return;
     }
     if (epoll->blocks_sigpipe) {
-        weir_sigpipe_unblock();
+        weir_sigpipe_unblock(true);
     }
     munmap(epoll, epoll->size);
 }

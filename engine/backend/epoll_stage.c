@@ -25,13 +25,6 @@ _Static_assert(WEIR_KIND_SEND == WEIR_KIND_RECV + 1 && WEIR_KIND_RECVMSG == WEIR
                    WEIR_KIND_SENDMSG == WEIR_KIND_RECV + 3,
                "is_message() is a range");
 
-static bool caller_polls(const struct weir_op *op)
-{
-    return is_message(op)
-               ? op->arg.io.flags & MSG_DONTWAIT
-               : weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE && op->rw_flags & RWF_NOWAIT;
-}
-
 static enum weir_side side_of(const struct weir_op *op)
 {
     return weir_kind_traits(op->kind) & WEIR_KIND_READS ? WEIR_SIDE_IN : WEIR_SIDE_OUT;
@@ -121,7 +114,7 @@ static __attribute__((noinline)) enum weir_attempt judge(const struct weir_op *o
     if (op->kind == WEIR_KIND_CONNECT) { /* EAGAIN is a full backlog, which no event tells of */
         return r == -EINPROGRESS || r == -EALREADY ? WEIR_ATTEMPT_WAITS : WEIR_ATTEMPT_DONE;
     }
-    if (r == -EAGAIN && !caller_polls(op)) {
+    if (r == -EAGAIN && !weir_op_caller_polls(op)) {
         return WEIR_ATTEMPT_WAITS;
     }
     return r == -EOPNOTSUPP && !is_message(op) && op->rw_flags == 0 ? WEIR_ATTEMPT_CANNOT
@@ -240,7 +233,7 @@ static enum weir_staged stage_without_try(struct weir_epoll *epoll, struct weir_
 /* Whether an op is tried though its watch is dry or others wait there. */
 static bool may_pass(const struct weir_op *op)
 {
-    return caller_polls(op) || (is_message(op) && op->arg.io.flags & MSG_OTHER_QUEUE);
+    return weir_op_caller_polls(op) || (is_message(op) && op->arg.io.flags & MSG_OTHER_QUEUE);
 }
 
 static __attribute__((noinline)) enum weir_staged stage_unfinished(struct weir_epoll *epoll,
@@ -301,13 +294,13 @@ static enum weir_staged stage_file(struct weir_epoll *epoll, struct weir_watch *
     /* With route INLINE the loop has tried. */
     bool may_try = side_of(op) == WEIR_SIDE_IN && op->route == WEIR_ROUTE_AUTO && repeatable &&
                    !(watch->flags & no_try);
-    if (!may_try && !caller_polls(op)) {
+    if (!may_try && !weir_op_caller_polls(op)) {
         return WEIR_NOT_HERE;
     }
     struct weir_counters *counters = epoll->base.counters;
     counters->inline_tries++;
     int64_t r = weir_op_perform(op, WEIR_HOW_TRY, epoll->base.write_flags);
-    if (caller_polls(op) || (r != -EAGAIN && r != -EOPNOTSUPP)) {
+    if (weir_op_caller_polls(op) || (r != -EAGAIN && r != -EOPNOTSUPP)) {
         counters->inline_done += r >= 0;
         return finish(epoll, op, r);
     }
@@ -356,19 +349,6 @@ static enum weir_staged stage_transfer(struct weir_epoll *epoll, struct weir_op 
     return watch->flags & WEIR_WATCH_FILE ? WEIR_NOT_HERE : stage_tried(epoll, watch, op);
 }
 
-static bool is_pipe(int fd)
-{
-    struct stat file;
-    return fstat(fd, &file) == 0 && S_ISFIFO(file.st_mode);
-}
-
-/* Whether the flags of splice(2) and of the fd keep the call from waiting at this end. */
-static bool splices_at_once(int fd)
-{
-    struct stat file;
-    return fstat(fd, &file) == 0 && S_ISSOCK(file.st_mode) && fcntl(fd, F_GETFL) & O_NONBLOCK;
-}
-
 /* Either end may be the one that is not ready: the one that is not is waited for, so that whoever
  * makes the call does not wait. */
 static enum weir_staged stage_splice(struct weir_epoll *epoll, struct weir_op *op)
@@ -379,17 +359,14 @@ static enum weir_staged stage_splice(struct weir_epoll *epoll, struct weir_op *o
     if (can_read < 0 || can_write < 0) {
         return finish(epoll, op, can_read < 0 ? can_read : can_write);
     }
-    if (can_read == 0 || can_write == 0) {
+    bool waits = can_read == 0 || can_write == 0;
+    if (waits && !weir_op_caller_polls(op)) {
         op->retry = WEIR_RETRY_POLL;
         op->attempts = (uint8_t)((op->attempts & ~1) | (can_read == 0));
         return wait_to_know(epoll, op);
     }
-    bool in_pipe = is_pipe(in);
-    bool out_pipe = is_pipe(op->fd);
-    bool at_once =
-        (in_pipe && (out_pipe || splices_at_once(op->fd))) || (out_pipe && splices_at_once(in));
-    return at_once ? finish(epoll, op, weir_op_perform(op, WEIR_HOW_TRY, 0))
-                   : weir_epoll_let_go(epoll, op);
+    int64_t r = waits ? -EAGAIN : weir_op_perform(op, WEIR_HOW_TRY, 0);
+    return r == -EOPNOTSUPP ? weir_epoll_let_go(epoll, op) : finish(epoll, op, r);
 }
 
 /* Whether close(2) does not wait: not for a peer (SO_LINGER), a device or a file system. */

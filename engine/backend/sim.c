@@ -127,24 +127,25 @@ static enum weir_staged stage(struct weir_backend *backend, struct weir_op *op)
     return WEIR_TAKEN;
 }
 
-/* For the route INLINE: what is there already. */
+/* For the route INLINE: what is there already. What is refused, and what a fault may meet on its
+ * way, is not for a try. */
 static int64_t attempt(struct weir_backend *backend, const struct weir_op *op)
 {
     struct weir_sim *sim = weir_sim_loop_of(backend)->sim;
     struct weir_sim_try attempt = {0};
     if (backend->dead || sim->plan.fault_count > 0) {
-        return -EAGAIN; /* faults meet an op on its way */
+        return -EOPNOTSUPP;
     }
     int64_t r = weir_sim_try_begin(sim, op, &attempt);
     bool reads = weir_kind_traits(op->kind) & WEIR_KIND_READS;
-    bool may_be_cold =
-        attempt.file && attempt.file->inode && reads && !(op->flags & WEIR_IN_MEMORY);
+    bool on_disk = (attempt.file && attempt.file->inode) || (attempt.file2 && attempt.file2->inode);
+    bool may_be_cold = on_disk && reads && !(op->flags & WEIR_IN_MEMORY);
     bool is_cold = may_be_cold && weir_sim_roll(sim, WEIR_SIM_DIE_TIME) & 1;
     if (r < 0 || is_cold) {
         weir_sim_try_end(sim, &attempt);
-        return -EAGAIN;
+        return r < 0 ? -EOPNOTSUPP : -EAGAIN;
     }
-    if (attempt.file && attempt.file->stream && !reads) {
+    if (attempt.file && attempt.file->stream && (!reads || op->kind == WEIR_KIND_SPLICE)) {
         attempt.way_ns = weir_sim_draw(sim, WEIR_SIM_DIE_TIME, &sim->plan.network);
     }
     r = weir_sim_perform(sim, op, &attempt);

@@ -226,13 +226,9 @@ static int64_t move(struct weir_sim *sim, const struct weir_op *op, struct weir_
     if (file->kind == WEIR_SIM_FILE_DISK) {
         return move_on_disk(sim, op, attempt, &transfer);
     }
-    int64_t moved =
-        reads ? weir_sim_stream_read(sim, attempt, transfer.iov, transfer.count, transfer.length)
-              : weir_sim_stream_write(sim, attempt, transfer.iov, transfer.count, transfer.length);
-    if (op->rw_flags & RWF_NOWAIT) {
-        attempt->waits = NULL;
-    }
-    return moved;
+    return reads
+               ? weir_sim_stream_read(sim, attempt, transfer.iov, transfer.count, transfer.length)
+               : weir_sim_stream_write(sim, attempt, transfer.iov, transfer.count, transfer.length);
 }
 
 /* --- files ------------------------------------------------------------------------------------ */

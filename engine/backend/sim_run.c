@@ -97,7 +97,7 @@ static bool minds_being_asked(const struct weir_sim_run *run)
 static void try_it(struct weir_sim *sim, struct weir_sim_run *run)
 {
     int64_t result = weir_sim_perform(sim, run->op, &run->attempt);
-    struct weir_sim_file *waits = run->attempt.waits;
+    struct weir_sim_file *waits = weir_op_caller_polls(run->op) ? NULL : run->attempt.waits;
     if (result != -EAGAIN || !waits) {
         weir_sim_finish(run, result);
         return;

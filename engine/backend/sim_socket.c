@@ -212,12 +212,7 @@ int64_t weir_sim_message(struct weir_sim *sim, const struct weir_op *op,
     if (op->arg.io.flags & MSG_OOB) {
         return reads ? -EINVAL : -EOPNOTSUPP;
     }
-    int64_t moved =
-        reads ? receive(sim, op, attempt, &message) : send_message(sim, attempt, &message);
-    if (op->arg.io.flags & MSG_DONTWAIT) {
-        attempt->waits = NULL;
-    }
-    return moved;
+    return reads ? receive(sim, op, attempt, &message) : send_message(sim, attempt, &message);
 }
 
 /* --- sockets ---------------------------------------------------------------------------------- */

@@ -351,9 +351,12 @@ int64_t weir_stream_receive(struct weir_stream *stream, uint64_t now_ns, const s
     return (int64_t)moved;
 }
 
-/* When something arrives that is sent now, after what was sent before. */
+/* When something arrives that is sent now, after what was sent before: in a pipe at once. */
 static uint64_t arrival(struct weir_stream *target, const struct weir_when *when, uint64_t bytes)
 {
+    if (target->role != WEIR_STREAM_SOCKET) {
+        return when->now_ns;
+    }
     uint64_t at_ns = when->now_ns + when->way_ns;
     at_ns = at_ns > target->line_ns ? at_ns : target->line_ns;
     if (when->way_ns > 0) {

@@ -284,7 +284,7 @@ static void unblock_sigpipe(struct weir_uring *uring)
 {
     if (uring->blocks_sigpipe) {
         uring->blocks_sigpipe = false;
-        weir_sigpipe_unblock();
+        weir_sigpipe_unblock(true);
     }
 }
 

@@ -53,13 +53,13 @@ void weir_sigpipe_block(void)
     }
 }
 
-void weir_sigpipe_unblock(void)
+void weir_sigpipe_unblock(bool raised)
 {
     sigset_t set = only_sigpipe();
     if (--blocked.count > 0 || !blocked.ours) {
         return;
     }
-    while (sigtimedwait(&set, NULL, &(struct timespec){0}) > 0) {
+    while (raised && sigtimedwait(&set, NULL, &(struct timespec){0}) > 0) {
         /* one that a write of ours raised must not arrive now */
     }
     pthread_sigmask(SIG_UNBLOCK, &set, NULL);

@@ -6,6 +6,7 @@
 #ifndef WEIR_ENGINE_SIGPIPE_H
 #define WEIR_ENGINE_SIGPIPE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* Finds out by trial: RWF_NOSIGNAL, or 0 where the kernel does not have it. 0 or -errno. */
@@ -14,8 +15,8 @@ int weir_sigpipe_probe(uint32_t *ret_write_flags);
 /* Blocks it in the calling thread. Calls are counted: each needs its weir_sigpipe_unblock(). */
 void weir_sigpipe_block(void);
 
-/* In the same thread. The last one gives the signal back as the first block found it; one that a
- * write raised meanwhile does not arrive. */
-void weir_sigpipe_unblock(void);
+/* In the same thread. The last one gives the signal back as the first block found it; raised: by a
+ * write of ours meanwhile, as far as is known, and it does not arrive. */
+void weir_sigpipe_unblock(bool raised);
 
 #endif

@@ -34,9 +34,6 @@ static bool is_special(const struct weir_op *op)
            weir_kind_traits(op->kind) & WEIR_KIND_OWN_FD;
 }
 
-/* Kinds that may be tried. */
-#define TRY_KINDS (WEIR_TRANSFER_KINDS & ~(1ULL << WEIR_KIND_SPLICE))
-
 static bool is_receive(const struct weir_op *op)
 {
     return op->kind == WEIR_KIND_RECV || op->kind == WEIR_KIND_RECVMSG;
@@ -45,13 +42,13 @@ static bool is_receive(const struct weir_op *op)
 static bool may_try(const struct weir_op *op)
 {
     bool all = is_receive(op) && op->arg.io.flags & MSG_WAITALL; /* a part is not what is wanted */
-    return TRY_KINDS >> op->kind & 1 && !all;
+    return weir_op_is_transfer(op) && !all;
 }
 
 static bool attempt(struct weir_loop *loop, struct weir_op *op)
 {
     op->result = loop->backend->table->attempt(loop->backend, op);
-    return op->result != -EAGAIN && op->result != -EOPNOTSUPP;
+    return op->result != -EOPNOTSUPP && (op->result != -EAGAIN || weir_op_caller_polls(op));
 }
 
 /* A try that does not block. False: it would, or the turn has tried enough. */

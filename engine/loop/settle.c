@@ -18,24 +18,6 @@
 #define LATER_NS 1000000ULL /* first pause before trying again, doubled up to */
 #define LATER_DOUBLINGS 6   /* 64 ms */
 
-static bool caller_polls(const struct weir_op *op)
-{
-    switch (op->kind) {
-    case WEIR_KIND_READ:
-    case WEIR_KIND_WRITE:
-    case WEIR_KIND_READV:
-    case WEIR_KIND_WRITEV:
-        return op->rw_flags & RWF_NOWAIT;
-    case WEIR_KIND_RECV:
-    case WEIR_KIND_SEND:
-    case WEIR_KIND_RECVMSG:
-    case WEIR_KIND_SENDMSG:
-        return op->arg.io.flags & MSG_DONTWAIT;
-    default:
-        return false;
-    }
-}
-
 /* In a world of the backend's own a file is as good to poll as any other. */
 static bool on_file(const struct weir_loop *loop, const struct weir_op *op)
 {
@@ -133,7 +115,7 @@ static enum weir_settled settle_error(struct weir_loop *loop, struct weir_op *op
 {
     int64_t error = -*result;
     bool interrupted = error == EINTR || (error >= RESTART_FIRST && error <= RESTART_LAST);
-    bool again = (error == EAGAIN && !caller_polls(op) && op->kind != WEIR_KIND_CLOSE) ||
+    bool again = (error == EAGAIN && !weir_op_caller_polls(op) && op->kind != WEIR_KIND_CLOSE) ||
                  (error == EALREADY && op->kind == WEIR_KIND_CONNECT);
 
     if (interrupted && op->kind == WEIR_KIND_CLOSE) {

@@ -10,7 +10,8 @@
 static bool flags_fit(const struct weir_op *op)
 {
     bool whole = weir_kind_traits(op->kind) & WEIR_KIND_MAY_WHOLE;
-    bool moves = op->kind >= WEIR_KIND_READ && op->kind <= WEIR_KIND_WRITEV;
+    bool moves = (op->kind >= WEIR_KIND_READ && op->kind <= WEIR_KIND_WRITEV) ||
+                 op->kind == WEIR_KIND_SPLICE;
     uint32_t known = (whole ? WEIR_WHOLE : 0) | (moves ? WEIR_IN_MEMORY : 0) |
                      (op->kind == WEIR_KIND_CALL ? WEIR_SHORT | WEIR_OR_RUN : 0) |
                      (weir_op_is_timer(op) ? 0 : WEIR_OR_WAIT | WEIR_OR_REFUSE);

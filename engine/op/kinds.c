@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* kinds.c: the table of kinds, and the arithmetic of transfers that are continued. */
 #include <engine/op/op.h>
+#include <fcntl.h>
+#include <sys/socket.h>
 
 #define FD2 WEIR_KIND_HAS_FD2
 #define LATE WEIR_KIND_LATE_FD
@@ -70,6 +72,26 @@ const uint32_t weir_kind_traits_table[WEIR_KIND_COUNT] = {
 const char *weir_kind_name(unsigned kind)
 {
     return kind < WEIR_KIND_COUNT ? names[kind] : NULL;
+}
+
+bool weir_op_caller_polls(const struct weir_op *op)
+{
+    switch (op->kind) {
+    case WEIR_KIND_READ:
+    case WEIR_KIND_WRITE:
+    case WEIR_KIND_READV:
+    case WEIR_KIND_WRITEV:
+        return op->rw_flags & RWF_NOWAIT;
+    case WEIR_KIND_RECV:
+    case WEIR_KIND_SEND:
+    case WEIR_KIND_RECVMSG:
+    case WEIR_KIND_SENDMSG:
+        return op->arg.io.flags & MSG_DONTWAIT;
+    case WEIR_KIND_SPLICE:
+        return op->arg.io.flags & SPLICE_F_NONBLOCK;
+    default:
+        return false;
+    }
 }
 
 static uint64_t clamped(uint64_t value, uint64_t most)

@@ -310,6 +310,9 @@ static inline int weir_op_fd2(const struct weir_op *op)
     return op->kind == WEIR_KIND_SPLICE ? op->arg.io.fd2 : op->arg.path.fd2;
 }
 
+/* Whether its caller wants EAGAIN where it would wait. */
+bool weir_op_caller_polls(const struct weir_op *op);
+
 /* Bytes an op wants to move: 0 where the kind moves none or does not say. */
 uint64_t weir_op_bytes(const struct weir_op *op);
 

@@ -231,15 +231,48 @@ static int64_t call_splice(const struct weir_op *op, unsigned flags)
                          op->arg.io.flags | flags));
 }
 
+/* 0: splice(2) with SPLICE_F_NONBLOCK does not wait at this end; -EAGAIN: it would; -EOPNOTSUPP: it
+ * might. For pipes the flag is enough; not for a file, which waits for its device, nor for a socket
+ * that blocks: TCP waits there for its first bytes, and before Linux 6.5 all do for room
+ * (tcp_splice_read() in net/ipv4/tcp.c, splice_to_socket() in fs/splice.c). */
+static int64_t judge_end(int fd, bool is_source)
+{
+    struct stat file;
+    if (fstat(fd, &file) < 0) {
+        return -errno;
+    }
+    if (S_ISFIFO(file.st_mode) || (S_ISSOCK(file.st_mode) && fcntl(fd, F_GETFL) & O_NONBLOCK)) {
+        return 0;
+    }
+    struct pollfd entry = {.fd = fd, .events = POLLIN};
+    if (!S_ISSOCK(file.st_mode) || !is_source) {
+        return -EOPNOTSUPP;
+    }
+    return poll(&entry, 1, 0) > 0 ? 0 : -EAGAIN;
+}
+
+static int64_t judge_splice(const struct weir_op *op)
+{
+    int64_t r = op->flags & WEIR_IN_MEMORY ? 0 : judge_end(op->arg.io.fd2, true);
+    return r < 0 || op->flags & WEIR_IN_MEMORY ? r : judge_end(op->fd, false);
+}
+
 /* Nothing says to splice(2) that it is not to raise SIGPIPE. */
 static int64_t splice_quietly(const struct weir_op *op, enum weir_how how)
 {
     if (how == WEIR_HOW_BLOCK) {
         return call_splice(op, 0); /* a worker has all signals blocked */
     }
+    int64_t r = judge_splice(op);
+    if (r < 0) {
+        return r;
+    }
+    if (op->arg.io.offset != WEIR_CURRENT) { /* into a file */
+        return call_splice(op, SPLICE_F_NONBLOCK);
+    }
     weir_sigpipe_block();
-    int64_t r = call_splice(op, SPLICE_F_NONBLOCK);
-    weir_sigpipe_unblock();
+    r = call_splice(op, SPLICE_F_NONBLOCK);
+    weir_sigpipe_unblock(r == -EPIPE);
     return r;
 }
 

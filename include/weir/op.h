@@ -13,9 +13,9 @@
  * consumed (0 again at the last callback). Filling an op that is live is the caller's error.
  *
  * Results. op->result is >= 0 or a negative errno. -EINTR never surfaces; -EAGAIN only where the
- * caller set RWF_NOWAIT or MSG_DONTWAIT; -ECANCELED after a cancel or close that won, -ETIME after
- * a deadline that won; an op that succeeded before either keeps its success. Otherwise the errors
- * are those of the system call of the kind's name, and -EOPNOTSUPP where the running kernel cannot
+ * caller set RWF_NOWAIT, MSG_DONTWAIT or SPLICE_F_NONBLOCK; -ECANCELED after a cancel or close that
+ * won, -ETIME after a deadline that won; an op that succeeded before either keeps its success.
+ * Otherwise the errors are those of the system call of the kind's name, and -EOPNOTSUPP where the running kernel cannot
  * carry the kind out; with epoll also -ENOMEM and -ENOSPC (fs.epoll.max_user_watches), where the
  * kernel has no room to watch the fd of an op that waits. No op raises SIGPIPE. Transfers are at
  * most 0x7ffff000 bytes and IOV_MAX buffers, longer ones are cut to that (short), never wrapped;
@@ -104,11 +104,13 @@ enum weir_op_flags {
     WEIR_OR_REFUSE = 1u << 3,
     WEIR_OR_RUN = 1u << 4,
     /*
-     * READ, WRITE and their vectors: the fd's file is memory (tmpfs, memfd_create(2)), so moving
-     * its bytes waits for no device, if its pages are not swapped out. Such files answer
+     * READ, WRITE and their vectors, SPLICE: the fd's file is memory (tmpfs, memfd_create(2)), so
+     * moving its bytes waits for no device, if its pages are not swapped out. Such files answer
      * EOPNOTSUPP to RWF_NOWAIT, and io_uring sends each write to one of its threads; with the route
      * INLINE and this flag they are read and written on the spot all the same. Of a file that is
-     * not memory it makes the loop wait for the device; of a pipe or a socket, for its peer. For
+     * not memory it makes the loop wait for the device; of a pipe or a socket, for its peer. A
+     * SPLICE is not looked at then: what is said of the one end holds for the other as well, but
+     * for pipes and for unix sockets that are read from, which never wait (SPLICE_F_NONBLOCK). For
      * others -EINVAL.
      */
     WEIR_IN_MEMORY = 1u << 5,
@@ -122,8 +124,9 @@ enum weir_route {
     /* First a try on the spot, in the turn, that does not block (RWF_NOWAIT, MSG_DONTWAIT): the
      * quickest way for files that are in the page cache, at the price of the turn's time. What
      * would block goes on as with AUTO. At most WEIR_INLINE_MAX tries a turn. For READ, WRITE,
-     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG, receives with MSG_WAITALL excepted; others go
-     * as with AUTO.
+     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG, receives with MSG_WAITALL excepted; SPLICE from
+     * a pipe or a socket to a pipe or a socket that is O_NONBLOCK, or with WEIR_IN_MEMORY; others
+     * go as with AUTO.
      *
      * In a loop that spins (weir_options.spin_ns_max) a receive, but for one with MSG_DONTWAIT, is
      * not tried at first but all the while that turns spin, by a system call each time, so that
@@ -352,7 +355,9 @@ WEIR_API void weir_op_shutdown(struct weir_op *op, int fd, int how);
 /* Waits once for poll(2) events. A regular file is ready at once. result: the ready events, > 0. */
 WEIR_API void weir_op_poll(struct weir_op *op, int fd, unsigned events);
 /* splice(2), flags SPLICE_F_*; offsets WEIR_CURRENT for pipes and files' own positions. result:
- * bytes. */
+ * bytes. With SPLICE_F_NONBLOCK -EAGAIN where a pipe or a socket would be waited for; a TCP socket
+ * without O_NONBLOCK is waited for all the same on io_uring, unless the route is INLINE (splice(2)).
+ */
 WEIR_API void weir_op_splice(struct weir_op *op, int fd_in, uint64_t offset_in, int fd_out,
                              uint64_t offset_out, uint64_t length, unsigned flags);
 

@@ -33,6 +33,7 @@ extern const struct seam_group offload_gate_group;
 extern const struct seam_group offload_limits_group;
 extern const struct seam_group on_the_spot_group;
 extern const struct seam_group parked_group;
+extern const struct seam_group splices_group;
 extern const struct seam_group poll_group;
 extern const struct seam_group post_group;
 extern const struct seam_group posted_group;
@@ -67,6 +68,7 @@ const struct seam_group *const seam_groups[] = {
     &nonblock_group,
     &races_group,
     &parked_group,
+    &splices_group,
     &poll_group,
     &cancel_group,
     &deadline_group,

@@ -100,7 +100,9 @@ SEAM_TEST(a_broken_pipe_is_EPIPE_and_raises_no_signal_by_any_route)
     for (size_t i = 0; i < SEAM_COUNT(routes); i++) {
         struct seam_pair pipe = seam_pipe(0);
         struct seam_pair sockets = seam_socketpair(SOCK_STREAM);
+        struct seam_pair source = seam_pipe(0);
         struct tracked op = {.op.route = routes[i]};
+        seam_write(source.out, "x", 1);
         close(pipe.in);
         close(sockets.in);
         weir_op_write(&op.op, pipe.out, "x", 1, WEIR_CURRENT);
@@ -109,6 +111,9 @@ SEAM_TEST(a_broken_pipe_is_EPIPE_and_raises_no_signal_by_any_route)
         expect_equal(seam_carry_out(loop, &op), -EPIPE);
         weir_op_send(&op.op, sockets.out, "x", 1, 0);
         expect_equal(seam_carry_out(loop, &op), -EPIPE);
+        weir_op_splice(&op.op, source.in, WEIR_CURRENT, pipe.out, WEIR_CURRENT, 1, 0);
+        expect_equal(seam_carry_out(loop, &op), -EPIPE);
+        seam_pair_close(&source);
         close(pipe.out);
         close(sockets.out);
     }

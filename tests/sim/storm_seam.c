@@ -52,7 +52,7 @@ static int64_t watch_attempt(struct weir_backend *backend, const struct weir_op 
     posts_move_first(storm_current);
     judge_stage(item);
     int64_t result = storm_current->real->attempt(backend, op);
-    if (result != -EAGAIN && result != -EOPNOTSUPP) {
+    if (result != -EOPNOTSUPP && (result != -EAGAIN || item->may_again)) {
         item->came = CAME_AT_ONCE;
         item->brought = result;
     }

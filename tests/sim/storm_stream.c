@@ -173,8 +173,10 @@ static void fill_odd(struct item *item)
     } else if (pipe && item->reads && storm_random(storm, 2) == 0) {
         item->length = 1 + storm_random(storm, 3000);
         item->from = stream->way[0].sent;
+        item->may_again = storm_chance(storm, CHANCE_NOWAIT);
         stream->way[0].readers++;
-        weir_op_splice(&item->op, fd, WEIR_CURRENT, storm->null, WEIR_CURRENT, item->length, 0);
+        weir_op_splice(&item->op, fd, WEIR_CURRENT, storm->null, WEIR_CURRENT, item->length,
+                       item->may_again ? SPLICE_F_NONBLOCK : 0);
         return;
     } else {
         weir_op_poll(&item->op, fd, item->reads ? POLLIN : POLLOUT);
