@@ -95,6 +95,11 @@ static void shake_hands(void)
     lone_forget_answers();
 }
 
+static int open_pipe(const struct shard *shard, int ret_fds[2])
+{
+    return weir_sim_pipe(shard->options.loop.sim.world, ret_fds, 0);
+}
+
 void lone_open(const struct weir_sim_fault *faults, uint32_t fault_count, bool is_memory)
 {
     const struct weir_sim_plan plan = {.memory_bytes = 64 << 20,
@@ -112,6 +117,7 @@ void lone_open(const struct weir_sim_fault *faults, uint32_t fault_count, bool i
         .exports = &lone.disk,
         .export_count = 1,
         .handshake_ns = WEIR_S,
+        .open_pipe = open_pipe,
         .gone = on_gone,
     };
     assert_int_equal(weir_loop_open(&loop, &lone.loop), 0);
@@ -130,15 +136,27 @@ void lone_open(const struct weir_sim_fault *faults, uint32_t fault_count, bool i
     shake_hands();
 }
 
-void lone_close(void)
+void lone_leave(void)
 {
     struct weir_op close = {0};
     weir_op_close(&close, lone.fd);
     carry_out(&close);
+    lone.fd = -1;
     lone_run(WEIR_S);
     assert_true(lone.is_gone);
+}
+
+void lone_close(void)
+{
+    if (lone.fd >= 0) {
+        lone_leave();
+    }
     assert_int_equal(lone.connection.pace.writes, 0);
+    assert_int_equal(lone.shard.files[0].changes, 0);
     lone.shard.files[0].opened.fd = -1; /* the world's, and gone with it */
+    for (uint32_t i = 0; i < PIPES; i++) {
+        lone.shard.pipes[i].fds[0] = lone.shard.pipes[i].fds[1] = -1;
+    }
     assert_int_equal(shard_close(&lone.shard, WEIR_S, NULL), 0);
     assert_int_equal(weir_loop_close(lone.loop, WEIR_S, NULL), 0);
     assert_int_equal(weir_sim_close(lone.world), 0);

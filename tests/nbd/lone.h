@@ -29,6 +29,9 @@ extern struct lone lone;
 /* Connected, its handshake over. What of lone.disk was set before holds, until the world is closed.
  */
 void lone_open(const struct weir_sim_fault *faults, uint32_t fault_count, bool is_memory);
+/* The client hangs up, and is gone. */
+void lone_leave(void);
+/* The same first, if it is still there. */
 void lone_close(void);
 
 /* Turns both loops for so long, in the world's time. */

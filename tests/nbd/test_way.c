@@ -5,7 +5,6 @@
 #include "unit.h"
 
 #define LITTLE (16u << 10)
-#define INTO_MEMORY (32u << 10)
 #define MUCH BUFFER_PIECE
 
 static unsigned char bytes[2 * (NBD_REQUEST_BYTES + MUCH + 1)];
@@ -39,31 +38,22 @@ static uint64_t writes_made_at_once(uint32_t count, uint32_t length)
     return made_at_once(end, count * NBD_SIMPLE_REPLY_BYTES);
 }
 
-static void writes_to_memory_are_made_at_once_up_to_32k(void **state)
+static void writes_to_memory_are_made_at_once(void **state)
 {
     (void)state;
     lone_open(NULL, 0, true);
-    assert_int_equal(writes_made_at_once(2, INTO_MEMORY), 2);
-    assert_int_equal(writes_made_at_once(2, INTO_MEMORY + 1), 0);
+    assert_int_equal(writes_made_at_once(2, COPIED_INTO_MEMORY_MAX), 2);
     lone_close();
 }
 
-static void and_to_a_piece_if_there_is_nothing_else_to_do(void **state)
+/* To an export of O_DIRECT none is spliced. */
+static void up_to_64k_where_more_is_not_spliced(void **state)
 {
     (void)state;
+    lone.disk.direct = true;
     lone_open(NULL, 0, true);
-    assert_int_equal(writes_made_at_once(1, MUCH), 1);
-    assert_int_equal(writes_made_at_once(1, MUCH + 1), 0);
-    lone_close();
-}
-
-static void a_piece_of_more_is_not(void **state)
-{
-    (void)state;
-    lone_open(NULL, 0, true);
-    ask(0, NBD_CMD_WRITE, 0, MUCH + 1);
-    assert_int_equal(made_at_once(NBD_REQUEST_BYTES + MUCH, 0), 0);
-    assert_int_equal(made_at_once(1, NBD_SIMPLE_REPLY_BYTES), 0);
+    assert_int_equal(writes_made_at_once(2, COPIED_INTO_MEMORY_MAX), 2);
+    assert_int_equal(writes_made_at_once(1, COPIED_INTO_MEMORY_MAX + 1), 0);
     lone_close();
 }
 
@@ -93,35 +83,51 @@ static uint64_t tries(void)
     return counters.inline_tries;
 }
 
-/* While a change of that kind is under way, and when it is back. */
-static void no_write_overtakes(uint16_t type, enum weir_kind kind, bool is_trusted)
+/* While a change of that kind is under way it is its client's own; and when it is back. */
+static void is_counted(uint16_t type, enum weir_kind kind, bool is_trusted)
 {
     const struct weir_sim_fault slow = {.what = WEIR_SIM_DELAY,
                                         .kinds = 1ULL << kind,
                                         .nth = 1,
                                         .count = 1,
                                         .delay = {50 * WEIR_MS, 50 * WEIR_MS}};
+    lone.disk.direct = true; /* or it would be spliced */
     lone.disk.inline_writes = is_trusted;
     lone_open(&slow, 1, !is_trusted);
-    lone_say(bytes, ask(ask(0, type, 0, MUCH), NBD_CMD_WRITE, 1, 1));
+    lone_say(bytes, ask(0, type, 0, MUCH));
     lone_run(10 * WEIR_MS);
-    assert_int_equal(tries(), 0);
+    assert_int_equal(lone.connection.changes, 1);
+    assert_int_equal(lone.shard.files[0].changes, 1);
     lone_run(100 * WEIR_MS);
-    assert_int_equal(lone.in_end, 2 * NBD_SIMPLE_REPLY_BYTES);
-    lone_say(bytes, ask(0, NBD_CMD_WRITE, 2, 1));
-    lone_run(100 * WEIR_MS);
-    assert_int_equal(tries(), 1);
-    assert_int_equal(lone.in_end, 3 * NBD_SIMPLE_REPLY_BYTES);
+    assert_int_equal(lone.in_end, NBD_SIMPLE_REPLY_BYTES);
+    assert_int_equal(lone.connection.changes, 0);
+    assert_int_equal(lone.shard.files[0].changes, 0);
     lone_close();
 }
 
-static void no_write_is_made_at_once_while_another_thread_changes_the_file(void **state)
+static void what_another_thread_changes_is_counted(void **state)
 {
     (void)state;
     for (int is_trusted = 0; is_trusted < 2; is_trusted++) {
-        no_write_overtakes(NBD_CMD_WRITE, WEIR_KIND_WRITE, is_trusted);
-        no_write_overtakes(NBD_CMD_TRIM, WEIR_KIND_FALLOCATE, is_trusted);
-        no_write_overtakes(NBD_CMD_WRITE_ZEROES, WEIR_KIND_FALLOCATE, is_trusted);
+        is_counted(NBD_CMD_WRITE, WEIR_KIND_WRITE, is_trusted);
+        is_counted(NBD_CMD_TRIM, WEIR_KIND_FALLOCATE, is_trusted);
+        is_counted(NBD_CMD_WRITE_ZEROES, WEIR_KIND_FALLOCATE, is_trusted);
+    }
+}
+
+static void no_write_is_made_at_once_while_that_is_another_clients(void **state)
+{
+    (void)state;
+    for (int is_trusted = 0; is_trusted < 2; is_trusted++) {
+        lone.disk.inline_writes = is_trusted;
+        lone_open(NULL, 0, !is_trusted);
+        lone.shard.files[0].changes++; /* a client's that is not this one */
+        uint64_t before = tries();
+        assert_int_equal(writes_made_at_once(2, 1), 0);
+        assert_int_equal(tries(), before);
+        lone.shard.files[0].changes--;
+        assert_int_equal(writes_made_at_once(2, 1), 2);
+        lone_close();
     }
 }
 
@@ -191,12 +197,12 @@ static void and_a_turn_later_if_it_could_not_be_made_at_once(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(writes_to_memory_are_made_at_once_up_to_32k),
-        cmocka_unit_test(and_to_a_piece_if_there_is_nothing_else_to_do),
-        cmocka_unit_test(a_piece_of_more_is_not),
+        cmocka_unit_test(writes_to_memory_are_made_at_once),
+        cmocka_unit_test(up_to_64k_where_more_is_not_spliced),
         cmocka_unit_test(to_another_file_none_is),
         cmocka_unit_test(but_where_somebody_answers_for_it_up_to_16k),
-        cmocka_unit_test(no_write_is_made_at_once_while_another_thread_changes_the_file),
+        cmocka_unit_test(what_another_thread_changes_is_counted),
+        cmocka_unit_test(no_write_is_made_at_once_while_that_is_another_clients),
         cmocka_unit_test(reads_are_up_to_16k),
         cmocka_unit_test(behind_a_reply_that_is_made_at_once),
         cmocka_unit_test(at_once_where_a_request_takes_longer),

@@ -137,12 +137,15 @@ static bool fill_receive(struct connection *connection)
         into = connection->in->bytes + connection->in_end;
         room = BUFFER_BYTES - connection->in_end;
     }
+    bool is_bulk = connection->intake.is_bulk && intake_is_between(connection);
+    uint32_t pending = connection_pending(connection);
+    if (is_bulk && pending < NBD_REQUEST_BYTES) { /* what follows it is for a pipe */
+        room = NBD_REQUEST_BYTES - pending;
+    }
     weir_op_recv(&connection->receiving, connection->fd, into, room, 0);
-    if (connection->shard->options.loop.spin_ns_max > 0) { /* then turns that spin try it */
+    if (is_bulk || connection->shard->options.loop.spin_ns_max > 0) { /* turns that spin try it */
         connection->receiving.route = WEIR_ROUTE_INLINE;
     }
-    connection->receiving.deadline_ns =
-        connection->phase == CONNECTION_TRANSMISSION ? 0 : connection->until_ns;
     return true;
 }
 
@@ -151,6 +154,12 @@ static void receive(struct connection *connection)
     struct weir_op *op = &connection->receiving;
     if (connection->is_receiving || connection->has_ended || connection->is_broken ||
         connection->is_ready || !wants_more(connection)) {
+        return;
+    }
+    op->route = WEIR_ROUTE_AUTO;
+    op->flags = 0;
+    op->deadline_ns = connection->phase == CONNECTION_TRANSMISSION ? 0 : connection->until_ns;
+    if (splicing_go(connection)) {
         return;
     }
     bool has_others = shard_has_others(connection->shard, connection);

@@ -40,6 +40,7 @@ enum {
 struct connection {
     struct shard *shard;
     int fd;
+    bool is_unix; /* its socket */
     enum connection_phase phase;
     struct connection *next, *previous; /* of the shard's */
     struct connection *next_ready, *next_starved;
@@ -70,6 +71,7 @@ struct connection {
     struct intake intake;
     struct carving carving; /* where requests and their data are made */
     uint32_t live;          /* requests, to the end of their replies */
+    uint32_t changes;       /* of the file's, those that are its own */
     struct weir_room room;
 
     /* sending */
@@ -117,6 +119,12 @@ void connection_tell(const struct connection *connection, const char *format, ..
 static inline const unsigned char *connection_bytes(const struct connection *connection)
 {
     return connection->in->bytes + connection->in_start;
+}
+
+/* Whether other threads change its file for other clients. */
+static inline bool connection_has_rivals(const struct connection *connection)
+{
+    return connection->file->changes > connection->changes;
 }
 
 static inline uint32_t connection_pending(const struct connection *connection)

@@ -81,24 +81,34 @@ static void add_payload(struct request *request, struct buffer *in, const unsign
     request->done += length;
 }
 
-/* More bytes. False: not now. */
+struct request *intake_piece(struct connection *connection)
+{
+    struct intake *intake = &connection->intake;
+    if (!intake->filling) {
+        intake->filling = next_piece(connection, intake->writing);
+    }
+    return intake->filling;
+}
+
+/* More bytes, that were received or are in a pipe. False: not now. */
 static bool fill(struct connection *connection)
 {
     struct intake *intake = &connection->intake;
-    struct request *whole = intake->writing;
-    if (!intake->filling) {
-        intake->filling = next_piece(connection, whole);
-    }
-    struct request *request = intake->filling;
+    struct request *whole = intake->writing, *request = intake_piece(connection);
     uint32_t there = connection_pending(connection);
-    if (!request || there == 0) {
+    if (!request || (there == 0 && !request->pipe)) {
         return false;
     }
     uint32_t wanted = request->length - request->done;
     uint32_t taken = there < wanted ? there : wanted;
-    add_payload(request, connection->in, connection_bytes(connection), taken);
-    connection->in_start += taken;
-    if (taken == wanted) {
+    if (taken > 0) {
+        add_payload(request, connection->in, connection_bytes(connection), taken);
+        connection->in_start += taken;
+    }
+    if (whole->is_spliced) { /* what comes next need not be received */
+        request_cut(request, request->done);
+    }
+    if (request->done == request->length) {
         intake->filling = NULL;
         intake->writing = whole->unissued > 0 ? whole : NULL;
         request_start(request);
@@ -223,6 +233,8 @@ static void begin(struct connection *connection, struct request *request,
     request->length = is_split ? piece_of(header->length) : header->length;
     request->issued = request->length;
     request->unissued = header->length - request->length;
+    intake->is_bulk = request->is_spliced =
+        header->type == NBD_CMD_WRITE && splicing_suits(connection, header->length);
     if (header->type == NBD_CMD_WRITE) {
         intake->writing = intake->filling = request;
     } else if (header->type == NBD_CMD_FLUSH) {

@@ -13,6 +13,9 @@ struct intake {
     struct request *writing;   /* a WRITE whose bytes are not all there */
     struct request *filling;   /* the piece of it that the next bytes belong to; NULL: a new one */
     struct request *blocked;   /* made, but the gate is full */
+    struct pipe *pipe;         /* that bytes are on their way into: splicing.h */
+    bool is_dry;               /* there were none */
+    bool is_bulk;              /* the last request was a WRITE that is spliced */
     uint32_t bytes;            /* of READs, begun since others had their turn */
     uint32_t discard;          /* bytes of a refused WRITE that are still to come */
     uint32_t rounds;           /* in a row that left something, as far as it counts */
@@ -22,6 +25,8 @@ struct intake {
 void intake_take(struct connection *connection);
 /* Whether it is something else than bytes that it waits for. */
 bool intake_waits(const struct connection *connection);
+/* The piece of the WRITE that the next bytes belong to. NULL: none now. */
+struct request *intake_piece(struct connection *connection);
 /* Whether it stands between two requests, all that was begun being whole. */
 bool intake_is_between(const struct connection *connection);
 /* Gives up what is not begun: nothing will be taken any more, or answered. */

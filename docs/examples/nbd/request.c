@@ -8,10 +8,8 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 
-/* Bytes that are moved in the turn, where the ring or a worker would do it as well; and of a WRITE
- * to a file that is memory, which the ring has made by a thread: to wake that takes as long. */
+/* Bytes that are moved in the turn, where the ring or a worker would do it as well. */
 #define ON_THE_SPOT_MAX (16u << 10)
-#define INTO_MEMORY_MAX (32u << 10)
 
 /* --- a request's life ------------------------------------------------------------------------- */
 
@@ -87,6 +85,14 @@ void request_release(struct request *request)
     shard_mark_ready(connection->shard, connection);
 }
 
+void request_cut(struct request *piece, uint32_t length)
+{
+    struct request *whole = piece->whole;
+    whole->issued -= piece->length - length;
+    whole->unissued += piece->length - length;
+    piece->length = length;
+}
+
 /* Of the whole: everything is done. */
 static void answer(struct request *whole)
 {
@@ -157,6 +163,7 @@ static void goes_elsewhere(struct request *request, bool is_small)
     request->is_elsewhere = true;
     request->is_paced = is_small;
     request->file->changes++;
+    connection->changes++;
     if (is_small && pace_write_begins(&connection->pace, weir_now(connection->shard->loop))) {
         shard_look_at(connection->shard, connection->pace.until_ns);
     }
@@ -167,6 +174,7 @@ static void is_back_from_there(struct request *request)
     struct connection *connection = request->connection;
     request->is_elsewhere = false;
     request->file->changes--;
+    connection->changes--;
     if (request->is_paced &&
         pace_write_ends(&connection->pace, weir_now(connection->shard->loop))) {
         shard_mark_ready(connection->shard, connection);
@@ -179,6 +187,10 @@ static void piece_is_back(struct request *request, int error)
     struct request *whole = request->whole;
     if (request->is_elsewhere) {
         is_back_from_there(request);
+    }
+    if (request->pipe) {
+        pipe_give_back(request->pipe, request->done);
+        request->pipe = NULL;
     }
     if (error < 0 && whole->error == 0) {
         whole->error = error;
@@ -279,8 +291,12 @@ static void on_back(struct weir_op *op)
     struct connection *connection = request->connection;
     connection->pace.is_slow |= connection->shard->turns - request->turn > 1;
     switch (request->type) {
-    case NBD_CMD_READ: /* short: somebody has made the file shorter than it was */
     case NBD_CMD_WRITE:
+        if (request->pipe) {
+            request->done -= (uint32_t)(result >= 0 ? (uint64_t)result : op->moved);
+        }
+        __attribute__((fallthrough));
+    case NBD_CMD_READ: /* short: somebody has made the file shorter than it was */
         result = result >= 0 && result < request->length ? -EIO : result;
         break;
     case NBD_CMD_TRIM: /* a wish */
@@ -305,7 +321,10 @@ static void on_back(struct weir_op *op)
 
 static void fill_write(struct request *request, int fd)
 {
-    if (request->data) {
+    if (request->pipe) {
+        weir_op_splice(&request->op, request->pipe->fds[0], WEIR_CURRENT, fd, request->offset,
+                       request->length, 0);
+    } else if (request->data) {
         weir_op_write(&request->op, fd, request->data, request->length, request->offset);
     } else if (request->iov_count == 1) {
         weir_op_write(&request->op, fd, request->iov[0].iov_base, request->length, request->offset);
@@ -314,35 +333,22 @@ static void fill_write(struct request *request, int fd)
     }
 }
 
-/* Whether nothing could be received of its client while it is made. */
-static bool is_alone(const struct request *request)
-{
-    const struct connection *connection = request->connection;
-    return connection->live == 1 && connection_pending(connection) == 0;
-}
-
-static uint32_t on_the_spot_max(const struct request *request)
-{
-    if (request->type == NBD_CMD_READ || !request->file->opened.is_memory) {
-        return ON_THE_SPOT_MAX;
-    }
-    return is_alone(request) ? BUFFER_PIECE : INTO_MEMORY_MAX;
-}
-
 /* Which way is the quickest. What is little is copied on the spot, if that needs no device: from
- * the page cache, or to a file that is memory; writes to others cannot be tried, and are made there
- * only if somebody answers for it; and none that would overtake another, or wait for the lock that
- * it holds: a client that comes back may not lose what it writes to what was under way when it
- * left. Of much, one piece is moved by the ring or its workers while the
- * next is received, or sent, if there is a next. */
+ * the page cache, or to a file that is memory, as what is spliced into one; writes to others cannot
+ * be tried, and are made there only if somebody answers for it. And none that would overtake
+ * another client's, or wait for the lock that it holds: a client that comes back may not lose what
+ * it writes to what was under way when it left. Of much, one piece is moved by the ring or its
+ * workers while the next is received, or sent, if there is a next. */
 static void choose_way(struct request *request)
 {
     const struct file *file = request->file;
-    bool is_read = request->type == NBD_CMD_READ;
+    bool is_read = request->type == NBD_CMD_READ, is_memory = file->opened.is_memory;
     uint32_t bytes = request->whole->issued + request->whole->unissued;
-    bool is_little = bytes <= on_the_spot_max(request);
-    bool is_trusted = file->opened.is_memory || (!is_read && file->export->inline_writes);
-    bool is_quick = is_little && (is_read || (is_trusted && file->changes == 0));
+    uint32_t little = !is_read && is_memory ? COPIED_INTO_MEMORY_MAX : ON_THE_SPOT_MAX;
+    bool is_little = bytes <= little || request->whole->is_spliced;
+    bool is_trusted = is_memory || (!is_read && file->export->inline_writes);
+    bool is_quick =
+        is_little && (is_read || (is_trusted && !connection_has_rivals(request->connection)));
     request->op.flags = WEIR_WHOLE | (is_quick && is_trusted ? WEIR_IN_MEMORY : 0);
     request->op.route = is_quick ? WEIR_ROUTE_INLINE : WEIR_ROUTE_AUTO;
     if (!is_read && !is_quick) {

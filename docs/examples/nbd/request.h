@@ -25,6 +25,7 @@ struct request {
     struct file *file;     /* while it is used: from the start of an op to its end, or a sync's */
     struct buffer *memory; /* that it stands in */
     struct buffer *payload[2]; /* that a WRITE's bytes stand in, where they were received */
+    struct pipe *pipe;         /* that they are in; NULL: they were received */
     struct sync_wait sync;
 
     uint16_t type; /* enum nbd_command */
@@ -35,6 +36,7 @@ struct request {
 
     bool is_stream;    /* of the whole: the pieces of a READ go out in order, as one; no other
                         * request of the connection is live */
+    bool is_spliced;   /* of the whole: a WRITE that need not be received */
     bool is_elsewhere; /* a change that another thread makes: the file's */
     bool is_paced;     /* a small one: pace */
     uint32_t turn;     /* of the shard's, in which it was begun */
@@ -45,7 +47,8 @@ struct request {
     uint32_t failures; /* of the whole: its export's, when what it has to make safe was written */
     int32_t error;     /* of the whole: -errno, the first; of a READ: of this piece */
 
-    uint32_t done; /* bytes of a WRITE that are here, of zeroes that are written; extents */
+    uint32_t
+        done; /* bytes of a WRITE that are here, or in the pipe still, of zeroes that are written; extents */
     uint32_t iov_count;
     struct iovec iov[2];      /* of a WRITE; of a reply the first is what is sent */
     unsigned char *data;      /* of a READ; the extents of a BLOCK_STATUS */
@@ -62,6 +65,9 @@ void request_start(struct request *request);             /* all but FLUSH */
 void request_flush(struct request *request);             /* FLUSH */
 void request_refuse(struct request *request, int error); /* no file has seen it */
 void request_fail(struct request *request, int error);   /* a piece that will never be started */
+
+/* What is left of a piece of a WRITE is for another one. */
+void request_cut(struct request *piece, uint32_t length);
 
 /* Its reply has been sent, or never will be. */
 void request_release(struct request *request);

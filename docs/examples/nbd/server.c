@@ -2,6 +2,7 @@
 #include "server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -104,10 +105,13 @@ static struct member *least_loaded(struct server *server)
 }
 
 /* What cannot be had is done without. */
-static void prepare_socket(struct pace *pace, int fd)
+static void prepare_socket(struct connection *connection)
 {
-    int yes = 1;
-    pace_begin(pace, fd);
+    int yes = 1, domain = 0, fd = connection->fd;
+    socklen_t length = sizeof domain;
+    getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length);
+    connection->is_unix = domain == AF_UNIX;
+    pace_begin(&connection->pace, fd);
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof yes);
 }
@@ -118,10 +122,10 @@ static int welcome(struct server *server, int fd)
     if (!client) {
         return -ENOMEM;
     }
-    prepare_socket(&client->connection.pace, fd);
+    client->connection.fd = fd;
+    prepare_socket(&client->connection);
     client->member = least_loaded(server);
     client->number = ++server->numbers;
-    client->connection.fd = fd;
     client->member->clients++;
     server->clients++;
     tell(client->member, &client->connection.closing, on_handed_over, NULL);
@@ -332,6 +336,16 @@ static int open_files(struct shard *shard, const char **ret_culprit)
     return 0;
 }
 
+static int open_pipe(const struct shard *shard, int ret_fds[2])
+{
+    (void)shard;
+    if (pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK) < 0) {
+        return -errno;
+    }
+    fcntl(ret_fds[1], F_SETPIPE_SZ, 2 * BUFFER_PIECE); /* refused: its parts are smaller */
+    return 0;
+}
+
 static int open_member(struct member *member, const char **ret_culprit)
 {
     struct server *server = member->server;
@@ -343,6 +357,7 @@ static int open_member(struct member *member, const char **ret_culprit)
     options.connections = (options.connections + shards - 1) / shards;
     options.loop.posts_max = server->options.shard.connections + POSTS_OTHER;
     options.loop.timers_max = 64;
+    options.open_pipe = open_pipe;
     options.gone = on_gone;
     options.reopened = on_file_reopened;
     options.told = server->options.is_verbose ? on_told : NULL;

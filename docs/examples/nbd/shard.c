@@ -179,7 +179,7 @@ static int open_tasks(struct shard *shard)
         [WORK_RECEIVE] = {.name = "receive", .reserve = connections},
         [WORK_SEND] = {.name = "send", .reserve = connections},
         [WORK_OTHER] = {.name = "other",
-                        .reserve = connections + exports + shard->options.others,
+                        .reserve = connections + exports + PIPES + shard->options.others,
                         .offload_reserve = exports},
     };
     for (int i = 0; i < WORK_COUNT; i++) {
@@ -197,8 +197,8 @@ int shard_open(struct shard *shard, const struct shard_options *options)
 {
     *shard = (struct shard){.options = *options};
     struct weir_options loop = options->loop;
-    loop.depth =
-        options->depth + 3 * options->connections + 2 * options->export_count + options->others;
+    loop.depth = options->depth + 3 * options->connections + 2 * options->export_count + PIPES +
+                 options->others;
     loop.user = shard;
     int result = buffers_open(&shard->buffers, options->connections);
     result = result < 0 ? result : weir_loop_open(&loop, &shard->loop);
@@ -208,6 +208,7 @@ int shard_open(struct shard *shard, const struct shard_options *options)
         buffers_close(&shard->buffers);
         return result;
     }
+    splicing_open(shard);
     for (uint32_t i = 0; i < options->export_count; i++) {
         shard->files[i] = (struct file){
             .export = &options->exports[i],
@@ -256,6 +257,7 @@ int shard_close(struct shard *shard, int64_t wait_ns, struct weir_report *ret_re
                 close(shard->files[i].opened.fd);
             }
         }
+        splicing_close(shard);
         buffers_close(&shard->buffers);
     }
     return result;

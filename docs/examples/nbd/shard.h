@@ -13,10 +13,11 @@
 #include "buffers.h"
 #include "export.h"
 #include "nbd.h"
+#include "splicing.h"
 
 struct connection;
-struct tls_config;
 struct shard;
+struct tls_config;
 
 enum { SHARD_EXPORTS_MAX = 64 };
 
@@ -45,6 +46,8 @@ struct shard_options {
     uint32_t export_count;
     struct tls_config *tls; /* NULL: none. Else nothing is served without */
     uint64_t handshake_ns;  /* for the handshake */
+    /* 0 and both ends of a pipe. NULL: all payload is received. */
+    int (*open_pipe)(const struct shard *shard, int ret_fds[2]);
     /* In the shard's thread: a connection has gone, and all it had on the shard. */
     void (*gone)(struct connection *connection);
     /* A file was opened again: 0, or why it could not be. NULL: nobody wants to know. */
@@ -58,6 +61,7 @@ struct shard {
     struct shard_options options;
     struct weir_task *tasks[WORK_COUNT];
     struct buffers buffers;
+    struct pipe pipes[PIPES], *free_pipes;
     struct file files[SHARD_EXPORTS_MAX];
     struct connection *connections; /* all of them */
     struct connection *ready, *last_ready;

@@ -149,6 +149,11 @@ void machine_connect(uint32_t shard, int fd)
     connection_begin(&seat->connection, &shards[shard], fd);
 }
 
+static int open_pipe(const struct shard *shard, int ret_fds[2])
+{
+    return weir_sim_pipe(shard->options.loop.sim.world, ret_fds, 0);
+}
+
 static bool start(uint32_t index)
 {
     struct shard_options options = {
@@ -158,6 +163,7 @@ static bool start(uint32_t index)
         .exports = &export,
         .export_count = 1,
         .handshake_ns = 10 * WEIR_S,
+        .open_pipe = open_pipe,
         .gone = on_gone,
     };
     int fd = open_disk(O_RDWR);

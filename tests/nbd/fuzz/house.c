@@ -249,6 +249,11 @@ static void set_exports(const uint8_t options[3])
     }
 }
 
+static int open_pipe(const struct shard *of, int ret_fds[2])
+{
+    return weir_sim_pipe(of->options.loop.sim.world, ret_fds, 0);
+}
+
 void house_open(const uint8_t options[3])
 {
     int fds[2];
@@ -265,6 +270,7 @@ void house_open(const uint8_t options[3])
         .exports = exports,
         .export_count = export_count,
         .handshake_ns = 10 * WEIR_S,
+        .open_pipe = open_pipe,
         .gone = on_gone,
         .told = on_told,
     };
@@ -276,7 +282,7 @@ void house_open(const uint8_t options[3])
         struct opened opened = {.fd = make_file(i),
                                 .size = export->size,
                                 .block_min = export->block,
-                                .is_memory = i == 1};
+                                .is_memory = i == 1 || (i == 0 && export->block == 1)};
         shard_serve(&shard, i, &opened);
     }
     if (options[1] & 8) {
@@ -348,6 +354,9 @@ uint64_t house_close(void)
     uint64_t hash = weir_sim_hash(house.sim);
     for (uint32_t i = 0; i < export_count; i++) {
         shard.files[i].opened.fd = -1; /* the world's, and gone with it */
+    }
+    for (uint32_t i = 0; i < PIPES; i++) {
+        shard.pipes[i].fds[0] = shard.pipes[i].fds[1] = -1;
     }
     if (shard_close(&shard, WEIR_S, NULL) < 0 || weir_loop_close(house.loop, WEIR_S, NULL) < 0 ||
         weir_sim_close(house.sim) < 0) {
