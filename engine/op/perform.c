@@ -231,30 +231,18 @@ static int64_t call_splice(const struct weir_op *op, unsigned flags)
                          op->arg.io.flags | flags));
 }
 
-/* 0: splice(2) with SPLICE_F_NONBLOCK does not wait at this end; -EAGAIN: it would; -EOPNOTSUPP: it
- * might. For pipes the flag is enough; not for a file, which waits for its device, nor for a socket
- * that blocks: TCP waits there for its first bytes, and before Linux 6.5 all do for room
- * (tcp_splice_read() in net/ipv4/tcp.c, splice_to_socket() in fs/splice.c). */
-static int64_t judge_end(int fd, bool is_source)
+/* Whether splice(2) with SPLICE_F_NONBLOCK may wait at this end all the same: not at a pipe, but for
+ * a file's device; and at a socket that blocks: TCP waits there for its first bytes, and before
+ * Linux 6.5 all do for room (tcp_splice_read() in net/ipv4/tcp.c, splice_to_socket() in fs/splice.c).
+ */
+static bool end_may_wait(int fd)
 {
     struct stat file;
     if (fstat(fd, &file) < 0) {
-        return -errno;
+        return false; /* splice(2) will say so */
     }
-    if (S_ISFIFO(file.st_mode) || (S_ISSOCK(file.st_mode) && fcntl(fd, F_GETFL) & O_NONBLOCK)) {
-        return 0;
-    }
-    struct pollfd entry = {.fd = fd, .events = POLLIN};
-    if (!S_ISSOCK(file.st_mode) || !is_source) {
-        return -EOPNOTSUPP;
-    }
-    return poll(&entry, 1, 0) > 0 ? 0 : -EAGAIN;
-}
-
-static int64_t judge_splice(const struct weir_op *op)
-{
-    int64_t r = op->flags & WEIR_IN_MEMORY ? 0 : judge_end(op->arg.io.fd2, true);
-    return r < 0 || op->flags & WEIR_IN_MEMORY ? r : judge_end(op->fd, false);
+    bool is_socket = S_ISSOCK(file.st_mode) && fcntl(fd, F_GETFL) & O_NONBLOCK;
+    return !S_ISFIFO(file.st_mode) && !is_socket;
 }
 
 /* Nothing says to splice(2) that it is not to raise SIGPIPE. */
@@ -263,16 +251,15 @@ static int64_t splice_quietly(const struct weir_op *op, enum weir_how how)
     if (how == WEIR_HOW_BLOCK) {
         return call_splice(op, 0); /* a worker has all signals blocked */
     }
-    int64_t r = judge_splice(op);
-    if (r < 0) {
-        return r;
+    if (!(op->flags & WEIR_IN_MEMORY) && (end_may_wait(op->arg.io.fd2) || end_may_wait(op->fd))) {
+        return -EOPNOTSUPP;
     }
     if (op->arg.io.offset != WEIR_CURRENT) { /* into a file */
         return call_splice(op, SPLICE_F_NONBLOCK);
     }
     weir_sigpipe_block();
-    r = call_splice(op, SPLICE_F_NONBLOCK);
-    weir_sigpipe_unblock(r == -EPIPE);
+    int64_t r = call_splice(op, SPLICE_F_NONBLOCK);
+    weir_sigpipe_unblock(r < 0 || (uint64_t)r < op->arg.io.length); /* raised behind a part, too */
     return r;
 }
 

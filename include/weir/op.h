@@ -108,10 +108,9 @@ enum weir_op_flags {
      * moving its bytes waits for no device, if its pages are not swapped out. Such files answer
      * EOPNOTSUPP to RWF_NOWAIT, and io_uring sends each write to one of its threads; with the route
      * INLINE and this flag they are read and written on the spot all the same. Of a file that is
-     * not memory it makes the loop wait for the device; of a pipe or a socket, for its peer. A
-     * SPLICE is not looked at then: what is said of the one end holds for the other as well, but
-     * for pipes and for unix sockets that are read from, which never wait (SPLICE_F_NONBLOCK). For
-     * others -EINVAL.
+     * not memory it makes the loop wait for the device; of a pipe or a socket, for its peer. The
+     * ends of a SPLICE are not looked at then: either may be a pipe, or a unix socket that is read
+     * from, as those do not wait (SPLICE_F_NONBLOCK). For others -EINVAL.
      */
     WEIR_IN_MEMORY = 1u << 5,
 };
@@ -124,9 +123,8 @@ enum weir_route {
     /* First a try on the spot, in the turn, that does not block (RWF_NOWAIT, MSG_DONTWAIT): the
      * quickest way for files that are in the page cache, at the price of the turn's time. What
      * would block goes on as with AUTO. At most WEIR_INLINE_MAX tries a turn. For READ, WRITE,
-     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG, receives with MSG_WAITALL excepted; SPLICE from
-     * a pipe or a socket to a pipe or a socket that is O_NONBLOCK, or with WEIR_IN_MEMORY; others
-     * go as with AUTO.
+     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG, receives with MSG_WAITALL excepted; SPLICE between
+     * pipes and sockets that are O_NONBLOCK, or with WEIR_IN_MEMORY; others go as with AUTO.
      *
      * In a loop that spins (weir_options.spin_ns_max) a receive, but for one with MSG_DONTWAIT, is
      * not tried at first but all the while that turns spin, by a system call each time, so that
@@ -356,8 +354,7 @@ WEIR_API void weir_op_shutdown(struct weir_op *op, int fd, int how);
 WEIR_API void weir_op_poll(struct weir_op *op, int fd, unsigned events);
 /* splice(2), flags SPLICE_F_*; offsets WEIR_CURRENT for pipes and files' own positions. result:
  * bytes. With SPLICE_F_NONBLOCK -EAGAIN where a pipe or a socket would be waited for; a TCP socket
- * without O_NONBLOCK is waited for all the same on io_uring, unless the route is INLINE (splice(2)).
- */
+ * without O_NONBLOCK may be waited for all the same, by a thread of the kernel's (splice(2)). */
 WEIR_API void weir_op_splice(struct weir_op *op, int fd_in, uint64_t offset_in, int fd_out,
                              uint64_t offset_out, uint64_t length, unsigned flags);
 

@@ -129,7 +129,7 @@ void lone_open(const struct weir_sim_fault *faults, uint32_t fault_count, bool i
     shard_serve(&lone.shard, 0, &opened);
     assert_int_equal(weir_sim_socketpair(lone.world, SOCK_STREAM, fds), 0);
     lone.fd = fds[0];
-    lone.connection = (struct connection){.fd = fds[1]};
+    lone.connection = (struct connection){.fd = fds[1], .is_unix = true};
     lone.is_gone = false;
     connection_begin(&lone.connection, &lone.shard, fds[1]);
     receive();

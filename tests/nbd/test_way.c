@@ -42,18 +42,18 @@ static void writes_to_memory_are_made_at_once(void **state)
 {
     (void)state;
     lone_open(NULL, 0, true);
-    assert_int_equal(writes_made_at_once(2, COPIED_INTO_MEMORY_MAX), 2);
+    assert_int_equal(writes_made_at_once(2, SPLICED_MIN - 1), 2);
     lone_close();
 }
 
 /* To an export of O_DIRECT none is spliced. */
-static void up_to_64k_where_more_is_not_spliced(void **state)
+static void below_64k_where_more_is_not_spliced(void **state)
 {
     (void)state;
     lone.disk.direct = true;
     lone_open(NULL, 0, true);
-    assert_int_equal(writes_made_at_once(2, COPIED_INTO_MEMORY_MAX), 2);
-    assert_int_equal(writes_made_at_once(1, COPIED_INTO_MEMORY_MAX + 1), 0);
+    assert_int_equal(writes_made_at_once(2, SPLICED_MIN - 1), 2);
+    assert_int_equal(writes_made_at_once(1, SPLICED_MIN), 0);
     lone_close();
 }
 
@@ -83,6 +83,11 @@ static uint64_t tries(void)
     return counters.inline_tries;
 }
 
+static void note_back(struct weir_op *op)
+{
+    op->user = op;
+}
+
 /* While a change of that kind is under way it is its client's own; and when it is back. */
 static void is_counted(uint16_t type, enum weir_kind kind, bool is_trusted)
 {
@@ -96,7 +101,7 @@ static void is_counted(uint16_t type, enum weir_kind kind, bool is_trusted)
     lone_open(&slow, 1, !is_trusted);
     lone_say(bytes, ask(0, type, 0, MUCH));
     lone_run(10 * WEIR_MS);
-    assert_int_equal(lone.connection.changes, 1);
+    assert_int_equal(lone.connection.changes, type == NBD_CMD_WRITE);
     assert_int_equal(lone.shard.files[0].changes, 1);
     lone_run(100 * WEIR_MS);
     assert_int_equal(lone.in_end, NBD_SIMPLE_REPLY_BYTES);
@@ -129,6 +134,54 @@ static void no_write_is_made_at_once_while_that_is_another_clients(void **state)
         assert_int_equal(writes_made_at_once(2, 1), 2);
         lone_close();
     }
+}
+
+/* Says it while the server stands still, so that all of it comes with one receive. */
+static void say_at_once(uint32_t length)
+{
+    struct weir_op *op = &lone.sending;
+    weir_op_send(op, lone.fd, bytes, length, 0);
+    op->user = NULL;
+    op->callback = note_back;
+    assert_int_equal(weir_submit(lone.loop, op), 0);
+    while (!op->user) {
+        assert_true(weir_loop_turn(lone.loop, WEIR_MS) >= 0);
+    }
+    assert_int_equal(op->result, length);
+    for (int i = 0; i < 20; i++) { /* and until it is there */
+        assert_true(weir_loop_turn(lone.loop, 50 * WEIR_US) >= 0);
+    }
+}
+
+/* Between two pieces, of which one is being written. */
+static void what_is_under_way_keeps_its_file_when_its_client_is_thrown_out(void **state)
+{
+    (void)state;
+    const struct weir_sim_fault slow = {.what = WEIR_SIM_DELAY,
+                                        .kinds = 1ULL << WEIR_KIND_WRITE,
+                                        .nth = 1,
+                                        .count = 1,
+                                        .delay = {50 * WEIR_MS, 50 * WEIR_MS}};
+    lone_open(&slow, 1, false);
+    say_at_once(ask(0, NBD_CMD_FLUSH, 0, 0)); /* what is received next are both */
+    lone_put(bytes, 0, NBD_CMD_WRITE, 1, 0, 2 * MUCH);
+    say_at_once(NBD_REQUEST_BYTES + MUCH);
+    for (int i = 0; i < 100 && lone.connection.changes == 0; i++) {
+        assert_true(shard_turn(&lone.shard, WEIR_MS) >= 0);
+    }
+    assert_int_equal(lone.connection.changes, 1);
+    assert_null(lone.connection.intake.filling);
+    uint32_t users = lone.shard.files[0].users;
+    shard_hang_up(&lone.shard);
+    assert_int_equal(lone.shard.files[0].users, users);
+    lone_run(10 * WEIR_MS);
+    assert_int_equal(lone.shard.files[0].changes, 1);
+    assert_true(lone.shard.files[0].users > 0);
+    assert_false(lone.is_gone);
+    lone_run(100 * WEIR_MS);
+    assert_int_equal(lone.shard.files[0].users, 0);
+    assert_true(lone.is_gone);
+    lone_close();
 }
 
 static void reads_are_up_to_16k(void **state)
@@ -198,11 +251,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_to_memory_are_made_at_once),
-        cmocka_unit_test(up_to_64k_where_more_is_not_spliced),
+        cmocka_unit_test(below_64k_where_more_is_not_spliced),
         cmocka_unit_test(to_another_file_none_is),
         cmocka_unit_test(but_where_somebody_answers_for_it_up_to_16k),
         cmocka_unit_test(what_another_thread_changes_is_counted),
         cmocka_unit_test(no_write_is_made_at_once_while_that_is_another_clients),
+        cmocka_unit_test(what_is_under_way_keeps_its_file_when_its_client_is_thrown_out),
         cmocka_unit_test(reads_are_up_to_16k),
         cmocka_unit_test(behind_a_reply_that_is_made_at_once),
         cmocka_unit_test(at_once_where_a_request_takes_longer),

@@ -137,7 +137,8 @@ static bool fill_receive(struct connection *connection)
         into = connection->in->bytes + connection->in_end;
         room = BUFFER_BYTES - connection->in_end;
     }
-    bool is_bulk = connection->intake.is_bulk && intake_is_between(connection);
+    bool is_bulk = connection->phase == CONNECTION_TRANSMISSION && connection->intake.is_bulk &&
+                   intake_is_between(connection);
     uint32_t pending = connection_pending(connection);
     if (is_bulk && pending < NBD_REQUEST_BYTES) { /* what follows it is for a pipe */
         room = NBD_REQUEST_BYTES - pending;

@@ -71,7 +71,7 @@ struct connection {
     struct intake intake;
     struct carving carving; /* where requests and their data are made */
     uint32_t live;          /* requests, to the end of their replies */
-    uint32_t changes;       /* of the file's, those that are its own */
+    uint32_t changes;       /* of the file's, writes of its own */
     struct weir_room room;
 
     /* sending */
@@ -121,7 +121,8 @@ static inline const unsigned char *connection_bytes(const struct connection *con
     return connection->in->bytes + connection->in_start;
 }
 
-/* Whether other threads change its file for other clients. */
+/* Whether other threads change its file: for other clients, which what it writes is not to overtake,
+ * or for long (trims, zeroes), and whoever writes waits for the file's lock. */
 static inline bool connection_has_rivals(const struct connection *connection)
 {
     return connection->file->changes > connection->changes;

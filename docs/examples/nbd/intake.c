@@ -349,11 +349,14 @@ static void cut_off(struct connection *connection)
     intake->writing = intake->filling = NULL;
     if (whole) {
         whole->unissued = 0;
-        if (!piece) { /* between two pieces: one that never was is not back */
+        if (piece) {
+            request_fail(piece, -EIO);
+        } else if (whole->open > 0) { /* between two pieces: the last that comes back answers */
+            whole->error = whole->error ? whole->error : -EIO;
+        } else { /* one that never was is not back */
             whole->open++;
-            piece = whole;
+            request_fail(whole, -EIO);
         }
-        request_fail(piece, -EIO);
     }
 }
 

@@ -163,7 +163,7 @@ static void goes_elsewhere(struct request *request, bool is_small)
     request->is_elsewhere = true;
     request->is_paced = is_small;
     request->file->changes++;
-    connection->changes++;
+    connection->changes += request->type == NBD_CMD_WRITE;
     if (is_small && pace_write_begins(&connection->pace, weir_now(connection->shard->loop))) {
         shard_look_at(connection->shard, connection->pace.until_ns);
     }
@@ -174,7 +174,7 @@ static void is_back_from_there(struct request *request)
     struct connection *connection = request->connection;
     request->is_elsewhere = false;
     request->file->changes--;
-    connection->changes--;
+    connection->changes -= request->type == NBD_CMD_WRITE;
     if (request->is_paced &&
         pace_write_ends(&connection->pace, weir_now(connection->shard->loop))) {
         shard_mark_ready(connection->shard, connection);
@@ -189,7 +189,7 @@ static void piece_is_back(struct request *request, int error)
         is_back_from_there(request);
     }
     if (request->pipe) {
-        pipe_give_back(request->pipe, request->done);
+        pipe_give_back(request->pipe);
         request->pipe = NULL;
     }
     if (error < 0 && whole->error == 0) {
@@ -293,7 +293,7 @@ static void on_back(struct weir_op *op)
     switch (request->type) {
     case NBD_CMD_WRITE:
         if (request->pipe) {
-            request->done -= (uint32_t)(result >= 0 ? (uint64_t)result : op->moved);
+            request->pipe->left -= result >= 0 ? (uint64_t)result : op->moved;
         }
         __attribute__((fallthrough));
     case NBD_CMD_READ: /* short: somebody has made the file shorter than it was */
@@ -344,7 +344,7 @@ static void choose_way(struct request *request)
     const struct file *file = request->file;
     bool is_read = request->type == NBD_CMD_READ, is_memory = file->opened.is_memory;
     uint32_t bytes = request->whole->issued + request->whole->unissued;
-    uint32_t little = !is_read && is_memory ? COPIED_INTO_MEMORY_MAX : ON_THE_SPOT_MAX;
+    uint32_t little = !is_read && is_memory ? SPLICED_MIN - 1 : ON_THE_SPOT_MAX;
     bool is_little = bytes <= little || request->whole->is_spliced;
     bool is_trusted = is_memory || (!is_read && file->export->inline_writes);
     bool is_quick =

@@ -47,8 +47,7 @@ struct request {
     uint32_t failures; /* of the whole: its export's, when what it has to make safe was written */
     int32_t error;     /* of the whole: -errno, the first; of a READ: of this piece */
 
-    uint32_t
-        done; /* bytes of a WRITE that are here, or in the pipe still, of zeroes that are written; extents */
+    uint32_t done; /* bytes of a WRITE that are here, of zeroes that are written; extents */
     uint32_t iov_count;
     struct iovec iov[2];      /* of a WRITE; of a reply the first is what is sent */
     unsigned char *data;      /* of a READ; the extents of a BLOCK_STATUS */

@@ -48,20 +48,20 @@ static void on_taken_out(struct weir_op *op)
 {
     struct pipe *pipe = WEIR_CONTAINER(op, struct pipe, op);
     if (op->result > 0) { /* else it is of no use any more */
-        pipe_give_back(pipe, pipe->left - (uint64_t)op->result);
+        pipe->left -= (uint64_t)op->result;
+        pipe_give_back(pipe);
     }
 }
 
-void pipe_give_back(struct pipe *pipe, uint64_t left)
+void pipe_give_back(struct pipe *pipe)
 {
-    static unsigned char nowhere[16 << 10];
-    if (left == 0) {
+    static unsigned char nowhere[16 << 10]; /* all shards' */
+    if (pipe->left == 0) {
         put_back(pipe);
         return;
     }
-    pipe->left = left;
-    weir_op_read(&pipe->op, pipe->fds[0], nowhere, left < sizeof nowhere ? left : sizeof nowhere,
-                 WEIR_CURRENT);
+    weir_op_read(&pipe->op, pipe->fds[0], nowhere,
+                 pipe->left < sizeof nowhere ? pipe->left : sizeof nowhere, WEIR_CURRENT);
     pipe->op.route = WEIR_ROUTE_INLINE;
     pipe->op.callback = on_taken_out;
     pipe->op.task = pipe->shard->tasks[WORK_OTHER];
@@ -73,8 +73,9 @@ void pipe_give_back(struct pipe *pipe, uint64_t left)
 bool splicing_suits(const struct connection *connection, uint32_t length)
 {
     const struct opened *opened = &connection->file->opened;
-    return length > COPIED_INTO_MEMORY_MAX && opened->is_memory && opened->block_min == 1 &&
-           !connection->file->export->direct && !connection->tls;
+    return length >= SPLICED_MIN && opened->is_memory && opened->block_min == 1 &&
+           !connection->file->export->direct && !connection->tls && connection->is_unix &&
+           connection->shard->pipes[0].fds[0] >= 0;
 }
 
 static void on_spliced(struct weir_op *op)
@@ -82,22 +83,25 @@ static void on_spliced(struct weir_op *op)
     struct connection *connection = WEIR_CONTAINER(op, struct connection, receiving);
     struct intake *intake = &connection->intake;
     struct pipe *pipe = intake->pipe;
-    int64_t result = op->result;
+    bool is_poll = op->kind == WEIR_KIND_POLL;
     connection->is_receiving = false;
     shard_mark_ready(connection->shard, connection);
     intake->pipe = NULL;
-    intake->is_dry = result == -EAGAIN;
-    if (op->kind == WEIR_KIND_POLL) { /* whatever it says: the splice will tell */
+    intake->is_dry = op->result == -EAGAIN;
+    if (op->result <= 0 && !intake->is_dry && intake->writing) {
+        intake->writing->is_spliced = false; /* an end, or an error: a receive tells which */
+    }
+    if (is_poll) {
         return;
     }
-    if (result > 0 && intake->filling) {
-        request_cut(intake->filling, (uint32_t)result);
+    pipe->left = op->result > 0 ? (uint64_t)op->result : 0;
+    if (pipe->left > 0 && intake->filling) {
+        request_cut(intake->filling, (uint32_t)pipe->left);
         intake->filling->pipe = pipe;
-        intake->filling->done = (uint32_t)result;
-    } else if (result >= 0 || intake->is_dry || result == -ECANCELED) {
-        connection->has_ended |= result == 0;
-        pipe_give_back(pipe, result > 0 ? (uint64_t)result : 0);
-    } /* else this one is not used any more: if it is the socket that fails, a receive will tell */
+        intake->filling->done = intake->filling->length;
+    } else {
+        pipe_give_back(pipe);
+    }
 }
 
 bool splicing_go(struct connection *connection)

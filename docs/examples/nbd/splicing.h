@@ -14,9 +14,8 @@
 struct connection;
 struct shard;
 
-/* A WRITE to memory of up to so many bytes is received and copied: that takes fewer system calls,
- * and no longer than to have another thread do it. */
-#define COPIED_INTO_MEMORY_MAX (64u << 10)
+/* Fewer bytes are received, and written on the spot all the same: that takes fewer system calls. */
+#define SPLICED_MIN (64u << 10)
 /* Of a shard. What is in one is in the file two turns later, so a few do for all clients. */
 #define PIPES 4u
 
@@ -24,8 +23,8 @@ struct pipe {
     int fds[2]; /* as pipe(2) has them: [0] is read from; -1: none was to be had */
     struct shard *shard;
     struct pipe *next; /* while it is free */
-    struct weir_op op; /* takes out what is left in it */
-    uint64_t left;
+    uint64_t left;     /* bytes in it */
+    struct weir_op op; /* takes out what nobody wants any more */
 };
 
 void splicing_open(struct shard *shard);
@@ -38,7 +37,7 @@ bool splicing_suits(const struct connection *connection, uint32_t length);
  * any. Then they are intake.filling's, which has no others. False: they are to be received. */
 bool splicing_go(struct connection *connection);
 
-/* All that was in it is in the file, but for `left` bytes that nobody wants any more. */
-void pipe_give_back(struct pipe *pipe, uint64_t left);
+/* What is left in it nobody wants any more. */
+void pipe_give_back(struct pipe *pipe);
 
 #endif

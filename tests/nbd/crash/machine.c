@@ -145,7 +145,7 @@ bool machine_has_seat(uint32_t shard)
 void machine_connect(uint32_t shard, int fd)
 {
     struct seat *seat = free_seat(shard);
-    *seat = (struct seat){.is_taken = true, .connection.fd = fd};
+    *seat = (struct seat){.is_taken = true, .connection = {.fd = fd, .is_unix = true}};
     connection_begin(&seat->connection, &shards[shard], fd);
 }
 

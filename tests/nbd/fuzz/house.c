@@ -293,6 +293,7 @@ void house_open(const uint8_t options[3])
     }
     house.fd = fds[0];
     connection.fd = fds[1];
+    connection.is_unix = true;
     connection_begin(&connection, &shard, fds[1]);
 }
 
