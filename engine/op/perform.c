@@ -231,10 +231,10 @@ static int64_t call_splice(const struct weir_op *op, unsigned flags)
                          op->arg.io.flags | flags));
 }
 
-/* Whether splice(2) with SPLICE_F_NONBLOCK may wait at this end all the same: not at a pipe, but for
- * a file's device; and at a socket that blocks: TCP waits there for its first bytes, and before
- * Linux 6.5 all do for room (tcp_splice_read() in net/ipv4/tcp.c, splice_to_socket() in fs/splice.c).
- */
+/* Whether splice(2) with SPLICE_F_NONBLOCK may wait at this end all the same: not at a pipe, but
+ * for a file's device; and at a socket that blocks: TCP waits there for its first bytes, and before
+ * Linux 6.5 all do for room (tcp_splice_read() in net/ipv4/tcp.c, splice_to_socket() in
+ * fs/splice.c). */
 static bool end_may_wait(int fd)
 {
     struct stat file;

@@ -15,12 +15,12 @@
  * Results. op->result is >= 0 or a negative errno. -EINTR never surfaces; -EAGAIN only where the
  * caller set RWF_NOWAIT, MSG_DONTWAIT or SPLICE_F_NONBLOCK; -ECANCELED after a cancel or close that
  * won, -ETIME after a deadline that won; an op that succeeded before either keeps its success.
- * Otherwise the errors are those of the system call of the kind's name, and -EOPNOTSUPP where the running kernel cannot
- * carry the kind out; with epoll also -ENOMEM and -ENOSPC (fs.epoll.max_user_watches), where the
- * kernel has no room to watch the fd of an op that waits. No op raises SIGPIPE. Transfers are at
- * most 0x7ffff000 bytes and IOV_MAX buffers, longer ones are cut to that (short), never wrapped;
- * but a message of more than IOV_MAX buffers is -EMSGSIZE, as with sendmsg(2), since the caller's
- * msghdr is not modified.
+ * Otherwise the errors are those of the system call of the kind's name, and -EOPNOTSUPP where the
+ * running kernel cannot carry the kind out; with epoll also -ENOMEM and -ENOSPC
+ * (fs.epoll.max_user_watches), where the kernel has no room to watch the fd of an op that waits.
+ * No op raises SIGPIPE. Transfers are at most 0x7ffff000 bytes and IOV_MAX buffers, longer ones are
+ * cut to that (short), never wrapped; but a message of more than IOV_MAX buffers is -EMSGSIZE, as
+ * with sendmsg(2), since the caller's msghdr is not modified.
  * The iovecs of vectors and messages are read by the engine too: they must be real memory.
  */
 #ifndef WEIR_OP_H
@@ -123,8 +123,9 @@ enum weir_route {
     /* First a try on the spot, in the turn, that does not block (RWF_NOWAIT, MSG_DONTWAIT): the
      * quickest way for files that are in the page cache, at the price of the turn's time. What
      * would block goes on as with AUTO. At most WEIR_INLINE_MAX tries a turn. For READ, WRITE,
-     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG, receives with MSG_WAITALL excepted; SPLICE between
-     * pipes and sockets that are O_NONBLOCK, or with WEIR_IN_MEMORY; others go as with AUTO.
+     * READV, WRITEV, RECV, SEND, RECVMSG, SENDMSG, receives with MSG_WAITALL excepted; SPLICE
+     * between pipes and sockets that are O_NONBLOCK, or with WEIR_IN_MEMORY; others go as with
+     * AUTO.
      *
      * In a loop that spins (weir_options.spin_ns_max) a receive, but for one with MSG_DONTWAIT, is
      * not tried at first but all the while that turns spin, by a system call each time, so that

@@ -71,6 +71,22 @@ void lone_say(const void *bytes, uint32_t length)
     assert_int_equal(carry_out(&lone.sending), length);
 }
 
+void lone_say_at_once(const void *bytes, uint32_t length)
+{
+    struct weir_op *op = &lone.sending;
+    weir_op_send(op, lone.fd, bytes, length, 0);
+    op->callback = on_back;
+    op->user = op;
+    assert_int_equal(weir_submit(lone.loop, op), 0);
+    while (op->user) {
+        assert_true(weir_loop_turn(lone.loop, 50 * WEIR_US) >= 0);
+    }
+    assert_int_equal(op->result, length);
+    for (int i = 0; i < 20; i++) { /* and is there */
+        assert_true(weir_loop_turn(lone.loop, 50 * WEIR_US) >= 0);
+    }
+}
+
 static int make_disk(void)
 {
     struct weir_op open = {0}, grow = {0};

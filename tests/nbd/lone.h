@@ -38,6 +38,8 @@ void lone_close(void);
 void lone_run(uint64_t ns);
 /* Sends them, and returns when they are in the socket. */
 void lone_say(const void *bytes, uint32_t length);
+/* The same while the server stands still, so that it finds all at once. */
+void lone_say_at_once(const void *bytes, uint32_t length);
 void lone_forget_answers(void);
 
 /* A request; a WRITE's data is what stands there. Its length in bytes. */

@@ -83,11 +83,6 @@ static uint64_t tries(void)
     return counters.inline_tries;
 }
 
-static void note_back(struct weir_op *op)
-{
-    op->user = op;
-}
-
 /* While a change of that kind is under way it is its client's own; and when it is back. */
 static void is_counted(uint16_t type, enum weir_kind kind, bool is_trusted)
 {
@@ -136,23 +131,6 @@ static void no_write_is_made_at_once_while_that_is_another_clients(void **state)
     }
 }
 
-/* Says it while the server stands still, so that all of it comes with one receive. */
-static void say_at_once(uint32_t length)
-{
-    struct weir_op *op = &lone.sending;
-    weir_op_send(op, lone.fd, bytes, length, 0);
-    op->user = NULL;
-    op->callback = note_back;
-    assert_int_equal(weir_submit(lone.loop, op), 0);
-    while (!op->user) {
-        assert_true(weir_loop_turn(lone.loop, WEIR_MS) >= 0);
-    }
-    assert_int_equal(op->result, length);
-    for (int i = 0; i < 20; i++) { /* and until it is there */
-        assert_true(weir_loop_turn(lone.loop, 50 * WEIR_US) >= 0);
-    }
-}
-
 /* Between two pieces, of which one is being written. */
 static void what_is_under_way_keeps_its_file_when_its_client_is_thrown_out(void **state)
 {
@@ -163,9 +141,9 @@ static void what_is_under_way_keeps_its_file_when_its_client_is_thrown_out(void 
                                         .count = 1,
                                         .delay = {50 * WEIR_MS, 50 * WEIR_MS}};
     lone_open(&slow, 1, false);
-    say_at_once(ask(0, NBD_CMD_FLUSH, 0, 0)); /* what is received next are both */
+    lone_say_at_once(bytes, ask(0, NBD_CMD_FLUSH, 0, 0)); /* what is received next are both */
     lone_put(bytes, 0, NBD_CMD_WRITE, 1, 0, 2 * MUCH);
-    say_at_once(NBD_REQUEST_BYTES + MUCH);
+    lone_say_at_once(bytes, NBD_REQUEST_BYTES + MUCH);
     for (int i = 0; i < 100 && lone.connection.changes == 0; i++) {
         assert_true(shard_turn(&lone.shard, WEIR_MS) >= 0);
     }

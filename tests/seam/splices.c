@@ -73,18 +73,23 @@ SEAM_TEST(a_splice_is_made_on_the_spot_where_neither_end_waits)
     expect_equal(seam_carry_out(loop, &op), 4);
     expect_equal(done_on_the_spot(loop), 2);
 
+    struct seam_pair unblocked = seam_socketpair(SOCK_STREAM | SOCK_NONBLOCK);
+    seam_write(unblocked.out, "x", 1);
+    weir_op_splice(&op.op, unblocked.in, WEIR_CURRENT, other.out, WEIR_CURRENT, 8, 0);
+    expect_equal(seam_carry_out(loop, &op), 1);
+    expect_equal(done_on_the_spot(loop), 3);
     op.op.flags = WEIR_IN_MEMORY;
     weir_op_splice(&op.op, other.in, WEIR_CURRENT, memory, 1, 8, 0);
-    expect_equal(seam_carry_out(loop, &op), 4);
+    expect_equal(seam_carry_out(loop, &op), 5);
     weir_op_splice(&op.op, memory, 2, other.out, WEIR_CURRENT, 2, 0);
     expect_equal(seam_carry_out(loop, &op), 2);
-    expect_equal(done_on_the_spot(loop), 4);
+    expect_equal(done_on_the_spot(loop), 5);
     op.op.flags = WEIR_IN_MEMORY | WEIR_WHOLE;
     weir_op_splice(&op.op, other.in, WEIR_CURRENT, memory, 7, 2, 0);
     expect_equal(seam_carry_out(loop, &op), 2);
-    expect_equal(done_on_the_spot(loop), 5);
+    expect_equal(done_on_the_spot(loop), 6);
     expect_equal(pread(memory, got, 8, 1), 8);
-    expect(memcmp(got, "abcd\0\0bc", 8) == 0);
+    expect(memcmp(got, "abcdx\0bc", 8) == 0);
     expect_equal(seam_counters(loop).offloaded, 0);
 
     op.op.flags = 0; /* a file's device may have to be waited for */
@@ -98,6 +103,7 @@ SEAM_TEST(a_splice_is_made_on_the_spot_where_neither_end_waits)
     seam_pair_close(&sockets);
     seam_pair_close(&pipe);
     seam_pair_close(&other);
+    seam_pair_close(&unblocked);
 }
 
 /* Two ends of a TCP connection that block. */

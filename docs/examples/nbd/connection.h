@@ -121,7 +121,7 @@ static inline const unsigned char *connection_bytes(const struct connection *con
     return connection->in->bytes + connection->in_start;
 }
 
-/* Whether other threads change its file: for other clients, which what it writes is not to overtake,
+/* Whether other threads change its file: for other clients, whom what it writes is not to overtake,
  * or for long (trims, zeroes), and whoever writes waits for the file's lock. */
 static inline bool connection_has_rivals(const struct connection *connection)
 {

@@ -108,8 +108,8 @@ bool splicing_go(struct connection *connection)
 {
     struct intake *intake = &connection->intake;
     struct weir_op *op = &connection->receiving;
-    bool is_wanted = intake->writing && intake->writing->is_spliced &&
-                     connection_pending(connection) == 0 && !connection_has_rivals(connection);
+    bool is_wanted = intake->writing && intake->writing->is_spliced && /* all received is taken */
+                     !connection_has_rivals(connection);
     struct request *piece = is_wanted ? intake_piece(connection) : NULL;
     if (!piece) {
         return false;
@@ -124,8 +124,7 @@ bool splicing_go(struct connection *connection)
         weir_op_splice(op, connection->fd, WEIR_CURRENT, intake->pipe->fds[1], WEIR_CURRENT,
                        piece->length, SPLICE_F_NONBLOCK);
         op->route = WEIR_ROUTE_INLINE;
-        op->flags =
-            connection->is_unix ? WEIR_IN_MEMORY : 0; /* TCP's may wait: tcp_splice_read() */
+        op->flags = WEIR_IN_MEMORY; /* neither end waits */
     }
     connection->is_receiving = connection_submit(connection, op, WORK_RECEIVE, on_spliced);
     if (!connection->is_receiving) {
