@@ -97,6 +97,14 @@ SEAM_TEST(a_splice_is_made_on_the_spot_where_neither_end_waits)
     expect_equal(seam_carry_out(loop, &op), 2);
     expect_equal(pread(file, got, 8, 0), 2);
     expect(memcmp(got, "ef", 2) == 0);
+
+    uint64_t before =
+        seam_counters(loop).inline_done; /* nothing there: that is an answer as well */
+    weir_op_splice(&op.op, pipe.in, WEIR_CURRENT, other.out, WEIR_CURRENT, 8, SPLICE_F_NONBLOCK);
+    expect_equal(seam_carry_out(loop, &op), -EAGAIN);
+    expect_equal(seam_counters(loop).inline_done, before + 1);
+    weir_op_splice(&op.op, -1, WEIR_CURRENT, other.out, WEIR_CURRENT, 8, SPLICE_F_NONBLOCK);
+    expect_equal(seam_carry_out(loop, &op), -EBADF);
     seam_end(loop);
     close(memory);
     close(file);
