@@ -55,13 +55,12 @@ static void on_taken_out(struct weir_op *op)
 
 void pipe_give_back(struct pipe *pipe)
 {
-    static unsigned char nowhere[16 << 10]; /* all shards' */
     if (pipe->left == 0) {
         put_back(pipe);
         return;
     }
-    weir_op_read(&pipe->op, pipe->fds[0], nowhere,
-                 pipe->left < sizeof nowhere ? pipe->left : sizeof nowhere, WEIR_CURRENT);
+    weir_op_read(&pipe->op, pipe->fds[0], pipe->waste,
+                 pipe->left < sizeof pipe->waste ? pipe->left : sizeof pipe->waste, WEIR_CURRENT);
     pipe->op.route = WEIR_ROUTE_INLINE;
     pipe->op.callback = on_taken_out;
     pipe->op.task = pipe->shard->tasks[WORK_OTHER];

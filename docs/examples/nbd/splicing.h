@@ -25,6 +25,7 @@ struct pipe {
     struct pipe *next; /* while it is free */
     uint64_t left;     /* bytes in it */
     struct weir_op op; /* takes out what nobody wants any more */
+    unsigned char waste[4096];
 };
 
 void splicing_open(struct shard *shard);
