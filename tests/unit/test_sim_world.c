@@ -5,7 +5,7 @@
 #include <pthread.h>
 
 /* Changes with whatever changes what a world does: then say so, and write the new one. */
-#define HASH_OF_SEED_12345 0xb4b533d2022f20a7ULL
+#define HASH_OF_SEED_12345 0xc0715c259b4347a8ULL
 
 /* --- choosing --------------------------------------------------------------------------------- */
 
