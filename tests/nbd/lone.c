@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "lone.h"
+#include "sim_pipe.h"
 #include "unit.h"
 
 #include <errno.h>
@@ -111,11 +112,6 @@ static void shake_hands(void)
     lone_forget_answers();
 }
 
-static int open_pipe(const struct shard *shard, int ret_fds[2])
-{
-    return weir_sim_pipe(shard->options.loop.sim.world, ret_fds, 0);
-}
-
 void lone_open(const struct weir_sim_fault *faults, uint32_t fault_count, bool is_memory)
 {
     const struct weir_sim_plan plan = {.memory_bytes = 64 << 20,
@@ -133,7 +129,7 @@ void lone_open(const struct weir_sim_fault *faults, uint32_t fault_count, bool i
         .exports = &lone.disk,
         .export_count = 1,
         .handshake_ns = WEIR_S,
-        .open_pipe = open_pipe,
+        .open_pipe = sim_pipe_open,
         .gone = on_gone,
     };
     assert_int_equal(weir_loop_open(&loop, &lone.loop), 0);
@@ -170,9 +166,7 @@ void lone_close(void)
     assert_int_equal(lone.connection.pace.writes, 0);
     assert_int_equal(lone.shard.files[0].changes, 0);
     lone.shard.files[0].opened.fd = -1; /* the world's, and gone with it */
-    for (uint32_t i = 0; i < PIPES; i++) {
-        lone.shard.pipes[i].fds[0] = lone.shard.pipes[i].fds[1] = -1;
-    }
+    sim_pipes_forget(&lone.shard);
     assert_int_equal(shard_close(&lone.shard, WEIR_S, NULL), 0);
     assert_int_equal(weir_loop_close(lone.loop, WEIR_S, NULL), 0);
     assert_int_equal(weir_sim_close(lone.world), 0);

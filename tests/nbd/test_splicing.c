@@ -45,6 +45,15 @@ static void begin_write(uint64_t cookie, uint64_t offset, uint32_t length)
     lone_run(WEIR_MS);
 }
 
+/* Its header alone at first; the error of its answer. */
+static uint32_t write_in_parts(uint64_t cookie, uint64_t offset, uint32_t length, uint32_t part)
+{
+    begin_write(cookie, offset, length);
+    say_in_parts(NBD_REQUEST_BYTES, NBD_REQUEST_BYTES + length, part);
+    lone_run(50 * WEIR_MS);
+    return answer(cookie);
+}
+
 static void expect_written(uint64_t offset, uint32_t length)
 {
     enum { PART = 32 << 10 };
@@ -194,9 +203,7 @@ static void with_no_pipe_to_be_had_it_is_received(void **state)
     struct pipe *free = lone.shard.free_pipes;
     lone.shard.free_pipes = NULL;
     set_bytes(4);
-    begin_write(3, 0, LARGE);
-    say_in_parts(NBD_REQUEST_BYTES, NBD_REQUEST_BYTES + LARGE, 70000);
-    assert_int_equal(answer(3), 0);
+    assert_int_equal(write_in_parts(3, 0, LARGE, 70000), 0);
     lone.shard.free_pipes = free;
     expect_written(0, LARGE);
     close_all();
@@ -220,17 +227,11 @@ static void an_error_is_the_answer_and_the_rest_is_gone_from_the_pipe(void **sta
     (void)state;
     open_with_error(3, ENOSPC);
     set_bytes(5);
-    begin_write(3, 0, LARGE);
-    say_in_parts(NBD_REQUEST_BYTES, NBD_REQUEST_BYTES + LARGE, LARGE);
-    lone_run(50 * WEIR_MS);
-    assert_int_equal(answer(3), NBD_ENOSPC);
+    assert_int_equal(write_in_parts(3, 0, LARGE, LARGE), NBD_ENOSPC);
     assert_int_equal(free_pipes(), PIPES);
     for (uint32_t i = 0; i < 2 * PIPES; i++) { /* each of them is as it was */
         set_bytes(i);
-        begin_write(i, 9, LARGE);
-        say_in_parts(NBD_REQUEST_BYTES, NBD_REQUEST_BYTES + LARGE, 66000);
-        lone_run(50 * WEIR_MS);
-        assert_int_equal(answer(i), 0);
+        assert_int_equal(write_in_parts(i, 9, LARGE, 66000), 0);
         expect_written(9, LARGE);
     }
     close_all();
@@ -241,10 +242,7 @@ static void where_splice_does_not_work_it_is_received(void **state)
     (void)state;
     open_with_error(1, EIO);
     set_bytes(6);
-    begin_write(3, 0, LARGE);
-    say_in_parts(NBD_REQUEST_BYTES, NBD_REQUEST_BYTES + LARGE, LARGE);
-    lone_run(50 * WEIR_MS);
-    assert_int_equal(answer(3), 0);
+    assert_int_equal(write_in_parts(3, 0, LARGE, LARGE), 0);
     expect_written(0, LARGE);
     close_all();
 }
@@ -292,9 +290,7 @@ static void what_comes_after_the_end_is_received_in_large_parts(void **state)
 {
     (void)state;
     lone_open(NULL, 0, true);
-    begin_write(3, 0, MUCH);
-    say_in_parts(NBD_REQUEST_BYTES, NBD_REQUEST_BYTES + MUCH, MUCH);
-    assert_int_equal(answer(3), 0);
+    assert_int_equal(write_in_parts(3, 0, MUCH, MUCH), 0);
     assert_int_equal(lone.connection.receiving.arg.io.length, NBD_REQUEST_BYTES);
     shard_drain(&lone.shard);
     lone_run(10 * WEIR_MS);

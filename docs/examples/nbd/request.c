@@ -290,13 +290,12 @@ static void on_back(struct weir_op *op)
     int64_t result = op->result;
     struct connection *connection = request->connection;
     connection->pace.is_slow |= connection->shard->turns - request->turn > 1;
+    if (request->pipe) {
+        request->pipe->left -= result >= 0 ? (uint64_t)result : op->moved;
+    }
     switch (request->type) {
-    case NBD_CMD_WRITE:
-        if (request->pipe) {
-            request->pipe->left -= result >= 0 ? (uint64_t)result : op->moved;
-        }
-        __attribute__((fallthrough));
     case NBD_CMD_READ: /* short: somebody has made the file shorter than it was */
+    case NBD_CMD_WRITE:
         result = result >= 0 && result < request->length ? -EIO : result;
         break;
     case NBD_CMD_TRIM: /* a wish */

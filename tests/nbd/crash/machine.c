@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "machine.h"
+#include "../sim_pipe.h"
 #include "connection.h"
 #include "crash.h"
 #include "order.h"
@@ -149,11 +150,6 @@ void machine_connect(uint32_t shard, int fd)
     connection_begin(&seat->connection, &shards[shard], fd);
 }
 
-static int open_pipe(const struct shard *shard, int ret_fds[2])
-{
-    return weir_sim_pipe(shard->options.loop.sim.world, ret_fds, 0);
-}
-
 static bool start(uint32_t index)
 {
     struct shard_options options = {
@@ -163,7 +159,7 @@ static bool start(uint32_t index)
         .exports = &export,
         .export_count = 1,
         .handshake_ns = 10 * WEIR_S,
-        .open_pipe = open_pipe,
+        .open_pipe = sim_pipe_open,
         .gone = on_gone,
     };
     int fd = open_disk(O_RDWR);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "house.h"
+#include "../sim_pipe.h"
 #include "connection.h"
 #include "fuzz.h"
 
@@ -249,11 +250,6 @@ static void set_exports(const uint8_t options[3])
     }
 }
 
-static int open_pipe(const struct shard *of, int ret_fds[2])
-{
-    return weir_sim_pipe(of->options.loop.sim.world, ret_fds, 0);
-}
-
 void house_open(const uint8_t options[3])
 {
     int fds[2];
@@ -270,7 +266,7 @@ void house_open(const uint8_t options[3])
         .exports = exports,
         .export_count = export_count,
         .handshake_ns = 10 * WEIR_S,
-        .open_pipe = open_pipe,
+        .open_pipe = sim_pipe_open,
         .gone = on_gone,
         .told = on_told,
     };
@@ -356,9 +352,7 @@ uint64_t house_close(void)
     for (uint32_t i = 0; i < export_count; i++) {
         shard.files[i].opened.fd = -1; /* the world's, and gone with it */
     }
-    for (uint32_t i = 0; i < PIPES; i++) {
-        shard.pipes[i].fds[0] = shard.pipes[i].fds[1] = -1;
-    }
+    sim_pipes_forget(&shard);
     if (shard_close(&shard, WEIR_S, NULL) < 0 || weir_loop_close(house.loop, WEIR_S, NULL) < 0 ||
         weir_sim_close(house.sim) < 0) {
         fuzz_fail("the world does not end");
