@@ -159,6 +159,27 @@ static void nor_what_is_for_a_file_on_a_disk(void **state)
     close_all();
 }
 
+/* None of these: then the next header is not awaited alone either. */
+static void nor_where_a_splice_is_not_to_be_had(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        lone_open(NULL, 0, true);
+        set_bytes(4);
+        int pipe = lone.shard.pipes[0].fds[0];
+        lone.connection.is_unix = i != 0;
+        lone.shard.files[0].opened.block_min = i == 1 ? 512 : 1;
+        lone.shard.pipes[0].fds[0] = i == 2 ? -1 : pipe;
+        uint32_t length = i == 3 ? MUCH : LARGE / 512 * 512; /* the last is as it should be */
+        assert_int_equal(write_in_parts(3, 512, length, 70000), 0);
+        assert_int_equal(lone.connection.intake.is_bulk, i == 3);
+        lone.shard.files[0].opened.block_min = 1;
+        lone.shard.pipes[0].fds[0] = pipe;
+        expect_written(512, length);
+        close_all();
+    }
+}
+
 /* Of the next one the header alone is received. */
 static void one_after_the_other_in_parts_of_any_size(void **state)
 {
@@ -309,6 +330,7 @@ int main(void)
         cmocka_unit_test(what_is_not_large_is_received),
         cmocka_unit_test(nor_is_what_another_client_may_overtake),
         cmocka_unit_test(nor_what_is_for_a_file_on_a_disk),
+        cmocka_unit_test(nor_where_a_splice_is_not_to_be_had),
         cmocka_unit_test(one_after_the_other_in_parts_of_any_size),
         cmocka_unit_test(behind_one_that_is_large_come_small_ones),
         cmocka_unit_test(with_no_pipe_to_be_had_it_is_received),
